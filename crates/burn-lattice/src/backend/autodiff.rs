@@ -1,0 +1,198 @@
+//! Backward passes, once for every backend.
+
+use burn::backend::Autodiff;
+use burn::backend::Backend;
+use burn::backend::autodiff::NodeId;
+use burn::backend::autodiff::checkpoint::base::Checkpointer;
+use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
+use burn::backend::autodiff::grads::Gradients;
+use burn::backend::autodiff::ops::{Backward, Ops, OpsKind, unary};
+use burn::backend::tensor::FloatTensor;
+use burn::backend::{TensorMetadata, autodiff::graph::NodeRef};
+
+use super::{Activation, ConvMap, FusedOperands, LatticeBackend, LatticeKernels, Operand};
+use crate::RowMap;
+
+/// What the backward pass of a convolution needs.
+#[derive(Clone, Debug)]
+struct ConvState {
+    /// Node of `x`, kept where the weight is tracked.
+    x: Option<NodeId>,
+    /// Node of the weight, kept where `x` is tracked.
+    weight: Option<NodeId>,
+    map: ConvMap,
+    groups: usize,
+    c_in: usize,
+}
+
+/// Hands the gradients of `x` and `weight` to their nodes, if they are tracked.
+fn conv_backward<B: LatticeKernels>(
+    state: ConvState,
+    grad: FloatTensor<B>,
+    parents: [Option<NodeRef>; 2],
+    grads: &mut Gradients,
+    checkpointer: &mut Checkpointer,
+) {
+    let ConvState { x, weight, map, groups, c_in } = state;
+    let [x_node, weight_node] = parents;
+    // Both are fetched even where one is unused: a checkpoint counts its readers.
+    let x = x.map(|id| checkpointer.retrieve_node_output::<FloatTensor<B>>(id));
+    let weight = weight.map(|id| checkpointer.retrieve_node_output::<FloatTensor<B>>(id));
+    if let (Some(node), Some(weight)) = (x_node, weight) {
+        let dx = B::sparse_conv_input_grad(grad.clone(), weight, map.clone(), groups, c_in);
+        grads.register::<B>(node.id, dx);
+    }
+    if let (Some(node), Some(x)) = (weight_node, x) {
+        grads.register::<B>(node.id, B::sparse_conv_weight_grad(x, grad, map, groups));
+    }
+}
+
+/// Convolution without bias.
+#[derive(Debug)]
+struct Conv;
+
+impl<B: LatticeKernels> Backward<B, 2> for Conv {
+    type State = ConvState;
+
+    fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, checkpointer: &mut Checkpointer) {
+        let grad = grads.consume::<B>(&ops.node);
+        conv_backward::<B>(ops.state, grad, ops.parents, grads, checkpointer);
+    }
+}
+
+/// Convolution with bias.
+#[derive(Debug)]
+struct ConvBias;
+
+impl<B: LatticeKernels> Backward<B, 3> for ConvBias {
+    type State = ConvState;
+
+    fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, checkpointer: &mut Checkpointer) {
+        let grad = grads.consume::<B>(&ops.node);
+        let [x, weight, bias] = ops.parents;
+        if let Some(node) = bias {
+            let channels = grad.shape()[1];
+            let sums = B::float_reshape(B::float_sum_dim(grad.clone(), 0), [channels].into());
+            grads.register::<B>(node.id, sums);
+        }
+        conv_backward::<B>(ops.state, grad, [x, weight], grads, checkpointer);
+    }
+}
+
+/// A linear map of rows; its backward pass is the adjoint map.
+#[derive(Debug)]
+struct RowMix;
+
+impl<B: LatticeKernels> Backward<B, 1> for RowMix {
+    type State = RowMap;
+
+    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _checkpointer: &mut Checkpointer) {
+        let map = ops.state;
+        unary::<B, _>(ops.parents, ops.node, grads, |grad| B::row_mix(grad, map.transpose(), 0.0));
+    }
+}
+
+/// Maximum over rows.
+#[derive(Debug)]
+struct RowMax;
+
+impl<B: LatticeKernels> Backward<B, 1> for RowMax {
+    type State = (NodeId, FloatTensor<B>, RowMap);
+
+    fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, checkpointer: &mut Checkpointer) {
+        let (x, y, map) = ops.state;
+        let x = checkpointer.retrieve_node_output::<FloatTensor<B>>(x);
+        unary::<B, _>(ops.parents, ops.node, grads, |grad| B::row_max_grad(x, y, grad, map));
+    }
+}
+
+impl<B: LatticeKernels, C: CheckpointStrategy> LatticeBackend for Autodiff<B, C> {
+    fn sparse_conv(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: Operand<Self>,
+        map: ConvMap,
+        groups: usize,
+    ) -> FloatTensor<Self> {
+        let c_in = x.primitive.shape()[1];
+        let (x_tracked, weight_tracked) = (x.is_tracked(), weight.is_tracked());
+        match bias {
+            Operand::Absent => {
+                let nodes = [x.node(), weight.node()];
+                match Conv.prepare::<C>(nodes).compute_bound().stateful() {
+                    OpsKind::Tracked(mut prep) => {
+                        let state = ConvState {
+                            x: weight_tracked.then(|| prep.checkpoint(&x)),
+                            weight: x_tracked.then(|| prep.checkpoint(&weight)),
+                            map: map.clone(),
+                            groups,
+                            c_in,
+                        };
+                        let y = B::sparse_conv(x.primitive, weight.primitive, Operand::Absent, map, groups);
+                        prep.finish(state, y)
+                    }
+                    OpsKind::UnTracked(prep) => prep.finish(B::sparse_conv(
+                        x.primitive,
+                        weight.primitive,
+                        Operand::Absent,
+                        map,
+                        groups,
+                    )),
+                }
+            }
+            Operand::Given(bias) => {
+                let nodes = [x.node(), weight.node(), bias.node()];
+                match ConvBias.prepare::<C>(nodes).compute_bound().stateful() {
+                    OpsKind::Tracked(mut prep) => {
+                        let state = ConvState {
+                            x: weight_tracked.then(|| prep.checkpoint(&x)),
+                            weight: x_tracked.then(|| prep.checkpoint(&weight)),
+                            map: map.clone(),
+                            groups,
+                            c_in,
+                        };
+                        let bias = Operand::Given(bias.primitive);
+                        prep.finish(state, B::sparse_conv(x.primitive, weight.primitive, bias, map, groups))
+                    }
+                    OpsKind::UnTracked(prep) => {
+                        let bias = Operand::Given(bias.primitive);
+                        prep.finish(B::sparse_conv(x.primitive, weight.primitive, bias, map, groups))
+                    }
+                }
+            }
+        }
+    }
+
+    fn sparse_conv_fused(
+        _x: FloatTensor<Self>,
+        _weight: FloatTensor<Self>,
+        _operands: FusedOperands<Self>,
+        _map: ConvMap,
+        _groups: usize,
+        _activation: Activation,
+    ) -> FloatTensor<Self> {
+        // `ops::conv` asks the device first, so this is a bug of this crate and of nobody else.
+        panic!("sparse_conv_fused: it has no gradient and is for devices without autodiff")
+    }
+
+    fn row_mix(x: FloatTensor<Self>, map: RowMap, fill: f32) -> FloatTensor<Self> {
+        match RowMix.prepare::<C>([x.node()]).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => {
+                let y = B::row_mix(x.primitive, map.clone(), fill);
+                prep.finish(map, y)
+            }
+            OpsKind::UnTracked(prep) => prep.finish(B::row_mix(x.primitive, map, fill)),
+        }
+    }
+
+    fn row_max(x: FloatTensor<Self>, map: RowMap) -> FloatTensor<Self> {
+        match RowMax.prepare::<C>([x.node()]).compute_bound().stateful() {
+            OpsKind::Tracked(mut prep) => {
+                let node = prep.checkpoint(&x);
+                let y = B::row_max(x.primitive, map.clone());
+                prep.finish((node, y.clone(), map), y)
+            }
+            OpsKind::UnTracked(prep) => prep.finish(B::row_max(x.primitive, map)),
+        }
+    }
+}

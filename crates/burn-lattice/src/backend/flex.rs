@@ -1,0 +1,222 @@
+//! The CPU backend: Flex tensors handed to `lattice-cpu` as slices.
+
+use burn::backend::tensor::FloatTensor;
+use burn::backend::{DType, Flex, TensorMetadata};
+use burn::tensor::{Element, TensorData, bf16, f16};
+use lattice_cpu::{ConvShape, Epilogue, Scalar};
+
+use super::{Activation, ConvMap, FusedOperands, LatticeBackend, LatticeKernels, Operand};
+use crate::RowMap;
+use crate::routes::{ConvProblem, conv_route};
+
+/// Runs `$body` with `$T` bound to the element type of `$dtype`.
+macro_rules! with_float {
+    ($dtype:expr, $T:ident, $body:expr) => {
+        match $dtype {
+            DType::F32 => {
+                type $T = f32;
+                $body
+            }
+            DType::F16 => {
+                type $T = f16;
+                $body
+            }
+            DType::BF16 => {
+                type $T = bf16;
+                $body
+            }
+            DType::F64 => {
+                type $T = f64;
+                $body
+            }
+            // Every public operation checks its dtypes before it dispatches.
+            other => panic!("features must be f64, f32, f16 or bf16, found {other:?}"),
+        }
+    };
+}
+
+/// The elements of a tensor in row-major order, copied only where its layout is not.
+struct Rows(FloatTensor<Flex>);
+
+impl Rows {
+    fn new(tensor: FloatTensor<Flex>) -> Self {
+        if tensor.is_contiguous() { Self(tensor) } else { Self(tensor.to_contiguous()) }
+    }
+
+    fn get<T: Element + bytemuck::Pod>(&self) -> &[T] {
+        self.0.as_slice::<T>().expect("`Rows` is contiguous and its callers match on its dtype")
+    }
+}
+
+impl Operand<Flex> {
+    fn rows(self) -> Option<Rows> {
+        match self {
+            Self::Given(tensor) => Some(Rows::new(tensor)),
+            Self::Absent => None,
+        }
+    }
+}
+
+fn tensor_from<T: Element + bytemuck::Pod>(values: Vec<T>, shape: &[usize]) -> FloatTensor<Flex> {
+    FloatTensor::<Flex>::from_data(TensorData::new(values, shape.to_vec()))
+}
+
+fn zeros<T: bytemuck::Zeroable + Clone>(len: usize) -> Vec<T> {
+    vec![T::zeroed(); len]
+}
+
+/// Sizes of one convolution call.
+fn problem(dtype: DType, rows: usize, shape: ConvShape, map: &ConvMap) -> ConvProblem {
+    ConvProblem { dtype, rows, shape, pointwise: matches!(map, ConvMap::Pointwise) }
+}
+
+fn convolve<T: Scalar + Element + bytemuck::Pod>(
+    x: &Rows,
+    weight: &Rows,
+    map: &ConvMap,
+    shape: ConvShape,
+    epilogue: &Epilogue<'_, T>,
+) -> FloatTensor<Flex> {
+    let rows_in = x.0.shape()[0];
+    let rows = match map {
+        ConvMap::Pointwise => rows_in,
+        ConvMap::Relation(relation) => relation.n_out(),
+    };
+    let mut out = zeros::<T>(rows * shape.c_out);
+    let route = conv_route(&problem(x.0.dtype(), rows, shape, map));
+    route.run(x.get::<T>(), weight.get::<T>(), map, shape, epilogue, &mut out);
+    tensor_from(out, &[rows, shape.c_out])
+}
+
+impl LatticeBackend for Flex {
+    fn sparse_conv(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: Operand<Self>,
+        map: ConvMap,
+        groups: usize,
+    ) -> FloatTensor<Self> {
+        let operands = FusedOperands {
+            bias,
+            scale: Operand::Absent,
+            shift: Operand::Absent,
+            residual: Operand::Absent,
+        };
+        Self::sparse_conv_fused(x, weight, operands, map, groups, Activation::None)
+    }
+
+    fn sparse_conv_fused(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        operands: FusedOperands<Self>,
+        map: ConvMap,
+        groups: usize,
+        activation: Activation,
+    ) -> FloatTensor<Self> {
+        let dtype = x.dtype();
+        let shape = ConvShape { c_in: x.shape()[1], c_out: weight.shape()[2], groups };
+        let (x, weight) = (Rows::new(x), Rows::new(weight));
+        let bias = operands.bias.rows();
+        let scale = operands.scale.rows();
+        let shift = operands.shift.rows();
+        let residual = operands.residual.rows();
+        with_float!(dtype, T, {
+            let epilogue = Epilogue::<T> {
+                bias: bias.as_ref().map(Rows::get),
+                scale_shift: scale.as_ref().zip(shift.as_ref()).map(|(a, b)| (a.get(), b.get())),
+                residual: residual.as_ref().map(Rows::get),
+                activation,
+            };
+            convolve::<T>(&x, &weight, &map, shape, &epilogue)
+        })
+    }
+
+    fn row_mix(x: FloatTensor<Self>, map: RowMap, fill: f32) -> FloatTensor<Self> {
+        let channels = x.shape()[1];
+        let x = Rows::new(x);
+        with_float!(x.0.dtype(), T, {
+            let mut out = zeros::<T>(map.n_out() * channels);
+            lattice_cpu::row_mix(x.get::<T>(), channels, map.to_host(), fill, &mut out);
+            tensor_from(out, &[map.n_out(), channels])
+        })
+    }
+
+    fn row_max(x: FloatTensor<Self>, map: RowMap) -> FloatTensor<Self> {
+        let channels = x.shape()[1];
+        let x = Rows::new(x);
+        with_float!(x.0.dtype(), T, {
+            let mut out = zeros::<T>(map.n_out() * channels);
+            lattice_cpu::segment_max(x.get::<T>(), channels, map.to_host(), &mut out);
+            tensor_from(out, &[map.n_out(), channels])
+        })
+    }
+}
+
+impl LatticeKernels for Flex {
+    fn sparse_conv_input_grad(
+        grad: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        map: ConvMap,
+        groups: usize,
+        c_in: usize,
+    ) -> FloatTensor<Self> {
+        let shape = ConvShape { c_in, c_out: grad.shape()[1], groups };
+        let rows_out = grad.shape()[0];
+        let (grad, weight) = (Rows::new(grad), Rows::new(weight));
+        with_float!(grad.0.dtype(), T, {
+            let (g, w) = (grad.get::<T>(), weight.get::<T>());
+            match &map {
+                ConvMap::Pointwise => {
+                    let mut dx = zeros::<T>(rows_out * c_in);
+                    lattice_cpu::pointwise_input_grad(g, w, shape, &mut dx);
+                    tensor_from(dx, &[rows_out, c_in])
+                }
+                ConvMap::Relation(relation) => {
+                    let mut dx = zeros::<T>(relation.n_in() * c_in);
+                    lattice_cpu::conv_input_grad(g, w, relation.to_host(), shape, &mut dx);
+                    tensor_from(dx, &[relation.n_in(), c_in])
+                }
+            }
+        })
+    }
+
+    fn sparse_conv_weight_grad(
+        x: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+        map: ConvMap,
+        groups: usize,
+    ) -> FloatTensor<Self> {
+        let shape = ConvShape { c_in: x.shape()[1], c_out: grad.shape()[1], groups };
+        let (x, grad) = (Rows::new(x), Rows::new(grad));
+        let taps = match &map {
+            ConvMap::Pointwise => 1,
+            ConvMap::Relation(relation) => relation.taps(),
+        };
+        with_float!(x.0.dtype(), T, {
+            let (values, g) = (x.get::<T>(), grad.get::<T>());
+            let mut dw = zeros::<T>(taps * (shape.c_in / groups) * shape.c_out);
+            match &map {
+                ConvMap::Pointwise => lattice_cpu::pointwise_weight_grad(values, g, shape, &mut dw),
+                ConvMap::Relation(relation) => {
+                    lattice_cpu::conv_weight_grad(values, g, relation.to_host(), shape, &mut dw);
+                }
+            }
+            tensor_from(dw, &[taps, shape.c_in / groups, shape.c_out])
+        })
+    }
+
+    fn row_max_grad(
+        x: FloatTensor<Self>,
+        y: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+        map: RowMap,
+    ) -> FloatTensor<Self> {
+        let channels = x.shape()[1];
+        let (x, y, grad) = (Rows::new(x), Rows::new(y), Rows::new(grad));
+        with_float!(x.0.dtype(), T, {
+            let mut dx = zeros::<T>(map.n_in() * channels);
+            lattice_cpu::segment_max_grad(x.get::<T>(), y.get(), grad.get(), channels, map.to_host(), &mut dx);
+            tensor_from(dx, &[map.n_in(), channels])
+        })
+    }
+}

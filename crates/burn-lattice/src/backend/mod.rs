@@ -1,0 +1,105 @@
+//! The operations that every backend must bring: kernels over relations and row maps, and their gradients.
+//!
+//! [`LatticeBackend`] is what tensors are dispatched to; [`LatticeKernels`] holds the plain kernels that its autodiff form
+//! calls in the backward pass. `flex.rs` implements both on the CPU, `autodiff.rs` once for every backend.
+
+mod autodiff;
+mod flex;
+
+use burn::backend::tensor::FloatTensor;
+use burn::backend::{Backend, ExtensionType, backend_extension};
+
+use crate::{Relation, RowMap};
+pub use lattice_cpu::Activation;
+
+/// An operand that may be left out.
+#[derive(ExtensionType)]
+pub enum Operand<B: Backend> {
+    /// The operand.
+    Given(FloatTensor<B>),
+    /// Left out.
+    Absent,
+}
+
+/// What a convolution adds before its one rounding; inference only.
+#[derive(ExtensionType)]
+pub struct FusedOperands<B: Backend> {
+    /// `[c_out]`, in the features' type, added to the sum.
+    #[extension_type]
+    pub bias: Operand<B>,
+    /// `[c_out]` in f32: multiplies the biased sum (a folded norm).
+    #[extension_type]
+    pub scale: Operand<B>,
+    /// `[c_out]` in f32: added after `scale`.
+    #[extension_type]
+    pub shift: Operand<B>,
+    /// `[n_out, c_out]`, added before the activation.
+    #[extension_type]
+    pub residual: Operand<B>,
+}
+
+/// Where a convolution finds its pairs.
+#[derive(Clone, Debug)]
+pub enum ConvMap {
+    /// One tap, every row to itself: a plain product.
+    Pointwise,
+    /// The pairs of a relation.
+    Relation(Relation),
+}
+
+/// Operations dispatched to the backend of their tensors. Differentiable on autodiff devices, but for `sparse_conv_fused`.
+#[backend_extension(Flex, Autodiff)]
+pub trait LatticeBackend: Backend {
+    /// `y[o] = Σ x[i] · weight[tap] + bias` over the pairs of `map`; `x [n_in, c_in]`, `weight [taps, c_in / groups, c_out]`.
+    fn sparse_conv(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        #[extension_type] bias: Operand<Self>,
+        map: ConvMap,
+        groups: usize,
+    ) -> FloatTensor<Self>;
+
+    /// As `sparse_conv`, with norm, residual and activation applied before the one rounding. Not differentiable.
+    fn sparse_conv_fused(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        #[extension_type] operands: FusedOperands<Self>,
+        map: ConvMap,
+        groups: usize,
+        activation: Activation,
+    ) -> FloatTensor<Self>;
+
+    /// `y[o] = Σ weight[e] · x[row[e]]`, and `fill` where a row has no entry.
+    fn row_mix(x: FloatTensor<Self>, map: RowMap, fill: f32) -> FloatTensor<Self>;
+
+    /// `y[o] = max x[row[e]]` per channel, and 0 where a row has no entry; NaN wins.
+    fn row_max(x: FloatTensor<Self>, map: RowMap) -> FloatTensor<Self>;
+}
+
+/// Gradient kernels of one concrete backend.
+pub trait LatticeKernels: LatticeBackend {
+    /// Gradient of `sparse_conv` for `x`.
+    fn sparse_conv_input_grad(
+        grad: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        map: ConvMap,
+        groups: usize,
+        c_in: usize,
+    ) -> FloatTensor<Self>;
+
+    /// Gradient of `sparse_conv` for `weight`.
+    fn sparse_conv_weight_grad(
+        x: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+        map: ConvMap,
+        groups: usize,
+    ) -> FloatTensor<Self>;
+
+    /// Gradient of `row_max`: split evenly over ties.
+    fn row_max_grad(
+        x: FloatTensor<Self>,
+        y: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+        map: RowMap,
+    ) -> FloatTensor<Self>;
+}

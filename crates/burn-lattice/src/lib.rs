@@ -1,0 +1,39 @@
+//! Sparse-voxel and point-cloud deep learning on the [Burn](burn) framework.
+//!
+//! A [`SparseTensor`] binds features `[rows, channels]` to a [`Support`]: distinct integer coordinates
+//! `[batch, x, y, z]` with an identity. Every spatial operation has two parts: *geometry*, the [`Relation`] that says which
+//! input row meets which output row under which kernel tap, cached by identity in a [`CoordinateManager`]; and *arithmetic*,
+//! done by a route of [`routes`] on the device where the features live.
+//!
+//! * [`ops`]: the functional forms; each returns a `Result` and says its shapes.
+//! * [`nn`]: modules in Burn's manner, a `Config` and a `Module` each.
+//! * [`routes`]: the table of implementations, how to force one, and [`routes::explain`].
+//!
+//! Features are differentiable on `device.autodiff()`; coordinates never are. The library aligns coordinates; what they mean
+//! is the caller's choice.
+//!
+//! Not for files or pictures (`lattice-io`), nor for whole networks (`lattice-models`).
+
+mod backend;
+mod manager;
+mod support;
+mod tensor;
+
+pub mod nn;
+pub mod ops;
+pub mod routes;
+pub mod trace;
+
+pub use backend::{Activation, LatticeBackend};
+pub use lattice_core as core;
+pub use lattice_core::{Error, Interpolation, Join, KernelSpec, RelationKind, Result, SupportPolicy};
+pub use manager::{CoordinateKey, CoordinateManager, ManagerReport};
+pub use support::{Relation, RowMap, Support};
+pub use tensor::SparseTensor;
+
+/// What most programs need.
+pub mod prelude {
+    pub use crate::nn::*;
+    pub use crate::{CoordinateManager, Error, Join, KernelSpec, Result, SparseTensor, Support};
+    pub use burn::prelude::*;
+}

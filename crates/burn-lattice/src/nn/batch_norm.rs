@@ -1,0 +1,194 @@
+//! Batch norm over all rows of all batch items.
+
+use burn::config::Config;
+use burn::module::{Module, Param, RunningState};
+use burn::nn::Initializer;
+use burn::tensor::{Device, FloatDType, Tensor};
+
+use super::or_panic;
+use crate::ops::float_dtype;
+use crate::{Error, Result, SparseTensor};
+
+/// Options of [`BatchNorm`].
+#[derive(Config, Debug)]
+pub struct BatchNormConfig {
+    /// Feature channels.
+    pub channels: usize,
+    /// Added to the variance; positive.
+    #[config(default = 1e-5)]
+    pub eps: f64,
+    /// Weight of the new value in the running statistics, in `[0, 1]`.
+    #[config(default = 0.1)]
+    pub momentum: f64,
+    /// Learned scale and bias per channel.
+    #[config(default = true)]
+    pub affine: bool,
+    /// Keeps running statistics and uses them outside training; without, batch statistics always.
+    #[config(default = true)]
+    pub track_running_stats: bool,
+    /// Stores the unbiased variance `N / (N - 1)` in the running statistics, as PyTorch does.
+    #[config(default = false)]
+    pub unbiased_running_var: bool,
+}
+
+/// `(x - mean) / sqrt(var + eps) · scale + bias` per channel, with statistics over all rows of all batch items.
+///
+/// In training (a device with autodiff) with tracking: batch statistics, which also move the running ones; elsewhere the running
+/// ones. Statistics are in f32 (f64 for f64 features). Gradients include the dependence of the statistics on `x`.
+#[derive(Module, Debug)]
+pub struct BatchNorm {
+    /// Scale `[c]`.
+    pub gamma: Option<Param<Tensor<1>>>,
+    /// Bias `[c]`.
+    pub beta: Option<Param<Tensor<1>>>,
+    /// Running mean `[c]`.
+    pub running_mean: RunningState<Tensor<1>>,
+    /// Running variance `[c]`.
+    pub running_var: RunningState<Tensor<1>>,
+    eps: f64,
+    momentum: f64,
+    track: bool,
+    unbiased: bool,
+}
+
+impl BatchNormConfig {
+    /// Allocates the module: scale 1, bias 0, running mean 0, running variance 1.
+    ///
+    /// # Panics
+    /// Zero channels, `eps` not above 0, momentum outside `[0, 1]`.
+    pub fn init(&self, device: &Device) -> BatchNorm {
+        or_panic(self.check());
+        BatchNorm {
+            gamma: self.affine.then(|| Initializer::Ones.init([self.channels], device)),
+            beta: self.affine.then(|| Initializer::Zeros.init([self.channels], device)),
+            running_mean: RunningState::new(Tensor::zeros([self.channels], device)),
+            running_var: RunningState::new(Tensor::ones([self.channels], device)),
+            eps: self.eps,
+            momentum: self.momentum,
+            track: self.track_running_stats,
+            unbiased: self.unbiased_running_var,
+        }
+    }
+
+    fn check(&self) -> Result<()> {
+        let fits = self.channels > 0
+            && self.eps.is_finite()
+            && self.eps > 0.0
+            && (0.0..=1.0).contains(&self.momentum);
+        if fits {
+            return Ok(());
+        }
+        Err(Error::Value {
+            op: "BatchNorm",
+            what: format!(
+                "expected channels above 0, eps above 0 and momentum in [0, 1], found {}, {} and {}",
+                self.channels, self.eps, self.momentum
+            ),
+        })
+    }
+}
+
+impl BatchNorm {
+    /// Keeps identity, rows and element type.
+    ///
+    /// # Panics
+    /// When the channels differ.
+    pub fn forward(&self, x: SparseTensor) -> SparseTensor {
+        let channels = self.running_mean.value().dims()[0];
+        if x.channels() != channels {
+            or_panic::<()>(Err(Error::Channels { op: "BatchNorm", expected: channels, found: x.channels() }));
+        }
+        x.map_feats(|feats| self.forward_feats(feats))
+    }
+
+    /// The same on bare features `[n, c]`.
+    pub fn forward_feats(&self, feats: Tensor<2>) -> Tensor<2> {
+        let rows = feats.dims()[0];
+        let training = feats.is_autodiff() && self.track;
+        if rows == 0 || (!training && self.track) {
+            let (scale, shift) = self.folded();
+            return affine(feats, scale, shift);
+        }
+        let dtype = float_dtype(feats.dtype());
+        let compute = match dtype {
+            FloatDType::F64 => FloatDType::F64,
+            _ => FloatDType::F32,
+        };
+        let x = feats.cast(compute);
+        let mean = x.clone().mean_dim(0);
+        let centred = x - mean.clone();
+        let var = (centred.clone() * centred.clone()).mean_dim(0);
+        if self.track && training {
+            self.update_running(mean.clone(), var.clone(), rows);
+        }
+        let mut y = centred / (var + self.eps).sqrt();
+        if let Some(gamma) = &self.gamma {
+            y = y * gamma.val().cast(compute).unsqueeze();
+        }
+        if let Some(beta) = &self.beta {
+            y = y + beta.val().cast(compute).unsqueeze();
+        }
+        y.cast(dtype)
+    }
+
+    fn update_running(&self, mean: Tensor<2>, var: Tensor<2>, rows: usize) {
+        let old_mean = self.running_mean.value_sync();
+        let old_var = self.running_var.value_sync();
+        let stored = float_dtype(old_mean.dtype());
+        let channels = old_mean.dims()[0];
+        let unbias = if self.unbiased && rows > 1 { rows as f64 / (rows - 1) as f64 } else { 1.0 };
+        let mean = mean.detach().cast(stored).reshape([channels]);
+        let var = var.detach().cast(stored).reshape([channels]) * unbias;
+        let keep = 1.0 - self.momentum;
+        // Running statistics have no gradient: they are on the graph's device, but not in the graph.
+        let device = mean.device();
+        let old_mean = old_mean.to_device(&device);
+        let old_var = old_var.to_device(&device);
+        self.running_mean.update((old_mean * keep + mean * self.momentum).detach());
+        self.running_var.update((old_var * keep + var * self.momentum).detach());
+    }
+
+    /// Scale and shift `[c]` of the running statistics: `y = x · scale + shift`.
+    pub fn folded(&self) -> (Tensor<1>, Tensor<1>) {
+        let inverse = (self.running_var.value() + self.eps).sqrt().recip();
+        let scale = match &self.gamma {
+            Some(gamma) => {
+                let gamma = gamma.val();
+                inverse.to_device(&gamma.device()) * gamma
+            }
+            None => inverse,
+        };
+        let mean = self.running_mean.value().to_device(&scale.device());
+        let shift = -(mean * scale.clone());
+        match &self.beta {
+            Some(beta) => (scale, shift + beta.val()),
+            None => (scale, shift),
+        }
+    }
+
+    /// Moves the statistics of these features into the running ones without a forward pass of training.
+    ///
+    /// Used to calibrate a network that was not trained here. Has no effect where there are no rows.
+    pub fn observe(&self, feats: &Tensor<2>) {
+        if feats.dims()[0] == 0 {
+            return;
+        }
+        let x = feats.clone().cast(FloatDType::F32);
+        let mean = x.clone().mean_dim(0);
+        let centred = x - mean.clone();
+        let var = (centred.clone() * centred).mean_dim(0);
+        self.update_running(mean, var, feats.dims()[0]);
+    }
+}
+
+fn affine(feats: Tensor<2>, scale: Tensor<1>, shift: Tensor<1>) -> Tensor<2> {
+    let dtype = float_dtype(feats.dtype());
+    let compute = match dtype {
+        FloatDType::F64 => FloatDType::F64,
+        _ => FloatDType::F32,
+    };
+    let device = feats.device();
+    let y = feats.cast(compute) * scale.to_device(&device).cast(compute).unsqueeze()
+        + shift.to_device(&device).cast(compute).unsqueeze();
+    y.cast(dtype)
+}

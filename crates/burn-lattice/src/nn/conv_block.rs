@@ -1,0 +1,210 @@
+//! Convolution, batch norm and activation as one block.
+
+use burn::config::Config;
+use burn::module::Module;
+use burn::tensor::Device;
+
+use super::{
+    BatchNorm, BatchNormConfig, Conv3d, Conv3dConfig, ConvEpilogue, ConvTranspose3d, ConvTranspose3dConfig, SubmConv3d,
+    SubmConv3dConfig, Target, or_panic,
+};
+use crate::{Activation, Result, SparseTensor};
+
+/// What follows the convolution and its norm.
+#[derive(Config, Debug, Copy, PartialEq)]
+pub enum BlockActivation {
+    /// Nothing.
+    None,
+    /// `max(x, 0)`.
+    Relu,
+    /// `x` where positive, else `slope · x`.
+    LeakyRelu(f32),
+}
+
+impl From<BlockActivation> for Activation {
+    fn from(activation: BlockActivation) -> Self {
+        match activation {
+            BlockActivation::None => Self::None,
+            BlockActivation::Relu => Self::Relu,
+            BlockActivation::LeakyRelu(slope) => Self::LeakyRelu(slope),
+        }
+    }
+}
+
+/// The convolution of a [`ConvBlock`].
+#[derive(Module, Debug)]
+#[allow(clippy::large_enum_variant, reason = "a module holds few of them, and boxing hides the parameters' names")]
+pub enum BlockConv {
+    /// On the input's rows.
+    Subm(SubmConv3d),
+    /// Strided.
+    Strided(Conv3d),
+    /// Transposed.
+    Transposed(ConvTranspose3d),
+}
+
+/// Convolution, batch norm, optional residual and activation.
+///
+/// On a device without autodiff the norm is folded and everything runs in the convolution's own pass, with one rounding; with
+/// autodiff they are separate differentiable operations.
+#[derive(Module, Debug)]
+pub struct ConvBlock {
+    /// The convolution.
+    pub conv: BlockConv,
+    /// The norm, where the block has one.
+    pub norm: Option<BatchNorm>,
+    #[module(skip)]
+    activation: BlockActivation,
+}
+
+/// Options of [`ConvBlock`]s.
+#[derive(Config, Debug)]
+pub struct ConvBlockConfig {
+    /// Input and output channels.
+    pub channels: [usize; 2],
+    /// Kernel extent along x, y, z.
+    #[config(default = "[3, 3, 3]")]
+    pub kernel_size: [usize; 3],
+    /// Step along x, y, z.
+    #[config(default = "[1, 1, 1]")]
+    pub stride: [usize; 3],
+    /// Shift of the window.
+    #[config(default = "[0, 0, 0]")]
+    pub padding: [usize; 3],
+    /// Adds a bias before the norm.
+    #[config(default = false)]
+    pub bias: bool,
+    /// Whether a batch norm follows.
+    #[config(default = true)]
+    pub norm: bool,
+    /// `eps` of the batch norm.
+    #[config(default = 1e-5)]
+    pub norm_eps: f64,
+    /// `momentum` of the batch norm: the weight of the new value.
+    #[config(default = 0.1)]
+    pub norm_momentum: f64,
+    /// What comes last.
+    #[config(default = "BlockActivation::Relu")]
+    pub activation: BlockActivation,
+}
+
+impl ConvBlockConfig {
+    fn block(&self, conv: BlockConv, device: &Device) -> ConvBlock {
+        let norm = self.norm.then(|| {
+            BatchNormConfig::new(self.channels[1])
+                .with_eps(self.norm_eps)
+                .with_momentum(self.norm_momentum)
+                .init(device)
+        });
+        ConvBlock { conv, norm, activation: self.activation }
+    }
+
+    /// A block on the input's rows; `stride` and `padding` do not apply.
+    ///
+    /// # Panics
+    /// As [`SubmConv3dConfig::init`].
+    pub fn init_subm(&self, device: &Device) -> ConvBlock {
+        let conv = SubmConv3dConfig::new(self.channels).with_kernel_size(self.kernel_size).with_bias(self.bias);
+        self.block(BlockConv::Subm(conv.init(device)), device)
+    }
+
+    /// A strided block.
+    ///
+    /// # Panics
+    /// As [`Conv3dConfig::init`].
+    pub fn init_strided(&self, device: &Device) -> ConvBlock {
+        let conv = Conv3dConfig::new(self.channels)
+            .with_kernel_size(self.kernel_size)
+            .with_stride(self.stride)
+            .with_padding(self.padding)
+            .with_bias(self.bias);
+        self.block(BlockConv::Strided(conv.init(device)), device)
+    }
+
+    /// A transposed block.
+    ///
+    /// # Panics
+    /// As [`ConvTranspose3dConfig::init`].
+    pub fn init_transposed(&self, device: &Device) -> ConvBlock {
+        let conv = ConvTranspose3dConfig::new(self.channels)
+            .with_kernel_size(self.kernel_size)
+            .with_stride(self.stride)
+            .with_padding(self.padding)
+            .with_bias(self.bias);
+        self.block(BlockConv::Transposed(conv.init(device)), device)
+    }
+}
+
+impl ConvBlock {
+    /// `[n_in, c_in]` to `[n_out, c_out]`.
+    ///
+    /// # Panics
+    /// With the error of the convolution.
+    pub fn forward(&self, x: &SparseTensor) -> SparseTensor {
+        or_panic(self.try_forward(x, None, None))
+    }
+
+    /// [`forward`](Self::forward) onto a target's rows.
+    ///
+    /// # Panics
+    /// With the error of the convolution.
+    pub fn forward_onto(&self, x: &SparseTensor, target: &Target) -> SparseTensor {
+        or_panic(self.try_forward(x, Some(target), None))
+    }
+
+    /// [`forward`](Self::forward) with `residual` added before the activation.
+    ///
+    /// # Panics
+    /// With the error of the convolution, or where the residual stands on another identity.
+    pub fn forward_residual(&self, x: &SparseTensor, residual: &SparseTensor) -> SparseTensor {
+        or_panic(self.try_forward(x, None, Some(residual)))
+    }
+
+    /// The general form.
+    ///
+    /// # Errors
+    /// Those of the convolution; [`crate::Error::Identity`] where the residual stands on other rows than the output.
+    pub fn try_forward(
+        &self,
+        x: &SparseTensor,
+        target: Option<&Target>,
+        residual: Option<&SparseTensor>,
+    ) -> Result<SparseTensor> {
+        let run = |epilogue: ConvEpilogue| match &self.conv {
+            BlockConv::Subm(conv) => conv.try_forward(x, epilogue),
+            BlockConv::Strided(conv) => conv.try_forward(x, target, epilogue),
+            BlockConv::Transposed(conv) => conv.try_forward(x, target, epilogue),
+        };
+        let check = |y: SparseTensor| match residual {
+            Some(r) if !r.support().same_identity(y.support()) || r.stride() != y.stride() => {
+                Err(crate::Error::Identity {
+                    op: "ConvBlock",
+                    what: "expected a residual on the output's rows, found another support; align it with a join first".into(),
+                })
+            }
+            _ => Ok(y),
+        };
+        if x.feats().is_autodiff() {
+            let y = check(run(ConvEpilogue::default())?)?;
+            let y = match &self.norm {
+                Some(norm) => norm.forward(y),
+                None => y,
+            };
+            let feats = match residual {
+                Some(residual) => y.feats().clone() + residual.feats().clone(),
+                None => y.feats().clone(),
+            };
+            let feats = match self.activation {
+                BlockActivation::None => feats,
+                BlockActivation::Relu => burn::tensor::activation::relu(feats),
+                BlockActivation::LeakyRelu(slope) => burn::tensor::activation::leaky_relu(feats, f64::from(slope)),
+            };
+            return y.with_feats(feats);
+        }
+        check(run(ConvEpilogue {
+            scale_shift: self.norm.as_ref().map(BatchNorm::folded),
+            residual: residual.map(|r| r.feats().clone()),
+            activation: self.activation.into(),
+        })?)
+    }
+}

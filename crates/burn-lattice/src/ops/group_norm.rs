@@ -1,0 +1,97 @@
+//! Normalisations with one set of statistics per batch item: group and instance norm.
+//!
+//! Rows of one batch item need not stand together. Items without rows have no statistics and no output rows.
+
+use burn::tensor::{Tensor, TensorData};
+use lattice_core as core;
+
+use super::norm::{NormAffine, check_eps};
+use super::precision::{accumulator, widened};
+use super::rows::mix_rows;
+use crate::{Error, Result, RowMap, SparseTensor};
+
+/// The batch items of a tensor: how to average over their rows, and how to hand a value back to each row.
+struct Items {
+    /// `[n_items, n_rows]`: sums the rows of each item.
+    sum: RowMap,
+    /// `[n_rows, n_items]`: gives each row its item's value.
+    spread: RowMap,
+    /// Rows of each item, at least 1.
+    counts: Vec<f64>,
+}
+
+impl Items {
+    fn of(x: &SparseTensor) -> Result<Self> {
+        let items = x.manager().batch_rows(x.support());
+        let mut splits = vec![0];
+        let mut rows = Vec::with_capacity(x.n_rows());
+        for item in items.iter() {
+            rows.extend_from_slice(item);
+            splits.push(rows.len());
+        }
+        let sum: RowMap = core::RowMap::try_new(x.n_rows(), splits, rows, None)?.into();
+        let counts = items.iter().map(|item| item.len().max(1) as f64).collect();
+        Ok(Self { spread: sum.transpose(), sum, counts })
+    }
+
+    /// Mean over the rows of each item, handed back to every row: `[n, g]` to `[n, g]`.
+    fn mean(&self, x: Tensor<2>) -> Tensor<2> {
+        let counts = TensorData::new(self.counts.clone(), [self.counts.len(), 1]);
+        let counts = Tensor::<2>::from_data(counts, (&x.device(), accumulator(x.dtype())));
+        mix_rows(mix_rows(x, &self.sum, 0.0) / counts, &self.spread, 0.0)
+    }
+}
+
+/// `(x - mean) / sqrt(var + eps) · scale + bias` with statistics over the rows of a batch item and the channels of a group.
+///
+/// Variances are biased; statistics are in f32 (f64 for f64 features). Differentiable; keeps identity and element type.
+///
+/// # Errors
+/// Groups that do not divide the channels, `eps` not above 0, vectors that do not have one value a channel.
+pub fn group_norm(x: &SparseTensor, groups: usize, affine: NormAffine, eps: f64) -> Result<SparseTensor> {
+    normalize("group_norm", x, groups, affine, eps)
+}
+
+/// [`group_norm`] with every channel its own group: statistics over the rows of a batch item.
+///
+/// # Errors
+/// `eps` not above 0, vectors that do not have one value a channel.
+pub fn instance_norm(x: &SparseTensor, affine: NormAffine, eps: f64) -> Result<SparseTensor> {
+    normalize("instance_norm", x, x.channels().max(1), affine, eps)
+}
+
+fn normalize(op: &'static str, x: &SparseTensor, groups: usize, affine: NormAffine, eps: f64) -> Result<SparseTensor> {
+    let channels = x.channels();
+    check_eps(op, eps)?;
+    affine.check(op, channels)?;
+    if groups == 0 || !channels.is_multiple_of(groups) {
+        return Err(Error::Value {
+            op,
+            what: format!("expected a number of groups that divides {channels} channels, found {groups}"),
+        });
+    }
+    let rows = x.n_rows();
+    if rows == 0 || channels == 0 {
+        return Ok(x.clone());
+    }
+    let items = Items::of(x)?;
+    let width = channels / groups;
+    // Each item's mean over its rows, of each row's mean over the channels of a group; `[n, c]` again at the end.
+    let mean = |x: Tensor<2>| {
+        let by_group = match width {
+            1 => x,
+            _ => x.reshape([rows, groups, width]).mean_dim(2).reshape([rows, groups]),
+        };
+        let mean = items.mean(by_group);
+        match width {
+            1 => mean,
+            _ => mean.reshape([rows, groups, 1]).expand([rows, groups, width]).reshape([rows, channels]),
+        }
+    };
+    let feats = widened(x.feats().clone(), |x| {
+        let centred = x.clone() - mean(x);
+        let var = mean(centred.clone() * centred.clone());
+        affine.apply(centred / (var + eps).sqrt())
+    });
+    x.with_feats(feats)
+}

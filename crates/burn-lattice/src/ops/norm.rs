@@ -1,0 +1,180 @@
+//! Normalisations that need one row or one channel at a time: batch, layer and rms norm.
+//!
+//! Statistics are in f32 (f64 for f64 features), variances are biased (divided by the count), and the result is rounded once.
+//! Gradients include the dependence of the statistics on the features.
+
+use burn::tensor::Tensor;
+
+use super::precision::{accumulator, widened};
+use crate::tensor::check_dtype;
+use crate::{Error, Result, SparseTensor};
+
+/// Given statistics of a batch norm, `[c]` each.
+#[derive(Clone, Debug)]
+pub struct NormStatistics {
+    /// Mean of every channel.
+    pub mean: Tensor<1>,
+    /// Biased variance of every channel.
+    pub var: Tensor<1>,
+}
+
+/// Scale and shift per channel, applied after a normalisation.
+#[derive(Clone, Debug, Default)]
+pub struct NormAffine {
+    /// `[c]`; absent is 1.
+    pub scale: Option<Tensor<1>>,
+    /// `[c]`; absent is 0.
+    pub bias: Option<Tensor<1>>,
+}
+
+impl NormAffine {
+    /// Scale and bias `[c]`.
+    pub fn new(scale: Tensor<1>, bias: Tensor<1>) -> Self {
+        Self { scale: Some(scale), bias: Some(bias) }
+    }
+
+    /// Scale `[c]` alone.
+    pub fn with_scale(scale: Tensor<1>) -> Self {
+        Self { scale: Some(scale), bias: None }
+    }
+
+    /// `y · scale + bias` in the type of `y`.
+    pub(crate) fn apply(self, mut y: Tensor<2>) -> Tensor<2> {
+        let dtype = accumulator(y.dtype());
+        if let Some(scale) = self.scale {
+            y = y * scale.cast(dtype).unsqueeze();
+        }
+        if let Some(bias) = self.bias {
+            y = y + bias.cast(dtype).unsqueeze();
+        }
+        y
+    }
+
+    pub(crate) fn check(&self, op: &'static str, channels: usize) -> Result<()> {
+        check_vector(op, "scale", self.scale.as_ref(), channels)?;
+        check_vector(op, "bias", self.bias.as_ref(), channels)
+    }
+}
+
+fn check_vector(op: &'static str, name: &str, vector: Option<&Tensor<1>>, channels: usize) -> Result<()> {
+    match vector {
+        Some(v) if v.dims() != [channels] => {
+            Err(Error::Shape { op, expected: format!("{name} [{channels}]"), found: format!("{:?}", v.dims()) })
+        }
+        _ => Ok(()),
+    }
+}
+
+pub(crate) fn check_eps(op: &'static str, eps: f64) -> Result<()> {
+    match eps.is_finite() && eps > 0.0 {
+        true => Ok(()),
+        false => Err(Error::Value { op, what: format!("expected a finite eps > 0, found {eps}") }),
+    }
+}
+
+/// `(x - mean) / sqrt(var + eps) · scale + bias` per channel, over all rows of all batch items.
+///
+/// Without `statistics` those of these rows are used; without rows the result is empty. Keeps identity and element type.
+///
+/// # Errors
+/// `eps` not above 0, vectors that do not have one value a channel.
+pub fn batch_norm(
+    x: &SparseTensor,
+    affine: NormAffine,
+    statistics: Option<NormStatistics>,
+    eps: f64,
+) -> Result<SparseTensor> {
+    x.with_feats(batch_norm_features(x.feats().clone(), affine, statistics, eps)?)
+}
+
+/// [`batch_norm`] on bare features `[n, c]`.
+///
+/// # Errors
+/// As [`batch_norm`].
+pub fn batch_norm_features(
+    feats: Tensor<2>,
+    affine: NormAffine,
+    statistics: Option<NormStatistics>,
+    eps: f64,
+) -> Result<Tensor<2>> {
+    let op = "batch_norm";
+    let [rows, channels] = feats.dims();
+    check_dtype(op, feats.dtype())?;
+    check_eps(op, eps)?;
+    affine.check(op, channels)?;
+    if let Some(given) = &statistics {
+        check_vector(op, "mean", Some(&given.mean), channels)?;
+        check_vector(op, "var", Some(&given.var), channels)?;
+    }
+    if rows == 0 {
+        return Ok(feats);
+    }
+    Ok(widened(feats, |x| {
+        let dtype = accumulator(x.dtype());
+        let (centred, var) = match statistics {
+            Some(given) => (x - given.mean.cast(dtype).unsqueeze(), given.var.cast(dtype).unsqueeze()),
+            None => {
+                let mean = x.clone().mean_dim(0);
+                let centred = x - mean;
+                let var = (centred.clone() * centred.clone()).mean_dim(0);
+                (centred, var)
+            }
+        };
+        affine.apply(centred / (var + eps).sqrt())
+    }))
+}
+
+/// `(x - mean) / sqrt(var + eps) · scale + bias` per row, over its channels.
+///
+/// # Errors
+/// `eps` not above 0, vectors that do not have one value a channel.
+pub fn layer_norm(x: &SparseTensor, affine: NormAffine, eps: f64) -> Result<SparseTensor> {
+    x.with_feats(layer_norm_features(x.feats().clone(), affine, eps)?)
+}
+
+/// [`layer_norm`] on bare features `[n, c]`.
+///
+/// # Errors
+/// As [`layer_norm`].
+pub fn layer_norm_features(feats: Tensor<2>, affine: NormAffine, eps: f64) -> Result<Tensor<2>> {
+    let op = "layer_norm";
+    check_dtype(op, feats.dtype())?;
+    check_eps(op, eps)?;
+    affine.check(op, feats.dims()[1])?;
+    if feats.dims().contains(&0) {
+        return Ok(feats);
+    }
+    Ok(widened(feats, |x| {
+        let mean = x.clone().mean_dim(1);
+        let centred = x - mean;
+        let var = (centred.clone() * centred.clone()).mean_dim(1);
+        affine.apply(centred / (var + eps).sqrt())
+    }))
+}
+
+/// `x / sqrt(mean(x²) + eps) · scale` per row, over its channels.
+///
+/// # Errors
+/// `eps` not above 0, a scale that does not have one value a channel.
+pub fn rms_norm(x: &SparseTensor, scale: Option<Tensor<1>>, eps: f64) -> Result<SparseTensor> {
+    x.with_feats(rms_norm_features(x.feats().clone(), scale, eps)?)
+}
+
+/// [`rms_norm`] on bare features `[n, c]`.
+///
+/// # Errors
+/// As [`rms_norm`].
+pub fn rms_norm_features(feats: Tensor<2>, scale: Option<Tensor<1>>, eps: f64) -> Result<Tensor<2>> {
+    let op = "rms_norm";
+    let affine = NormAffine { scale, bias: None };
+    check_dtype(op, feats.dtype())?;
+    check_eps(op, eps)?;
+    affine.check(op, feats.dims()[1])?;
+    if feats.dims().contains(&0) {
+        return Ok(feats);
+    }
+    Ok(widened(feats, |x| {
+        let square = (x.clone() * x.clone()).mean_dim(1);
+        affine.apply(x / (square + eps).sqrt())
+    }))
+}

@@ -1,0 +1,19 @@
+//! Where feature operations compute: f32 for f16, bf16 and f32, f64 for f64, with one rounding back.
+
+use burn::tensor::{DType, FloatDType, Tensor};
+
+use super::conv::float_dtype;
+
+/// The type that values of `dtype` are computed in.
+pub(crate) fn accumulator(dtype: DType) -> FloatDType {
+    match dtype {
+        DType::F64 => FloatDType::F64,
+        _ => FloatDType::F32,
+    }
+}
+
+/// Runs `work` on the features in their accumulator type and rounds the result back once.
+pub(crate) fn widened(feats: Tensor<2>, work: impl FnOnce(Tensor<2>) -> Tensor<2>) -> Tensor<2> {
+    let dtype = feats.dtype();
+    work(feats.cast(accumulator(dtype))).cast(float_dtype(dtype))
+}

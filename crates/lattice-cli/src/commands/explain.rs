@@ -1,0 +1,197 @@
+//! `lattice explain`: which route an operation takes, and why.
+
+use std::path::PathBuf;
+
+use anyhow::{Result, bail};
+use burn_lattice::routes::{self, ConvProblem};
+use burn_lattice::{KernelSpec, SupportPolicy, core};
+use lattice_cpu::ConvShape;
+use serde::Serialize;
+
+use crate::commands::bench::{self, FloatKind};
+use crate::{Shared, table};
+
+/// Arguments of `lattice explain`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Operation: subm3, k2s2, k3s2, transpose2, generative2 or pointwise.
+    #[arg(long, value_parser = ["subm3", "k2s2", "k3s2", "transpose2", "generative2", "pointwise"], default_value = "subm3")]
+    op: String,
+    /// Coordinates: a .npy file of int32 rows batch, x, y, z.
+    #[arg(long)]
+    coords: PathBuf,
+    /// Input channels.
+    #[arg(long, default_value_t = 32)]
+    cin: usize,
+    /// Output channels.
+    #[arg(long, default_value_t = 32)]
+    cout: usize,
+    /// Channel groups.
+    #[arg(long, default_value_t = 1)]
+    groups: usize,
+    /// Element type.
+    #[arg(long, value_enum, default_value_t = FloatKind::F32)]
+    dtype: FloatKind,
+    /// Timed calls.
+    #[arg(long, default_value_t = 10)]
+    repeats: usize,
+    #[command(flatten)]
+    shared: Shared,
+}
+
+#[derive(Serialize)]
+struct Report {
+    op: String,
+    device: String,
+    dtype: String,
+    relation_kind: String,
+    kernel: KernelReport,
+    rows_in: usize,
+    rows_out: usize,
+    pairs: usize,
+    mean_neighbours: f64,
+    density: f64,
+    input_exclusive: bool,
+    cin: usize,
+    cout: usize,
+    groups: usize,
+    relation_build_ms: f64,
+    relation_bytes: usize,
+    flop: f64,
+    bytes: f64,
+    measured_ms: f64,
+    gflops: f64,
+    gb_per_s: f64,
+    accumulation: &'static str,
+    route: &'static str,
+    routes: Vec<RouteLine>,
+}
+
+#[derive(Serialize)]
+struct KernelReport {
+    size: [u32; 3],
+    stride: [u32; 3],
+    padding: [u32; 3],
+    dilation: [u32; 3],
+    taps: usize,
+}
+
+#[derive(Serialize)]
+struct RouteLine {
+    route: &'static str,
+    chosen: bool,
+    why: &'static str,
+    rejected: Option<String>,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// Coordinates that cannot be read, channels that groups do not divide.
+pub fn run(args: &Args) -> Result<()> {
+    args.shared.prepare()?;
+    let chosen = crate::device::choose(&args.shared.device)?;
+    if args.repeats == 0 || args.cin == 0 || args.cout == 0 || args.groups == 0 {
+        bail!("--repeats, --cin, --cout and --groups: expected at least 1");
+    }
+    if !args.cin.is_multiple_of(args.groups) || !args.cout.is_multiple_of(args.groups) {
+        bail!("--groups: expected a number that divides {} and {}, found {}", args.cin, args.cout, args.groups);
+    }
+    let support = bench::read_coords(&args.coords)?;
+    let start = std::time::Instant::now();
+    let (spec, relation) = relation(&args.op, &support)?;
+    let relation_build_ms = start.elapsed().as_secs_f64() * 1e3;
+    let shape = ConvShape { c_in: args.cin, c_out: args.cout, groups: args.groups };
+    let rows_in = support.n_rows();
+    let (rows_out, pairs) = relation.as_ref().map_or((rows_in, rows_in), |r| (r.n_out(), r.n_pairs()));
+    let problem =
+        ConvProblem { dtype: args.dtype.dtype(), rows: rows_out, shape, pointwise: relation.is_none() };
+    routes::check_forced(&problem)?;
+    let samples = bench::time_conv(&chosen.device, &support, relation.as_ref(), shape, args.dtype, args.repeats)?;
+    let measured_ms = bench::median(&samples);
+    let element = args.dtype.bytes() as f64;
+    let flop = 2.0 * pairs as f64 * (args.cin / args.groups) as f64 * args.cout as f64;
+    let weights = spec.taps() as f64 * (args.cin / args.groups * args.cout) as f64;
+    let features = rows_in as f64 * args.cin as f64 + rows_out as f64 * args.cout as f64;
+    let relation_bytes = relation.as_ref().map_or(0, core::Relation::bytes);
+    let bytes = element * (features + weights) + 4.0 * pairs as f64;
+    let report = Report {
+        op: args.op.clone(),
+        device: chosen.name,
+        dtype: args.dtype.name().into(),
+        relation_kind: relation.as_ref().map_or("none".into(), |r| format!("{:?}", r.kind()).to_lowercase()),
+        kernel: KernelReport {
+            size: spec.size,
+            stride: spec.stride,
+            padding: spec.padding,
+            dilation: spec.dilation,
+            taps: spec.taps(),
+        },
+        rows_in,
+        rows_out,
+        pairs,
+        mean_neighbours: pairs as f64 / rows_out.max(1) as f64,
+        density: pairs as f64 / (rows_out.max(1) * spec.taps()) as f64,
+        input_exclusive: relation.as_ref().is_none_or(core::Relation::input_exclusive),
+        cin: args.cin,
+        cout: args.cout,
+        groups: args.groups,
+        relation_build_ms,
+        relation_bytes,
+        flop,
+        bytes,
+        measured_ms,
+        gflops: flop / measured_ms / 1e6,
+        gb_per_s: bytes / measured_ms / 1e6,
+        accumulation: if args.dtype == FloatKind::F64 { "f64" } else { "f32" },
+        route: routes::conv_route(&problem).name,
+        routes: routes::explain(&problem)
+            .into_iter()
+            .map(|r| RouteLine { route: r.route, chosen: r.chosen, why: r.why, rejected: r.rejected })
+            .collect(),
+    };
+    if args.shared.json {
+        println!("{}", serde_json::to_string_pretty(&report)?);
+    } else {
+        print_report(&report);
+    }
+    Ok(())
+}
+
+/// The relation of an operation; none for a pointwise product.
+pub fn relation(op: &str, support: &core::Support) -> Result<(KernelSpec, Option<core::Relation>)> {
+    let cube = KernelSpec::cube;
+    Ok(match op {
+        "subm3" => (cube(3, 1)?, Some(core::Relation::submanifold(support, &cube(3, 1)?)?)),
+        "k2s2" => (cube(2, 2)?, Some(core::Relation::forward(support, &cube(2, 2)?, SupportPolicy::Floor)?)),
+        "k3s2" => (cube(3, 2)?, Some(core::Relation::forward(support, &cube(3, 2)?, SupportPolicy::Floor)?)),
+        "transpose2" => (cube(2, 2)?, Some(core::Relation::transposed(support, &cube(2, 2)?)?)),
+        "generative2" => (cube(2, 2)?, Some(core::Relation::generative(support, [2; 3], [2; 3])?)),
+        "pointwise" => (cube(1, 1)?, None),
+        other => bail!("--op: expected subm3, k2s2, k3s2, transpose2, generative2 or pointwise, found `{other}`"),
+    })
+}
+
+fn print_report(r: &Report) {
+    println!("{} {} {}->{} on {} ({} groups)", r.op, r.dtype, r.cin, r.cout, r.device, r.groups);
+    println!(
+        "relation    {}, kernel {:?} stride {:?} padding {:?} dilation {:?}, {} taps",
+        r.relation_kind, r.kernel.size, r.kernel.stride, r.kernel.padding, r.kernel.dilation, r.kernel.taps
+    );
+    println!(
+        "rows        {} in, {} out; {} pairs, {:.2} a row, density {:.3}",
+        table::count(r.rows_in), table::count(r.rows_out), table::count(r.pairs), r.mean_neighbours, r.density
+    );
+    println!("relation    built in {:.2} ms, {} bytes with the views that ran", r.relation_build_ms, table::count(r.relation_bytes));
+    println!("predicted   {:.3} GFLOP, {:.1} MB to move at least, sums in {}", r.flop / 1e9, r.bytes / 1e6, r.accumulation);
+    println!("measured    {:.3} ms: {:.1} GFLOP/s, {:.1} GB/s\n", r.measured_ms, r.gflops, r.gb_per_s);
+    let rows: Vec<Vec<String>> = r
+        .routes
+        .iter()
+        .map(|l| {
+            let reason = l.rejected.clone().unwrap_or_else(|| l.why.to_string());
+            vec![if l.chosen { "runs".into() } else { String::new() }, l.route.into(), reason]
+        })
+        .collect();
+    println!("{}", table::render(&["", "route", "reason"], &rows));
+}

@@ -1,0 +1,8 @@
+//! One file a command: its arguments, and a `run` that calls the library and prints.
+
+pub mod bench;
+pub mod devices;
+pub mod explain;
+pub mod generate;
+pub mod info;
+pub mod run;

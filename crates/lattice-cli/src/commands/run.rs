@@ -1,0 +1,370 @@
+//! `lattice run`: the eight-stage workflow on one scan.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+use burn::tensor::{Device, Tensor, TensorData};
+use burn_lattice::trace::{self, LayerRecord};
+use burn_lattice::{Interpolation, ops};
+use burn_store::{ModuleSnapshot, SafetensorsStore};
+use lattice_io::{Attribute, PointCloud, RenderOptions};
+use lattice_models::{MinkUNet, MinkUNetConfig, seed_parameters};
+use lattice_scenes::{SceneKind, SceneOptions, class_names};
+use serde::Serialize;
+
+use crate::{Shared, progress::Steps, scene, table};
+
+/// Input channels: constant 1, place inside the voxel (3), height above the lowest 1 % of the scan.
+pub const INPUT_CHANNELS: usize = 5;
+
+/// Arguments of `lattice run`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// A scan; without one a lidar sweep is generated.
+    scene: Option<PathBuf>,
+    /// Network: minkunet14, 18 or 34, with a channel list a, b, c or d, or none.
+    #[arg(long, default_value = "minkunet18")]
+    model: String,
+    /// Weights (.safetensors); without them they are drawn from the seed, and the classes mean nothing.
+    #[arg(long)]
+    weights: Option<PathBuf>,
+    /// Voxel size in the scan's unit; one suited to the extent by default.
+    #[arg(long)]
+    voxel_size: Option<f64>,
+    /// Folder for points.ply, picture.png and report.json.
+    #[arg(long, default_value = "out")]
+    out: PathBuf,
+    /// Seed of the generated scene and of untrained weights.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Columns of a .bin file.
+    #[arg(long)]
+    columns: Option<usize>,
+    #[command(flatten)]
+    shared: Shared,
+}
+
+#[derive(Serialize)]
+struct Report {
+    scene: String,
+    device: String,
+    model: String,
+    seed: u64,
+    weights: String,
+    points: usize,
+    dropped: usize,
+    voxels: usize,
+    voxel_size: f64,
+    classes: Vec<Class>,
+    stages: Vec<Stage>,
+    layers: Vec<Layer>,
+    relation_bytes: usize,
+    total_ms: f64,
+}
+
+#[derive(Serialize)]
+struct Class {
+    id: usize,
+    name: String,
+    points: usize,
+}
+
+/// One of the workflow's eight stages.
+#[derive(Serialize)]
+struct Stage {
+    stage: usize,
+    name: &'static str,
+    status: &'static str,
+    detail: String,
+    ms: f64,
+}
+
+#[derive(Serialize)]
+struct Layer {
+    name: String,
+    kind: String,
+    rows_in: usize,
+    rows_out: usize,
+    pairs: usize,
+    c_in: usize,
+    c_out: usize,
+    route: &'static str,
+    map_ms: f64,
+    ms: f64,
+}
+
+impl From<LayerRecord> for Layer {
+    fn from(r: LayerRecord) -> Self {
+        Self {
+            name: r.name,
+            kind: r.kind,
+            rows_in: r.rows_in,
+            rows_out: r.rows_out,
+            pairs: r.pairs,
+            c_in: r.c_in,
+            c_out: r.c_out,
+            route: r.route,
+            map_ms: r.map_ms,
+            ms: r.ms,
+        }
+    }
+}
+
+/// What the network said of a cloud.
+struct Segmentation {
+    labels: Vec<u8>,
+    voxels: usize,
+    relation_bytes: usize,
+    stages: Vec<Stage>,
+    layers: Vec<Layer>,
+    network_ms: f64,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// A scan, weights or folder that cannot be used; an unknown model; a device that is not there.
+pub fn run(args: &Args) -> Result<()> {
+    args.shared.prepare()?;
+    let chosen = crate::device::choose(&args.shared.device)?;
+    let names = class_names(SceneKind::Lidar);
+    let config = MinkUNetConfig::named(&args.model, INPUT_CHANNELS, names.len())?;
+    // Find out before the work that the results have a place.
+    std::fs::create_dir_all(&args.out).with_context(|| format!("cannot make the folder {}", args.out.display()))?;
+
+    let steps = Steps::new(5);
+    let start = Instant::now();
+    steps.begin("scene");
+    let (cloud, scene_name) = match &args.scene {
+        Some(path) => (scene::load(path, args.columns)?, path.display().to_string()),
+        None => {
+            let cloud = lattice_scenes::generate(SceneKind::Lidar, args.seed, &SceneOptions::default());
+            (cloud, format!("generated lidar, seed {}", args.seed))
+        }
+    };
+    if cloud.is_empty() {
+        bail!("{scene_name}: expected points, found none ({} dropped because they are not finite)", cloud.dropped);
+    }
+    let voxel_size = scene::voxel_size(args.voxel_size, &cloud)?;
+    steps.done();
+
+    steps.begin(format!("{}: weights", args.model));
+    let model = load_model(&config, args, &chosen.device)?;
+    steps.done();
+    steps.begin(format!("{} on {} points", args.model, table::count(cloud.len())));
+    let found = segment(&model, &cloud, voxel_size, &chosen.device)?;
+    steps.done();
+
+    steps.begin("points.ply and picture.png");
+    let classified = with_classes(&cloud, &found.labels, names);
+    let points_path = args.out.join("points.ply");
+    lattice_io::write_ply(&points_path, &classified, lattice_io::PlyFormat::BinaryLittleEndian)
+        .with_context(|| format!("cannot write {}", points_path.display()))?;
+    let picture_path = args.out.join("picture.png");
+    let options = RenderOptions::default().by_class("label", names.iter().copied());
+    lattice_io::render_png(&picture_path, &classified, &options)
+        .with_context(|| format!("cannot write {}", picture_path.display()))?;
+    steps.done();
+
+    let report = Report {
+        scene: scene_name,
+        device: chosen.name,
+        model: args.model.clone(),
+        seed: args.seed,
+        weights: match &args.weights {
+            Some(path) => path.display().to_string(),
+            None => format!("untrained (seed {})", args.seed),
+        },
+        points: cloud.len(),
+        dropped: cloud.dropped,
+        voxels: found.voxels,
+        voxel_size,
+        classes: names
+            .iter()
+            .enumerate()
+            .map(|(id, &name)| Class {
+                id,
+                name: name.into(),
+                points: found.labels.iter().filter(|&&l| usize::from(l) == id).count(),
+            })
+            .collect(),
+        stages: found.stages,
+        layers: found.layers,
+        relation_bytes: found.relation_bytes,
+        total_ms: start.elapsed().as_secs_f64() * 1e3,
+    };
+    let text = serde_json::to_string_pretty(&report)?;
+    let report_path = args.out.join("report.json");
+    lattice_io::write_text(&report_path, &text).with_context(|| format!("cannot write {}", report_path.display()))?;
+    steps.done();
+    drop(steps);
+    if args.shared.json {
+        println!("{text}");
+    } else {
+        print_report(&report, &args.out, found.network_ms);
+    }
+    Ok(())
+}
+
+fn load_model(config: &MinkUNetConfig, args: &Args, device: &Device) -> Result<MinkUNet> {
+    let mut model = seed_parameters(config.init(device), args.seed);
+    if let Some(path) = &args.weights {
+        if !path.is_file() {
+            bail!("--weights: expected a .safetensors file, found nothing at {}", path.display());
+        }
+        let mut store = SafetensorsStore::from_file(path);
+        let applied = model
+            .load_from(&mut store)
+            .map_err(|e| anyhow::anyhow!("{e}"))
+            .with_context(|| format!("--weights: {} does not fit {}", path.display(), args.model))?;
+        if !applied.missing.is_empty() {
+            bail!("--weights: {} lacks {} parameters of {}", path.display(), applied.missing.len(), args.model);
+        }
+    }
+    Ok(model)
+}
+
+/// The height that 1 % of the points lie below.
+fn ground_height(cloud: &PointCloud) -> f64 {
+    let mut heights: Vec<f64> = cloud.positions.iter().map(|p| p[2]).collect();
+    let rank = heights.len() / 100;
+    let (_, height, _) = heights.select_nth_unstable_by(rank, f64::total_cmp);
+    *height
+}
+
+/// Constant 1, place inside the voxel in -0.5..0.5, height above the ground, for each point.
+fn input_features(cloud: &PointCloud, voxel_size: f64, device: &Device) -> Tensor<2> {
+    let ground = ground_height(cloud);
+    let features: Vec<f32> = cloud
+        .positions
+        .iter()
+        .flat_map(|p| {
+            let place = p.map(|v| (v / voxel_size - (v / voxel_size).floor() - 0.5) as f32);
+            [1.0, place[0], place[1], place[2], (p[2] - ground) as f32]
+        })
+        .collect();
+    Tensor::from_data(TensorData::new(features, [cloud.len(), INPUT_CHANNELS]), device)
+}
+
+fn segment(model: &MinkUNet, cloud: &PointCloud, voxel_size: f64, device: &Device) -> Result<Segmentation> {
+    let start = Instant::now();
+    let flat: Vec<f32> = scene::positions_f32(cloud).into_iter().flatten().collect();
+    let points = Tensor::<2>::from_data(TensorData::new(flat, [cloud.len(), 3]), device);
+    let features = input_features(cloud, voxel_size, device);
+    let size = [voxel_size as f32; 3];
+
+    let mut voxelize_ms = 0.0;
+    let mut network_ms = 0.0;
+    let mut devoxelize_ms = 0.0;
+    let (result, records) = trace::record(|| -> Result<_> {
+        let clock = Instant::now();
+        let voxels = ops::voxelize(&points, features, &ops::VoxelizeOptions::new(size))?;
+        voxelize_ms = clock.elapsed().as_secs_f64() * 1e3;
+        let clock = Instant::now();
+        let scores = model.forward(&voxels);
+        device.sync().map_err(|e| anyhow::anyhow!("{e:?}"))?;
+        network_ms = clock.elapsed().as_secs_f64() * 1e3;
+        let clock = Instant::now();
+        // A voxel's scores belong to its centre: half a voxel above its corner.
+        let mut options = ops::DevoxelizeOptions::new(size);
+        options.origin = size.map(|s| s / 2.0);
+        options.interpolation = Interpolation::Linear;
+        options.renormalize = true;
+        let point_scores = ops::devoxelize(&points, &scores, &options)?;
+        let labels: Vec<u8> = point_scores.argmax(1).into_data().iter::<i64>().map(|l| l as u8).collect();
+        devoxelize_ms = clock.elapsed().as_secs_f64() * 1e3;
+        Ok((voxels, labels))
+    });
+    let (voxels, labels) = result?;
+    let report = voxels.manager().report();
+    let layers: Vec<Layer> = records.into_iter().map(Layer::from).collect();
+    let stage = |stage, name, status, detail: String, ms| Stage { stage, name, status, detail, ms };
+    let ms_of = |prefix: &str| layers.iter().filter(|l| l.kind.starts_with(prefix)).map(|l| l.ms + l.map_ms).sum();
+    let convolutions = layers.iter().filter(|l| l.kind.starts_with("conv")).count();
+    let joins = layers.iter().filter(|l| l.kind.starts_with("join") || l.kind.starts_with("cat")).count();
+    let stages = vec![
+        stage(1, "choose the support", "done", format!("a voxel of {voxel_size} with at least one point"), 0.0),
+        stage(2, "build tensors", "done", format!("{} voxels, {INPUT_CHANNELS} channels", voxels.n_rows()), voxelize_ms),
+        stage(3, "feature-only blocks", "done", "norms and activations run inside the convolutions".into(), 0.0),
+        stage(
+            4,
+            "relation-changing blocks",
+            "done",
+            format!("{convolutions} convolutions over {} cached relations", report.relations),
+            ms_of("conv"),
+        ),
+        stage(5, "align branches", "done", format!("{joins} skips joined on shared identities"), ms_of("cat") + ms_of("join")),
+        stage(6, "bridge points and voxels", "done", format!("{} points labelled", labels.len()), devoxelize_ms),
+        stage(7, "quantize", "not run", "quantized weights are not part of this version".into(), 0.0),
+        stage(8, "benchmark", "done", "rows, pairs, route and time of each layer".into(), start.elapsed().as_secs_f64() * 1e3),
+    ];
+    Ok(Segmentation { labels, voxels: voxels.n_rows(), relation_bytes: report.bytes(), stages, layers, network_ms })
+}
+
+fn with_classes(cloud: &PointCloud, labels: &[u8], names: &[&str]) -> PointCloud {
+    let mut out = cloud.clone();
+    // What the file said stays beside what the network says.
+    if let Some(given) = out.attributes.remove("label") {
+        out.attributes.insert("label_given".into(), given);
+    }
+    out.triangles.clear();
+    let colours = labels.iter().map(|&l| lattice_io::class_colour(usize::from(l).min(names.len()))).collect();
+    out.attributes.insert("rgb".into(), Attribute::Rgb(colours));
+    out.attributes.insert("label".into(), Attribute::U8(labels.to_vec()));
+    out
+}
+
+fn print_report(report: &Report, out: &Path, network_ms: f64) {
+    println!("{}", report.scene);
+    println!(
+        "{} points, {} voxels of {}; {} on {}, weights: {}",
+        table::count(report.points),
+        table::count(report.voxels),
+        report.voxel_size,
+        report.model,
+        report.device,
+        report.weights
+    );
+    if report.weights.starts_with("untrained") {
+        println!("These weights are untrained: the classes below show that the pipeline runs, not what stands in the scene.");
+    }
+    println!();
+    let rows: Vec<Vec<String>> = report
+        .stages
+        .iter()
+        .map(|s| {
+            let ms = if s.ms > 0.0 { format!("{:.1}", s.ms) } else { String::new() };
+            vec![s.stage.to_string(), s.name.into(), s.status.into(), ms, s.detail.clone()]
+        })
+        .collect();
+    println!("{}\n", table::render(&["", "stage", "status", "ms", "detail"], &rows));
+    let rows: Vec<Vec<String>> = report
+        .layers
+        .iter()
+        .map(|l| {
+            vec![
+                l.name.clone(),
+                l.kind.clone(),
+                table::count(l.rows_out),
+                table::count(l.pairs),
+                format!("{}->{}", l.c_in, l.c_out),
+                l.route.into(),
+                format!("{:.2}", l.map_ms),
+                format!("{:.2}", l.ms),
+            ]
+        })
+        .collect();
+    println!("{}\n", table::render(&["layer", "kind", "rows", "pairs", "channels", "route", "map ms", "ms"], &rows));
+    let rows: Vec<Vec<String>> = report
+        .classes
+        .iter()
+        .map(|c| {
+            let share = 100.0 * c.points as f64 / report.points.max(1) as f64;
+            vec![c.name.clone(), table::count(c.points), format!("{share:.1}")]
+        })
+        .collect();
+    println!("{}\n", table::render(&["class", "points", "%"], &rows));
+    println!("network {network_ms:.0} ms, all {:.0} ms; relations and maps {} bytes", report.total_ms, table::count(report.relation_bytes));
+    println!("wrote {}", ["points.ply", "picture.png", "report.json"].map(|f| out.join(f).display().to_string()).join(", "));
+}

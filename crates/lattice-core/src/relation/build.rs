@@ -1,0 +1,176 @@
+//! The builders of relations: checks, the output support, and which formula finds the edges.
+
+use std::sync::Arc;
+
+use super::block_index::BlockIndex;
+use super::csr::Csr;
+use super::gather::{Window, gather};
+use super::reach::{kernel_reach_support, transposed_support};
+use super::record::Record;
+use super::{Edge, Relation, RelationKind};
+use crate::kernel::TapOrigin;
+use crate::{Error, KernelSpec, Result, Support, downsample};
+
+/// Which output rows a forward relation creates.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum SupportPolicy {
+    /// The distinct `floor(c / stride)` of the input rows; size, padding and dilation have no influence. With stride 1 and
+    /// padding 0 these are the input rows themselves, under the same identity.
+    #[default]
+    Floor,
+    /// Every `q >= 0` whose window, counted from its first tap (indexed offsets), holds an input row:
+    /// `q * s + i * d - p = c`. On each axis `q` stays within `floor((range + 2p - d * (K - 1) - 1) / s)` when the spatial
+    /// `range` is known, else within `floor((largest input + 2p - (K - 1)) / s)`. Edges use the same indexed offsets. The rule
+    /// of networks that were trained with dense-like bounds.
+    KernelReach {
+        /// Voxels of the input lattice along x, y, z.
+        range: Option<[u32; 3]>,
+    },
+}
+
+impl Relation {
+    /// The relation of a support with itself: `c = q + f` with centred offsets.
+    ///
+    /// # Errors
+    /// [`Error::Value`] unless every size is odd, the stride 1 and the padding 0; what [`KernelSpec::try_new`] refuses.
+    pub fn submanifold(support: &Support, spec: &KernelSpec) -> Result<Self> {
+        let op = "submanifold relation";
+        spec.check(op)?;
+        if !spec.is_odd() {
+            let what = format!("kernel size expected to be odd on every axis, found {:?}; use a forward relation", spec.size);
+            return Err(Error::Value { op, what });
+        }
+        if spec.stride != [1; 3] || spec.padding != [0; 3] {
+            let what = format!(
+                "stride expected to be 1 and padding 0, found {:?} and {:?}; use a forward relation",
+                spec.stride, spec.padding
+            );
+            return Err(Error::Value { op, what });
+        }
+        Ok(Self::gathered(RelationKind::Submanifold, spec, support, support.clone(), Window::Over(TapOrigin::Centred)))
+    }
+
+    /// The relation onto the support that `policy` creates: `c = q * s + f - p`. Created supports are in canonical order.
+    ///
+    /// # Errors
+    /// What [`KernelSpec::try_new`] refuses; [`Error::Limit`] when the output passes `u32::MAX - 1` rows.
+    pub fn forward(source: &Support, spec: &KernelSpec, policy: SupportPolicy) -> Result<Self> {
+        spec.check("forward relation")?;
+        let (target, origin) = match policy {
+            SupportPolicy::Floor if spec.stride == [1; 3] && spec.padding == [0; 3] => (source.clone(), TapOrigin::Centred),
+            SupportPolicy::Floor if spec.stride == [1; 3] => {
+                (Support::canonical(source.coords().to_vec())?, TapOrigin::Centred)
+            }
+            SupportPolicy::Floor => (downsample(source, spec.stride)?, TapOrigin::Centred),
+            SupportPolicy::KernelReach { range } => (kernel_reach_support(source, spec, range)?, TapOrigin::Indexed),
+        };
+        Ok(Self::gathered(RelationKind::Forward, spec, source, target, Window::Over(origin)))
+    }
+
+    /// The forward formula `c = q * s + f - p` onto a given support.
+    ///
+    /// # Errors
+    /// What [`KernelSpec::try_new`] refuses.
+    pub fn onto(source: &Support, target: &Support, spec: &KernelSpec) -> Result<Self> {
+        spec.check("target relation")?;
+        Ok(Self::gathered(RelationKind::Target, spec, source, target.clone(), Window::Over(TapOrigin::Centred)))
+    }
+
+    /// The relation onto all `q = c * s + f - p` with indexed offsets. The created support is in canonical order, without
+    /// duplicates; a `q` outside `i32` is left out.
+    ///
+    /// # Errors
+    /// What [`KernelSpec::try_new`] refuses; [`Error::Limit`] when the output passes `u32::MAX - 1` rows.
+    pub fn transposed(source: &Support, spec: &KernelSpec) -> Result<Self> {
+        spec.check("transposed relation")?;
+        let target = transposed_support(source, spec)?;
+        Ok(Self::gathered(RelationKind::Transposed, spec, source, target, Window::Under))
+    }
+
+    /// [`Relation::transposed`] without padding and dilation.
+    ///
+    /// # Errors
+    /// As [`Relation::transposed`].
+    pub fn generative(source: &Support, size: [u32; 3], stride: [u32; 3]) -> Result<Self> {
+        let spec = KernelSpec { size, stride, padding: [0; 3], dilation: [1; 3] };
+        spec.check("generative relation")?;
+        let target = transposed_support(source, &spec)?;
+        Ok(Self::gathered(RelationKind::Generative, &spec, source, target, Window::Under))
+    }
+
+    /// The transposed formula onto a given support: `c = (q + p - f) / s` with indexed offsets, where that is a whole number.
+    ///
+    /// # Errors
+    /// What [`KernelSpec::try_new`] refuses.
+    pub fn target_transposed(source: &Support, target: &Support, spec: &KernelSpec) -> Result<Self> {
+        spec.check("target-transposed relation")?;
+        Ok(Self::gathered(RelationKind::TargetTransposed, spec, source, target.clone(), Window::Under))
+    }
+
+    /// A relation with its rows swapped and its taps kept: from the coarse support of a forward relation back onto its fine
+    /// one. It shares the storage of [`Relation::transpose`].
+    pub fn inverse(forward: &Relation) -> Self {
+        let swapped = forward.transpose();
+        let mut record = Record::new(
+            RelationKind::Inverse,
+            *forward.spec(),
+            forward.target().clone(),
+            forward.source().clone(),
+            swapped.0.csr.clone(),
+        );
+        record.indexed = forward.0.indexed;
+        Self(Arc::new(record))
+    }
+
+    /// A relation from its edges, in any order. The formula of `kind` is not checked; it only names the relation.
+    ///
+    /// # Errors
+    /// [`Error::Value`] when an edge names a row or tap that does not exist, or two edges share output row and tap; what
+    /// [`KernelSpec::try_new`] refuses.
+    pub fn from_edges(
+        source: &Support,
+        target: &Support,
+        spec: &KernelSpec,
+        kind: RelationKind,
+        edges: &[Edge],
+    ) -> Result<Self> {
+        let op = "relation from edges";
+        spec.check(op)?;
+        let (n_in, n_out, taps) = (source.n_rows(), target.n_rows(), spec.taps());
+        let outside = |e: &&Edge| e.in_row as usize >= n_in || e.out_row as usize >= n_out || e.tap as usize >= taps;
+        if let Some(edge) = edges.iter().find(outside) {
+            let what = format!("{edge:?} expected to lie within {n_in} input rows, {n_out} output rows and {taps} taps");
+            return Err(Error::Value { op, what });
+        }
+        let mut edges = edges.to_vec();
+        edges.sort_unstable_by_key(Edge::key);
+        if let Some(pair) = edges.windows(2).find(|pair| (pair[0].out_row, pair[0].tap) == (pair[1].out_row, pair[1].tap)) {
+            let what = format!("{:?} and {:?} share output row and tap, expected one edge at most", pair[0], pair[1]);
+            return Err(Error::Value { op, what });
+        }
+        let mut splits = vec![0; n_out + 1];
+        for edge in &edges {
+            splits[edge.out_row as usize + 1] += 1;
+        }
+        for row in 0..n_out {
+            splits[row + 1] += splits[row];
+        }
+        let csr = Csr {
+            splits,
+            rows: edges.iter().map(|e| e.in_row).collect(),
+            taps: edges.iter().map(|e| e.tap).collect(),
+        };
+        Ok(Self(Arc::new(Record::new(kind, *spec, source.clone(), target.clone(), Arc::new(csr)))))
+    }
+
+    fn gathered(kind: RelationKind, spec: &KernelSpec, source: &Support, target: Support, window: Window) -> Self {
+        let index = BlockIndex::new(source.coords());
+        let csr = gather(&index, target.coords(), spec, window);
+        let itself = spec.is_odd() && spec.stride == [1; 3] && spec.padding == [0; 3] && source.same_identity(&target);
+        let mut record = Record::new(kind, *spec, source.clone(), target, Arc::new(csr));
+        record.symmetric = itself && matches!(window, Window::Over(TapOrigin::Centred));
+        record.indexed = !matches!(window, Window::Over(TapOrigin::Centred));
+        Self(Arc::new(record))
+    }
+}

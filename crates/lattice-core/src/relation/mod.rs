@@ -1,0 +1,17 @@
+//! Relations: which input row meets which output row under which kernel tap.
+
+mod block_index;
+mod build;
+mod cache;
+mod csr;
+mod gather;
+mod reach;
+mod record;
+mod tiles;
+mod views;
+
+pub use build::SupportPolicy;
+pub use cache::{CacheEntry, RelationCache, RelationKey};
+pub use record::{Edge, Relation, RelationId, RelationKind};
+pub use tiles::TapTiles;
+pub use views::{InputView, NeighbourTable, SortedTable, TapView};

@@ -1,0 +1,72 @@
+//! Output supports that the reach of a kernel creates.
+
+use rayon::prelude::*;
+
+use crate::{Coord, KernelSpec, Result, Support};
+
+/// Rows that are expanded together before their duplicates are dropped.
+const CHUNK_ROWS: usize = 8192;
+
+/// All `c * s + i * d - p`, in canonical order.
+pub(crate) fn transposed_support(source: &Support, spec: &KernelSpec) -> Result<Support> {
+    let [s, p, d] = wide(spec);
+    expand(source, spec, |axis, c, i| i32::try_from(i64::from(c) * s[axis] + i * d[axis] - p[axis]).ok())
+}
+
+/// All `q >= 0` with `q * s + i * d - p = c` below the bound of the range or of the largest input, in canonical order.
+pub(crate) fn kernel_reach_support(source: &Support, spec: &KernelSpec, range: Option<[u32; 3]>) -> Result<Support> {
+    let Some((_, largest)) = source.bounds() else { return Support::canonical(Vec::new()) };
+    let [s, p, d] = wide(spec);
+    let last: [i64; 3] = std::array::from_fn(|a| {
+        let taps_behind = i64::from(spec.size[a]) - 1;
+        match range {
+            Some(range) => (i64::from(range[a]) + 2 * p[a] - d[a] * taps_behind - 1).div_euclid(s[a]),
+            None => (i64::from(largest[a + 1]) + 2 * p[a] - taps_behind).div_euclid(s[a]),
+        }
+    });
+    expand(source, spec, |axis, c, i| {
+        let scaled = i64::from(c) + p[axis] - i * d[axis];
+        let q = scaled.div_euclid(s[axis]);
+        (scaled.rem_euclid(s[axis]) == 0 && (0..=last[axis]).contains(&q)).then(|| i32::try_from(q).ok()).flatten()
+    })
+}
+
+/// The distinct coordinates whose axes are `place(axis, coordinate, tap position)` of one input row, all positions of all axes
+/// combined; `None` drops a position.
+fn expand(
+    source: &Support,
+    spec: &KernelSpec,
+    place: impl Fn(usize, i32, i64) -> Option<i32> + Sync,
+) -> Result<Support> {
+    let chunks: Vec<Vec<Coord>> = source
+        .coords()
+        .par_chunks(CHUNK_ROWS)
+        .map(|rows| {
+            let mut reached = Vec::new();
+            let mut axes: [Vec<i32>; 3] = Default::default();
+            for c in rows {
+                for (a, axis) in axes.iter_mut().enumerate() {
+                    axis.clear();
+                    axis.extend((0..spec.size[a]).filter_map(|i| place(a, c[a + 1], i64::from(i))));
+                }
+                let [xs, ys, zs] = &axes;
+                for &x in xs {
+                    for &y in ys {
+                        reached.extend(zs.iter().map(|&z| [c[0], x, y, z]));
+                    }
+                }
+            }
+            if spec.overlaps() {
+                reached.sort_unstable();
+                reached.dedup();
+            }
+            reached
+        })
+        .collect();
+    Support::canonical(chunks.concat())
+}
+
+/// Stride, padding and dilation in 64 bits.
+fn wide(spec: &KernelSpec) -> [[i64; 3]; 3] {
+    [spec.stride, spec.padding, spec.dilation].map(|values| values.map(i64::from))
+}

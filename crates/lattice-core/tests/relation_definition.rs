@@ -1,0 +1,210 @@
+//! Every builder against its definition by loops, on random supports and on the corners of the coordinate range.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use lattice_core::{Edge, Error, KernelSpec, Relation, RelationKind, Support, SupportPolicy};
+use lattice_testkit::offsets::Kernel;
+use lattice_testkit::relations::{self, Pairs};
+use proptest::prelude::*;
+use rstest::rstest;
+
+type Coord = [i32; 4];
+
+fn spec(k: &Kernel) -> KernelSpec {
+    KernelSpec::try_new(k.size, k.stride, k.padding, k.dilation).unwrap()
+}
+
+fn support(rows: &[Coord]) -> Support {
+    Support::try_new(rows.to_vec()).unwrap()
+}
+
+fn edges(relation: &Relation) -> Vec<(u32, u32, u16)> {
+    relation.edges().iter().map(|e| (e.in_row, e.out_row, e.tap)).collect()
+}
+
+#[track_caller]
+fn assert_same(relation: &Relation, definition: &Pairs) {
+    assert_eq!(relation.source().coords(), definition.source);
+    assert_eq!(relation.target().coords(), definition.target);
+    assert_eq!(relation.taps(), definition.taps);
+    assert_eq!(edges(relation), definition.edges);
+    assert_eq!(relation.n_pairs(), definition.edges.len());
+    assert!(!relation.input_exclusive() || definition.input_exclusive());
+}
+
+/// Every builder that takes this kernel, against its definition.
+#[track_caller]
+fn assert_all_kinds(source: &[Coord], target: &[Coord], kernel: &Kernel) {
+    let (s, t, spec) = (support(source), support(target), spec(kernel));
+    if kernel.is_odd() {
+        let centred = Kernel { stride: [1; 3], padding: [0; 3], ..*kernel };
+        let own = KernelSpec { stride: [1; 3], padding: [0; 3], ..spec };
+        assert_same(&Relation::submanifold(&s, &own).unwrap(), &relations::submanifold(source, &centred));
+    }
+    assert_same(&Relation::forward(&s, &spec, SupportPolicy::Floor).unwrap(), &relations::forward(source, kernel));
+    assert_same(&Relation::onto(&s, &t, &spec).unwrap(), &relations::target(source, target, kernel));
+    assert_same(&Relation::transposed(&s, &spec).unwrap(), &relations::transposed(source, kernel));
+    assert_same(
+        &Relation::generative(&s, kernel.size, kernel.stride).unwrap(),
+        &relations::generative(source, kernel.size, kernel.stride),
+    );
+    assert_same(
+        &Relation::target_transposed(&s, &t, &spec).unwrap(),
+        &relations::target_transposed(source, target, kernel),
+    );
+    for range in [None, Some([7, 5, 9])] {
+        let policy = SupportPolicy::KernelReach { range };
+        let reached = relations::kernel_reach_support(source, kernel, range);
+        assert_same(
+            &Relation::forward(&s, &spec, policy).unwrap(),
+            &relations::target_indexed(source, &reached, kernel),
+        );
+    }
+    let forward = Relation::forward(&s, &spec, SupportPolicy::Floor).unwrap();
+    let inverse = Relation::inverse(&forward);
+    assert_same(&inverse, &relations::inverse(&relations::forward(source, kernel)));
+    assert!(inverse.target().same_identity(&s) && inverse.source().same_identity(forward.target()));
+}
+
+fn rows(max: usize) -> impl Strategy<Value = Vec<Coord>> {
+    let row = (prop_oneof![Just(0), Just(1), Just(5)], -6..7i32, -5..6i32, -3..9i32).prop_map(|(b, x, y, z)| [b, x, y, z]);
+    proptest::collection::hash_set(row, 0..max).prop_map(|set| {
+        let mut rows: Vec<Coord> = set.into_iter().collect();
+        rows.sort_by_key(|c| (c[1] * 7919 + c[2] * 104_729 + c[3] * 31 + c[0]).rem_euclid(1009)); // some order that is not sorted
+        rows
+    })
+}
+
+#[rstest]
+#[case::cube_3(Kernel::cube(3, 1))]
+#[case::down_2(Kernel::cube(2, 2))]
+#[case::down_3(Kernel::cube(3, 2))]
+#[case::even_stride_1(Kernel::cube(2, 1))]
+#[case::point(Kernel::cube(1, 1))]
+#[case::gap(Kernel::cube(2, 3))]
+#[case::mixed(Kernel::new([2, 3, 1], [2, 1, 3], [1, 0, 2], [1, 2, 1]))]
+#[case::padded(Kernel::new([3, 3, 3], [2, 2, 2], [1, 1, 1], [1, 1, 1]))]
+#[case::padded_stride_1(Kernel::new([3, 3, 3], [1, 1, 1], [0, 1, 0], [1, 1, 1]))]
+#[case::dilated(Kernel::new([3, 3, 3], [1, 1, 1], [0, 0, 0], [2, 3, 5]))]
+#[case::more_than_32_taps(Kernel::cube(5, 1))]
+#[case::large_and_dilated(Kernel::new([7, 1, 5], [2, 1, 4], [3, 0, 1], [4, 1, 2]))]
+#[case::planar(Kernel::new([1, 3, 3], [1, 2, 2], [0, 1, 1], [1, 1, 1]))]
+fn every_kind_matches_its_definition(#[case] kernel: Kernel) {
+    proptest!(ProptestConfig::with_cases(24), |(source in rows(40), target in rows(40))| {
+        assert_all_kinds(&source, &target, &kernel);
+    });
+}
+
+#[test]
+fn random_kernels_match_their_definition() {
+    let axis = || (1..5u32, 1..4u32, 0..4u32, 1..4u32);
+    proptest!(ProptestConfig::with_cases(96), |(source in rows(24), target in rows(24), x in axis(), y in axis(), z in axis())| {
+        let kernel = Kernel::new([x.0, y.0, z.0], [x.1, y.1, z.1], [x.2, y.2, z.2], [x.3, y.3, z.3]);
+        assert_all_kinds(&source, &target, &kernel);
+    });
+}
+
+#[rstest]
+#[case::empty(vec![])]
+#[case::one_row(vec![[0, 3, -2, 7]])]
+#[case::batch_gaps(vec![[9, 0, 0, 0], [2, 0, 0, 1], [9, 0, 0, 1], [2, 0, 0, 0], [4_000, 0, 0, 0]])]
+#[case::far_corners(vec![[0, i32::MIN, i32::MAX, i32::MIN], [0, i32::MIN + 1, i32::MAX, i32::MIN], [0, i32::MAX, i32::MIN, i32::MAX],
+    [0, i32::MAX, i32::MIN + 1, i32::MAX - 1], [0, 0, 0, 0], [i32::MAX, i32::MAX, i32::MAX, i32::MAX]])]
+fn corners_match_their_definition(#[case] source: Vec<Coord>) {
+    let huge = 1_500_000_000;
+    for kernel in [
+        Kernel::cube(3, 1),
+        Kernel::cube(2, 2),
+        Kernel::new([3; 3], [2; 3], [1; 3], [1; 3]),
+        Kernel::new([3, 2, 1], [1; 3], [0; 3], [1_073_741_823, 2_000_000_000, 5]),
+        Kernel::new([2; 3], [huge; 3], [huge; 3], [huge; 3]),
+        Kernel::new([1; 3], [i32::MAX as u32; 3], [i32::MAX as u32; 3], [1; 3]),
+    ] {
+        let target = [[0, 0, 0, 0], [0, i32::MIN, i32::MAX, i32::MIN], [2, 0, 0, 0], [0, i32::MAX, i32::MIN, i32::MAX]];
+        assert_all_kinds(&source, &target, &kernel);
+        assert_all_kinds(&target, &source, &kernel);
+    }
+}
+
+#[test]
+fn many_rows_over_many_chunks_match_a_lookup() {
+    // A curved sheet of 30,000 rows in an order with little locality: enough for many parallel pieces.
+    let n = 30_000i32;
+    let rows: Vec<Coord> = (0..n).map(|i| i64::from(i) * 7919 % i64::from(n)).map(|i| i as i32).map(|i| {
+        let (x, y) = (i % 200 - 100, i / 200 - 75);
+        [x.rem_euclid(2), x.div_euclid(2), y, (x * x + y * y) / 700]
+    }).collect();
+    let s = support(&rows);
+    let place: std::collections::HashMap<Coord, u32> = rows.iter().copied().zip(0..).collect();
+    let cube = KernelSpec::cube(3, 1).unwrap();
+    let relation = Relation::submanifold(&s, &cube).unwrap();
+    let mut expected = Vec::new();
+    for (q, out_row) in rows.iter().zip(0..) {
+        for (f, tap) in cube.centred_offsets().iter().zip(0..) {
+            if let Some(&in_row) = place.get(&[q[0], q[1] + f[0], q[2] + f[1], q[3] + f[2]]) {
+                expected.push(Edge { in_row, out_row, tap });
+            }
+        }
+    }
+    assert_eq!(relation.edges(), expected);
+    let canonical = Support::canonical(rows).unwrap();
+    assert_eq!(Relation::submanifold(&canonical, &cube).unwrap().n_pairs(), expected.len());
+}
+
+#[test]
+fn results_do_not_depend_on_the_number_of_threads() {
+    let rows: Vec<Coord> = (0..20_000i32).map(|i| [i % 3, i * 31 % 61, i * 17 % 53, i / 400]).collect();
+    let mut rows = rows;
+    rows.sort_unstable();
+    rows.dedup();
+    rows.reverse();
+    let s = support(&rows);
+    let build = || {
+        let down = Relation::forward(&s, &KernelSpec::cube(3, 2).unwrap(), SupportPolicy::Floor).unwrap();
+        let same = Relation::submanifold(&s, &KernelSpec::cube(3, 1).unwrap()).unwrap();
+        let up = Relation::transposed(down.target(), &KernelSpec::cube(2, 2).unwrap()).unwrap();
+        [down, same, up].map(|r| {
+            let views = (r.by_input().clone(), r.by_tap().clone(), r.tap_tiles().clone(), r.transpose().edges());
+            (r.edges(), r.target().coords().to_vec(), views, r.sorted_table().clone())
+        })
+    };
+    let pool = |n| rayon::ThreadPoolBuilder::new().num_threads(n).build().unwrap();
+    let one = pool(1).install(build);
+    assert_eq!(one, pool(2).install(build));
+    assert_eq!(one, pool(7).install(build));
+}
+
+#[test]
+fn impossible_arguments_are_errors() {
+    let s = support(&[[0, 0, 0, 0], [0, 1, 0, 0]]);
+    let bad = KernelSpec { size: [3; 3], stride: [0; 3], padding: [0; 3], dilation: [1; 3] };
+    let value = |r: Result<Relation, Error>| assert!(matches!(r, Err(Error::Value { .. })), "{r:?}");
+    value(Relation::submanifold(&s, &KernelSpec::cube(2, 1).unwrap()));
+    value(Relation::submanifold(&s, &KernelSpec::cube(3, 2).unwrap()));
+    value(Relation::submanifold(&s, &KernelSpec::try_new([3; 3], [1; 3], [1; 3], [1; 3]).unwrap()));
+    value(Relation::forward(&s, &bad, SupportPolicy::Floor));
+    value(Relation::onto(&s, &s, &bad));
+    value(Relation::transposed(&s, &bad));
+    value(Relation::generative(&s, [0; 3], [1; 3]));
+    value(Relation::target_transposed(&s, &s, &bad));
+    let many = KernelSpec { size: [41; 3], stride: [1; 3], ..bad };
+    assert!(matches!(Relation::submanifold(&s, &many), Err(Error::Limit { .. })));
+    let cube = KernelSpec::cube(3, 1).unwrap();
+    for (in_row, out_row, tap) in [(2, 0, 0), (0, 2, 0), (0, 0, 27)] {
+        value(Relation::from_edges(&s, &s, &cube, RelationKind::Target, &[Edge { in_row, out_row, tap }]));
+    }
+    let twice = [Edge { in_row: 0, out_row: 0, tap: 5 }, Edge { in_row: 1, out_row: 0, tap: 5 }];
+    value(Relation::from_edges(&s, &s, &cube, RelationKind::Target, &twice));
+}
+
+#[test]
+fn a_relation_from_its_own_shuffled_edges_is_equal() {
+    let s = support(&[[0, 0, 0, 0], [0, 1, 0, 0], [0, 1, 1, 0], [1, 0, 0, 0]]);
+    let cube = KernelSpec::cube(3, 1).unwrap();
+    let relation = Relation::submanifold(&s, &cube).unwrap();
+    let mut shuffled = relation.edges();
+    shuffled.reverse();
+    let copy = Relation::from_edges(&s, &s, &cube, RelationKind::Submanifold, &shuffled).unwrap();
+    assert_eq!(copy.edges(), relation.edges());
+    assert_eq!(copy.transpose().edges(), relation.transpose().edges());
+    assert_ne!(copy.id(), relation.id());
+}

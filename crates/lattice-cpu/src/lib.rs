@@ -1,0 +1,1 @@
+//! CPU kernels over sparse voxel relations: slices in, slices out.

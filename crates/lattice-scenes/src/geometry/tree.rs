@@ -1,0 +1,109 @@
+//! A tree of boxes over solids, for the first hit of a ray.
+
+use super::{Hit, Ray, Solid, V3};
+
+/// Solids with a bounding volume hierarchy: median splits of the longest axis, leaves of at most four.
+pub struct Tree {
+    solids: Vec<Solid>,
+    nodes: Vec<Node>,
+}
+
+struct Node {
+    low: V3,
+    high: V3,
+    /// First solid of a leaf, or the right child (the left one follows its parent).
+    start: u32,
+    /// Solids of a leaf; 0 marks an inner node.
+    count: u32,
+}
+
+const LEAF: usize = 4;
+
+impl Tree {
+    /// Builds the tree; `O(n log² n)`.
+    pub fn new(solids: Vec<Solid>) -> Self {
+        let mut items: Vec<(Solid, V3, V3)> = solids
+            .into_iter()
+            .map(|s| {
+                let (low, high) = s.bounds();
+                (s, low, high)
+            })
+            .collect();
+        let mut nodes = Vec::new();
+        if !items.is_empty() {
+            let n = items.len();
+            split(&mut items, 0, n, &mut nodes);
+        }
+        Self { solids: items.into_iter().map(|(s, ..)| s).collect(), nodes }
+    }
+
+    /// All solids, in tree order.
+    pub fn solids(&self) -> &[Solid] {
+        &self.solids
+    }
+
+    /// The nearest hit before `limit`, with its solid. `ray_word` decides the leaf that a ray meets in a plant.
+    pub fn first_hit(&self, ray: &Ray, limit: f64, ray_word: u64) -> Option<(Hit, &Solid)> {
+        let mut best: Option<(Hit, usize)> = None;
+        let mut limit = limit;
+        let mut stack = [0u32; 64];
+        let mut depth = usize::from(!self.nodes.is_empty());
+        while depth > 0 {
+            depth -= 1;
+            let at = stack[depth] as usize;
+            let node = &self.nodes[at];
+            if !crosses(node, ray, limit) {
+                continue;
+            }
+            if node.count > 0 {
+                let start = node.start as usize;
+                for (i, solid) in self.solids[start..start + node.count as usize].iter().enumerate() {
+                    if let Some(hit) = solid.hit(ray, limit, ray_word) {
+                        limit = hit.distance;
+                        best = Some((hit, start + i));
+                    }
+                }
+            } else {
+                stack[depth] = node.start;
+                stack[depth + 1] = at as u32 + 1;
+                depth += 2;
+            }
+        }
+        best.map(|(hit, i)| (hit, &self.solids[i]))
+    }
+}
+
+fn split(items: &mut [(Solid, V3, V3)], from: usize, to: usize, nodes: &mut Vec<Node>) {
+    let mut low = [f64::INFINITY; 3];
+    let mut high = [f64::NEG_INFINITY; 3];
+    for (_, l, h) in &items[from..to] {
+        for a in 0..3 {
+            low[a] = low[a].min(l[a]);
+            high[a] = high[a].max(h[a]);
+        }
+    }
+    let at = nodes.len();
+    nodes.push(Node { low, high, start: from as u32, count: (to - from) as u32 });
+    if to - from <= LEAF {
+        return;
+    }
+    let axis = (0..3).max_by(|&a, &b| (high[a] - low[a]).total_cmp(&(high[b] - low[b]))).unwrap_or(0);
+    items[from..to].sort_by(|p, q| (p.1[axis] + p.2[axis]).total_cmp(&(q.1[axis] + q.2[axis])));
+    let middle = (from + to) / 2;
+    nodes[at].count = 0;
+    split(items, from, middle, nodes);
+    nodes[at].start = nodes.len() as u32;
+    split(items, middle, to, nodes);
+}
+
+fn crosses(node: &Node, ray: &Ray, limit: f64) -> bool {
+    let mut near = 0.0f64;
+    let mut far = limit;
+    for a in 0..3 {
+        let p = (node.low[a] - ray.origin[a]) * ray.inverse[a];
+        let q = (node.high[a] - ray.origin[a]) * ray.inverse[a];
+        near = near.max(p.min(q));
+        far = far.min(p.max(q));
+    }
+    near <= far
+}
