@@ -16,6 +16,7 @@
 
 mod backend;
 mod manager;
+mod operators;
 mod support;
 mod tensor;
 

@@ -19,6 +19,7 @@ mod points;
 mod relation;
 mod row_map;
 mod sets;
+mod sort;
 mod support;
 
 pub use coord::*;

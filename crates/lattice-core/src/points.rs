@@ -1,1 +1,295 @@
-//! (being written)
+//! From points to voxels: which voxel holds a point, and which voxels surround it.
+
+use std::sync::atomic::{AtomicI32, Ordering};
+
+use rayon::prelude::*;
+
+use crate::sets::Runs;
+use crate::sort::canonical_rows;
+use crate::{Coord, Error, Result, Support};
+
+/// Points a task of a parallel loop takes.
+const CHUNK: usize = 8_192;
+
+/// Where voxels lie, in the points' unit.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct VoxelGrid {
+    /// Edge lengths of a voxel along x, y, z.
+    pub voxel_size: [f32; 3],
+    /// Position of the low corner of voxel `(0, 0, 0)`.
+    pub origin: [f32; 3],
+}
+
+impl VoxelGrid {
+    /// Voxels of the given edge lengths.
+    ///
+    /// # Errors
+    /// [`Error::Value`] unless every edge is finite and above 0 and the origin is finite.
+    pub fn try_new(voxel_size: [f32; 3], origin: [f32; 3]) -> Result<Self> {
+        let grid = Self { voxel_size, origin };
+        grid.check("VoxelGrid")?;
+        Ok(grid)
+    }
+
+    /// Cubic voxels with origin 0.
+    ///
+    /// # Errors
+    /// As [`VoxelGrid::try_new`].
+    pub fn cubic(edge: f32) -> Result<Self> {
+        Self::try_new([edge; 3], [0.0; 3])
+    }
+
+    fn check(&self, op: &'static str) -> Result<()> {
+        if self.voxel_size.iter().any(|s| !s.is_finite() || *s <= 0.0) {
+            let what = format!("expected voxel edges that are finite and above 0, found {:?}", self.voxel_size);
+            return Err(Error::Value { op, what });
+        }
+        if self.origin.iter().any(|o| !o.is_finite()) {
+            return Err(Error::Value { op, what: format!("expected a finite origin, found {:?}", self.origin) });
+        }
+        Ok(())
+    }
+
+    /// Voxel of a point: the position rounded down; `None` when that is not inside `i32`.
+    #[inline]
+    fn cell(&self, p: &[f32; 3]) -> Option<[i32; 3]> {
+        let [x, y, z] = self.position(p).map(floor_i32);
+        Some([x?, y?, z?])
+    }
+
+    /// `(p - origin) / voxel_size`: one subtraction and one division an axis, in `f32`.
+    #[inline]
+    fn position(&self, p: &[f32; 3]) -> [f32; 3] {
+        [0, 1, 2].map(|a| (p[a] - self.origin[a]) / self.voxel_size[a])
+    }
+}
+
+/// What to do with points that hold NaN or an infinity.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum NonFinite {
+    /// Refuse the cloud, naming the first such point.
+    #[default]
+    Error,
+    /// Leave them out: their voxel is -1 and they are counted.
+    Drop,
+}
+
+/// The voxels that points fall into.
+#[derive(Clone, Debug)]
+pub struct Voxelization {
+    /// Occupied voxels, in canonical order.
+    pub support: Support,
+    /// Voxel row of every point, -1 for a dropped one.
+    pub voxel_of_point: Vec<i32>,
+    /// Points in every voxel.
+    pub counts: Vec<u32>,
+    /// Points that were left out.
+    pub dropped: usize,
+}
+
+/// How a point reads the voxels around it. Integer coordinate `c` stands for position `c`: to sample at voxel centres, move the
+/// origin by half a voxel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Interpolation {
+    /// The nearest lattice corner `floor(u + 0.5)`, weight 1, in slot 0.
+    Nearest,
+    /// The eight corners of the cell, trilinear weights, x as the low bit of the corner number.
+    #[default]
+    Linear,
+}
+
+/// For every point up to eight voxel rows and their weights.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PointVoxelMap {
+    /// Voxel rows, -1 where the voxel is not active.
+    pub rows: Vec<[i32; 8]>,
+    /// Weights, 0 where there is no row.
+    pub weights: Vec<[f32; 8]>,
+}
+
+/// The voxel of every point, `floor((p - origin) / voxel_size)` evaluated in `f32`, and the distinct voxels in canonical order.
+/// Without batch ids all points are of item 0.
+///
+/// # Errors
+/// [`Error::Shape`] unless there are as many batch ids as points; [`Error::OutOfRange`] for a negative batch id, a point that is
+/// not finite (with [`NonFinite::Error`]) or a voxel outside `i32`, naming the first; [`Error::Value`] for a bad grid.
+pub fn quantize(
+    points: &[[f32; 3]],
+    batch: Option<&[i32]>,
+    grid: &VoxelGrid,
+    non_finite: NonFinite,
+) -> Result<Voxelization> {
+    const OP: &str = "quantize";
+    grid.check(OP)?;
+    check_lengths(OP, points.len(), batch)?;
+    if u32::try_from(points.len()).is_err() {
+        let what = format!("expected fewer than 2^32 points, found {}; split the cloud", points.len());
+        return Err(Error::Limit { op: OP, what });
+    }
+    let mut cells: Vec<Coord> = vec![[0; 4]; points.len()];
+    let into_cells = |(chunk, cells): (usize, &mut [Coord])| -> Result<usize> {
+        let mut dropped = 0;
+        for (i, cell) in cells.iter_mut().enumerate() {
+            let row = chunk * CHUNK + i;
+            let b = batch.map_or(0, |b| b[row]);
+            match grid.cell(&points[row]) {
+                Some([x, y, z]) if b >= 0 => *cell = [b, x, y, z],
+                _ => {
+                    check_point(OP, row, &points[row], b, grid, non_finite)?;
+                    *cell = DROPPED;
+                    dropped += 1;
+                }
+            }
+        }
+        Ok(dropped)
+    };
+    // Chunks in order, so that the first fault is the one reported.
+    let chunks: Vec<Result<usize>> = cells.par_chunks_mut(CHUNK).enumerate().map(into_cells).collect();
+    let dropped = chunks.into_iter().sum::<Result<usize>>()?;
+    // Points that were kept, where some were not.
+    let kept: Option<Vec<u32>> =
+        (dropped > 0).then(|| (0..points.len() as u32).filter(|&p| cells[p as usize] != DROPPED).collect());
+    if dropped > 0 {
+        cells.retain(|c| *c != DROPPED);
+    }
+
+    let order = canonical_rows(&cells);
+    let sorted: Vec<Coord> = order.par_iter().with_min_len(CHUNK).map(|&row| cells[row as usize]).collect();
+    let runs = Runs::of_sorted(sorted.len(), |i| sorted[i]);
+    if i32::try_from(runs.heads.len()).is_err() {
+        let what = format!("expected fewer than 2^31 voxels, found {}; split the cloud", runs.heads.len());
+        return Err(Error::Limit { op: OP, what });
+    }
+    // Every point is written once, by its voxel.
+    let voxel_of_point: Vec<AtomicI32> = points.par_iter().with_min_len(CHUNK).map(|_| AtomicI32::new(-1)).collect();
+    (0..runs.heads.len()).into_par_iter().with_min_len(CHUNK).for_each(|voxel| {
+        for i in runs.range(voxel) {
+            let point = kept.as_ref().map_or(order[i], |kept| kept[order[i] as usize]);
+            voxel_of_point[point as usize].store(voxel as i32, Ordering::Relaxed);
+        }
+    });
+    Ok(Voxelization {
+        counts: runs.starts.windows(2).map(|w| w[1] - w[0]).collect(),
+        support: Support::from_canonical_rows(runs.heads),
+        voxel_of_point: voxel_of_point.into_iter().map(AtomicI32::into_inner).collect(),
+        dropped,
+    })
+}
+
+/// Stands in for the cell of a point that was left out: no batch id is negative.
+const DROPPED: Coord = [-1; 4];
+
+/// Why a point has no cell; `Ok` where it may be dropped.
+fn check_point(
+    op: &'static str,
+    row: usize,
+    p: &[f32; 3],
+    batch: i32,
+    grid: &VoxelGrid,
+    non_finite: NonFinite,
+) -> Result<()> {
+    let what = if batch < 0 {
+        format!("expected a batch id of 0 or more, found {batch}")
+    } else if p.iter().any(|v| !v.is_finite()) {
+        match non_finite {
+            NonFinite::Drop => return Ok(()),
+            NonFinite::Error => format!("expected a finite point, found {p:?}; use `NonFinite::Drop` to leave such points out"),
+        }
+    } else {
+        let u = grid.position(p).map(f32::floor);
+        format!("expected a voxel inside i32, found {u:?}; use larger voxels or a nearer origin")
+    };
+    Err(Error::OutOfRange { op, row, what })
+}
+
+/// The whole number at or below `v`; `None` outside `i32` and for NaN. No call into the maths library, so that loops vectorise.
+#[inline]
+fn floor_i32(v: f32) -> Option<i32> {
+    if !(-2_147_483_648.0..2_147_483_648.0).contains(&v) {
+        return None;
+    }
+    let towards_zero = v as i32;
+    Some(towards_zero - i32::from(towards_zero as f32 > v))
+}
+
+fn check_lengths(op: &'static str, n_points: usize, batch: Option<&[i32]>) -> Result<()> {
+    match batch {
+        Some(batch) if batch.len() != n_points => {
+            let expected = format!("{n_points} batch ids, one a point");
+            Err(Error::Shape { op, expected, found: format!("{}", batch.len()) })
+        }
+        _ => Ok(()),
+    }
+}
+
+fn check_batch(op: &'static str, n_points: usize, batch: Option<&[i32]>) -> Result<()> {
+    check_lengths(op, n_points, batch)?;
+    let Some(batch) = batch else { return Ok(()) };
+    match batch.par_iter().with_min_len(CHUNK).position_first(|b| *b < 0) {
+        None => Ok(()),
+        Some(row) => {
+            let what = format!("expected a batch id of 0 or more, found {}", batch[row]);
+            Err(Error::OutOfRange { op, row, what })
+        }
+    }
+}
+
+/// The voxels around every point. Positions are `u = (p - origin) / voxel_size` in `f32`; voxel coordinates are compared with
+/// them directly, so on a coarser level pass that level's voxel size.
+///
+/// Weights multiply in order x, y, z. Missing corners weigh nothing, so values fade out at the border unless `renormalize`
+/// divides the weights by their sum (all 0 where the sum is 0). Points that are not finite get no rows.
+///
+/// # Errors
+/// [`Error::Shape`] unless there are as many batch ids as points; [`Error::OutOfRange`] for a negative batch id;
+/// [`Error::Value`] for a bad grid.
+pub fn point_voxel_map(
+    points: &[[f32; 3]],
+    batch: Option<&[i32]>,
+    support: &Support,
+    grid: &VoxelGrid,
+    interpolation: Interpolation,
+    renormalize: bool,
+) -> Result<PointVoxelMap> {
+    const OP: &str = "point_voxel_map";
+    grid.check(OP)?;
+    check_batch(OP, points.len(), batch)?;
+    support.index(); // built before the parallel loop, which then only reads
+    let row_at = |c: Option<Coord>| c.and_then(|c| support.lookup(&c)).map_or(-1, |row| row as i32);
+    let one = |(at, p): (usize, &[f32; 3])| {
+        let b = batch.map_or(0, |b| b[at]);
+        let u = grid.position(p);
+        let (mut rows, mut weights) = ([-1; 8], [0.0f32; 8]);
+        match interpolation {
+            Interpolation::Nearest => {
+                rows[0] = row_at(corner(b, u.map(|v| floor_i32(v + 0.5)), 0));
+                weights[0] = if rows[0] < 0 { 0.0 } else { 1.0 };
+            }
+            Interpolation::Linear => {
+                let base = u.map(floor_i32);
+                let t = [0, 1, 2].map(|a| u[a] - base[a].map_or(u[a], |base| base as f32));
+                for (j, (row, weight)) in rows.iter_mut().zip(&mut weights).enumerate() {
+                    *row = row_at(corner(b, base, j as i32));
+                    if *row >= 0 {
+                        let [x, y, z] = [0, 1, 2].map(|a| if j >> a & 1 == 1 { t[a] } else { 1.0 - t[a] });
+                        *weight = x * y * z;
+                    }
+                }
+                let sum: f32 = weights.iter().sum();
+                if renormalize && sum > 0.0 {
+                    weights = weights.map(|w| w / sum);
+                }
+            }
+        }
+        (rows, weights)
+    };
+    let (rows, weights) = points.par_iter().with_min_len(CHUNK).enumerate().map(one).unzip();
+    Ok(PointVoxelMap { rows, weights })
+}
+
+/// Corner `j` of a cell, x as the low bit; `None` outside `i32`.
+#[inline]
+fn corner(batch: i32, base: [Option<i32>; 3], j: i32) -> Option<Coord> {
+    let [x, y, z] = base;
+    Some([batch, x?.checked_add(j & 1)?, y?.checked_add(j >> 1 & 1)?, z?.checked_add(j >> 2 & 1)?])
+}

@@ -1,12 +1,18 @@
 //! Supports: distinct rows in a fixed order, with an identity.
 
-use std::collections::HashMap;
+mod index;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use rayon::prelude::*;
+
+pub use index::{Block, CoordIndex, block_bit, block_key};
+
+use crate::coord::{CHUNK_ROWS, SortedRows, bounds, sort_rows};
 use crate::{Coord, Error, Result, canonical_cmp};
 
-/// Identity of a support.
+/// Identity of a support: two handles are equal exactly when they are clones of one support.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SupportId(u64);
 
@@ -15,56 +21,72 @@ struct Inner {
     id: SupportId,
     coords: Vec<Coord>,
     canonical: bool,
+    bounds: Option<(Coord, Coord)>,
     index: OnceLock<CoordIndex>,
 }
 
-/// Lookup of rows by coordinate.
-#[derive(Debug)]
-pub struct CoordIndex {
-    rows: HashMap<Coord, u32>,
-}
-
-/// An ordered set of distinct coordinates; clones share the identity.
+/// An ordered set of distinct coordinates, without features. Immutable; clones share rows, identity and index.
+///
+/// Rows that a caller gives keep their order; rows that this crate creates are in canonical order (see
+/// [`canonical_cmp`]). At most `i32::MAX` rows, since lookups answer in `i32`. Memory: 16 bytes a row, and
+/// [`CoordIndex::bytes`] once something was looked up.
 #[derive(Clone, Debug)]
 pub struct Support(Arc<Inner>);
 
 impl Support {
-    fn make(coords: Vec<Coord>, canonical: bool) -> Self {
-        static NEXT: AtomicU64 = AtomicU64::new(1);
-        let id = SupportId(NEXT.fetch_add(1, Ordering::Relaxed));
-        Self(Arc::new(Inner { id, coords, canonical, index: OnceLock::new() }))
-    }
-
     /// Takes distinct rows in the caller's order.
     ///
     /// # Errors
-    /// Duplicates, negative batch ids.
+    /// [`Error::OutOfRange`] for a batch id below 0, [`Error::DuplicateCoord`] naming the first row that repeats an earlier
+    /// one, [`Error::Limit`] past `i32::MAX` rows.
     pub fn try_new(coords: Vec<Coord>) -> Result<Self> {
-        let mut seen = HashMap::new();
-        for (row, &coord) in coords.iter().enumerate() {
-            if coord[0] < 0 {
-                return Err(Error::OutOfRange {
-                    op: "Support::try_new",
-                    row,
-                    what: format!("expected a batch id of 0 or more, found {}", coord[0]),
-                });
-            }
-            if seen.insert(coord, row).is_some() {
-                return Err(Error::DuplicateCoord { op: "Support::try_new", row, coord });
-            }
+        const OP: &str = "Support::try_new";
+        check_rows(OP, &coords)?;
+        if coords.par_windows(2).with_min_len(CHUNK_ROWS / 4).all(|w| canonical_cmp(&w[0], &w[1]).is_lt()) {
+            return Ok(Self::trusted(coords, true));
         }
-        let canonical = coords.is_sorted_by(|a, b| canonical_cmp(a, b).is_lt());
-        Ok(Self::make(coords, canonical))
+        let index =
+            CoordIndex::try_new(&coords).map_err(|row| Error::DuplicateCoord { op: OP, row, coord: coords[row] })?;
+        let support = Self::trusted(coords, false);
+        support.0.index.get_or_init(|| index);
+        Ok(support)
     }
 
-    /// Sorts and dedups.
+    /// The distinct rows in canonical order.
     ///
     /// # Errors
-    /// Negative batch ids.
-    pub fn canonical(mut coords: Vec<Coord>) -> Result<Self> {
-        coords.sort_by(canonical_cmp);
-        coords.dedup();
-        Ok(Self::make(coords, true))
+    /// [`Error::OutOfRange`] for a batch id below 0, [`Error::Limit`] past `i32::MAX` rows (duplicates counted).
+    pub fn canonical(coords: Vec<Coord>) -> Result<Self> {
+        check_rows("Support::canonical", &coords)?;
+        if coords.par_windows(2).with_min_len(CHUNK_ROWS / 4).all(|w| canonical_cmp(&w[0], &w[1]).is_lt()) {
+            return Ok(Self::trusted(coords, true));
+        }
+        Ok(Self::from_sorted(&coords, &sort_rows(&coords)))
+    }
+
+    /// The first row of each group of equal rows.
+    pub(crate) fn from_sorted(coords: &[Coord], sorted: &SortedRows) -> Self {
+        let starts = &sorted.starts[..sorted.starts.len() - 1];
+        let first = |&start: &u32| coords[sorted.order[start as usize] as usize];
+        Self::trusted(starts.par_iter().with_min_len(CHUNK_ROWS / 4).map(first).collect(), true)
+    }
+
+    /// Takes rows that are known to be distinct, in range and, where `canonical` says so, in canonical order.
+    pub(crate) fn trusted(coords: Vec<Coord>, canonical: bool) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        let id = SupportId(NEXT.fetch_add(1, Ordering::Relaxed));
+        let bounds = bounds(&coords);
+        Self(Arc::new(Inner { id, coords, canonical, bounds, index: OnceLock::new() }))
+    }
+
+    /// Rows that are known to be distinct, in canonical order and with batch ids of 0 and more.
+    pub(crate) fn from_canonical_rows(coords: Vec<Coord>) -> Self {
+        Self::trusted(coords, true)
+    }
+
+    /// Rows that are known to be distinct, with batch ids of 0 and more, in an order of their own.
+    pub(crate) fn from_distinct_rows(coords: Vec<Coord>) -> Self {
+        Self::trusted(coords, false)
     }
 
     /// Number of rows.
@@ -77,42 +99,46 @@ impl Support {
         self.0.coords.is_empty()
     }
 
-    /// The rows.
+    /// The rows, in order.
     pub fn coords(&self) -> &[Coord] {
         &self.0.coords
     }
 
-    /// Identity.
+    /// Identity, unique within the process.
     pub fn id(&self) -> SupportId {
         self.0.id
     }
 
-    /// One support.
+    /// Whether both are clones of one support.
     pub fn same_identity(&self, other: &Self) -> bool {
         self.0.id == other.0.id
     }
 
-    /// Equal rows in equal order.
+    /// Whether both hold equal rows in equal order. Linear, unless they are one support.
     pub fn same_rows(&self, other: &Self) -> bool {
         self.same_identity(other) || self.coords() == other.coords()
     }
 
-    /// Canonical order.
+    /// Whether the rows are in canonical order.
     pub fn is_canonical(&self) -> bool {
         self.0.canonical
     }
 
-    /// Largest batch id plus one.
+    /// Largest batch id plus one; 0 without rows.
     pub fn batch_size(&self) -> usize {
-        self.coords().iter().map(|c| c[0] as usize + 1).max().unwrap_or(0)
+        self.0.bounds.map_or(0, |(_, high)| high[0] as usize + 1)
     }
 
-    /// Rows per batch id.
+    /// Rows of each batch id, [`Support::batch_size`] values; 0 for ids without rows.
     pub fn batch_counts(&self) -> Vec<usize> {
-        self.batch_rows().iter().map(Vec::len).collect()
+        let mut counts = vec![0; self.batch_size()];
+        for run in self.coords().chunk_by(|a, b| a[0] == b[0]) {
+            counts[run[0][0] as usize] += run.len();
+        }
+        counts
     }
 
-    /// Ascending rows of each batch id.
+    /// Ascending rows of each batch id, [`Support::batch_size`] lists.
     pub fn batch_rows(&self) -> Vec<Vec<u32>> {
         let mut rows = vec![Vec::new(); self.batch_size()];
         for (row, c) in self.coords().iter().enumerate() {
@@ -121,37 +147,50 @@ impl Support {
         rows
     }
 
-    /// Smallest and largest value of each column.
-    pub fn bounds(&self) -> Option<([i32; 4], [i32; 4])> {
-        let first = *self.coords().first()?;
-        Some(self.coords().iter().fold((first, first), |(mut low, mut high), c| {
-            for k in 0..4 {
-                low[k] = low[k].min(c[k]);
-                high[k] = high[k].max(c[k]);
-            }
-            (low, high)
-        }))
+    /// Smallest and largest value of each column; `None` without rows.
+    pub fn bounds(&self) -> Option<(Coord, Coord)> {
+        self.0.bounds
     }
 
-    /// Index of rows.
+    /// The index of the rows, built by the first caller and kept.
     pub fn index(&self) -> &CoordIndex {
-        self.0.index.get_or_init(|| CoordIndex {
-            rows: self.coords().iter().enumerate().map(|(r, &c)| (c, r as u32)).collect(),
-        })
+        self.0.index.get_or_init(|| CoordIndex::try_new(self.coords()).expect("the rows of a support are distinct"))
     }
 
     /// Row of a coordinate.
     pub fn lookup(&self, coord: &Coord) -> Option<u32> {
-        self.index().rows.get(coord).copied()
+        self.index().row(coord)
     }
 
-    /// Rows of coordinates, -1 where absent.
+    /// Rows of coordinates in query order, -1 where absent. Parallel.
     pub fn lookup_all(&self, queries: &[Coord]) -> Vec<i32> {
-        queries.iter().map(|q| self.lookup(q).map_or(-1, |r| r as i32)).collect()
+        self.index().rows_of(queries)
     }
 
-    /// Bytes of the rows.
+    /// Bytes of the rows and of the index, when it was built.
     pub fn bytes(&self) -> usize {
-        std::mem::size_of_val(self.coords())
+        size_of_val(self.coords()) + self.0.index.get().map_or(0, CoordIndex::bytes)
     }
+}
+
+/// Refuses too many rows and negative batch ids.
+fn check_rows(op: &'static str, coords: &[Coord]) -> Result<()> {
+    check_row_count(op, coords.len())?;
+    match coords.par_iter().with_min_len(CHUNK_ROWS / 4).position_first(|c| c[0] < 0) {
+        None => Ok(()),
+        Some(row) => Err(Error::OutOfRange {
+            op,
+            row,
+            what: format!("expected a batch id of 0 or more, found {}; the columns are batch, x, y, z", coords[row][0]),
+        }),
+    }
+}
+
+/// Refuses more rows than `i32` can name.
+pub(crate) fn check_row_count(op: &'static str, n_rows: usize) -> Result<()> {
+    if i32::try_from(n_rows).is_ok() {
+        return Ok(());
+    }
+    let what = format!("expected at most {} rows, found {n_rows}; split the batch", i32::MAX);
+    Err(Error::Limit { op, what })
 }

@@ -1,1 +1,33 @@
 //! CPU kernels over sparse voxel relations: slices in, slices out.
+//!
+//! * [`conv_forward`], [`conv_input_grad`], [`conv_weight_grad`]: sparse convolution, with an [`Epilogue`] before its one rounding.
+//! * [`gemm`] and its gradients: linear layers and pointwise convolutions, on the same micro-kernels.
+//! * [`row_mix`], [`pool_max`], [`segment_max`]: pooling, joins, scatter and gather.
+//! * [`scale_shift_activation`], [`channel_moments`]: normalisation.
+//!
+//! The instruction set is found at run time ([`detect`]) or forced ([`with_isa`], `LATTICE_CPU_ISA`). Every result has the same
+//! bits for any number of threads; instruction sets differ within rounding. Work runs on the current rayon pool.
+//!
+//! Not for checking user input: slices that do not fit panic. `burn-lattice` checks shapes and returns errors.
+#![deny(unsafe_code)]
+
+mod channels;
+mod conv;
+mod epilogue;
+mod gemm;
+mod isa;
+mod pool;
+mod row_mix;
+mod scalar;
+mod scratch;
+#[allow(unsafe_code, reason = "the fence: intrinsics and tiles that threads write at the same time")]
+mod simd;
+
+pub use channels::*;
+pub use conv::{ConvShape, conv_forward, conv_input_grad, conv_weight_grad};
+pub use epilogue::{Activation, Epilogue};
+pub use gemm::*;
+pub use isa::{Isa, current_isa, detect, with_isa};
+pub use pool::*;
+pub use row_mix::*;
+pub use scalar::{Acc, Scalar};

@@ -1,7 +1,8 @@
 //! Point clouds in and out of files, and pictures of them.
 //!
 //! [`read`] chooses among PLY, PCD, LAS/LAZ, KITTI/nuScenes `.bin`, NPY, NPZ and text by the file's extension;
-//! [`write_ply`], [`write_npy`] and [`write_npz`] write files that are complete or not there.
+//! [`write_ply`], [`write_npy`] and [`write_npz`] write files that are complete or not there;
+//! [`render_png`] draws a cloud.
 //!
 //! Not for streaming: a file is read whole, so memory bounds the size of a scan (about three times the file for most
 //! formats). Not for meshes beyond their triangles, nor for the waveforms and extra bytes of LAS.
@@ -12,6 +13,7 @@ mod cloud;
 mod error;
 mod format;
 mod npy_array;
+mod picture;
 mod read;
 mod scalar;
 mod table;
@@ -20,5 +22,8 @@ mod write;
 pub use cloud::*;
 pub use error::{Fault, Place, ReadError, WriteError};
 pub use npy_array::{NpyArray, read_npy_array, write_npy_array};
+pub use picture::{
+    Canvas, ColourBy, Ramp, RenderOptions, Up, View, class_colour, render, render_png,
+};
 pub use read::{Format, ReadOptions, read, read_from_bytes};
 pub use write::{PlyFormat, write_npy, write_npz, write_ply};

@@ -25,7 +25,9 @@ fn voxels_and_pairs(cloud: &PointCloud, size: f64) -> (usize, usize) {
     let cells: HashSet<[i64; 3]> =
         cloud.positions.iter().map(|p| p.map(|v| (v / size).floor() as i64)).collect();
     let mut pairs = 0;
-    for c in &cells {
+    let mut rows: Vec<&[i64; 3]> = cells.iter().collect();
+    rows.sort_unstable();
+    for c in rows {
         for k in 0..27 {
             let near = [c[0] + k % 3 - 1, c[1] + k / 3 % 3 - 1, c[2] + k / 9 - 1];
             pairs += usize::from(cells.contains(&near));

@@ -76,7 +76,7 @@ pub enum RoomSampling {
     DenseFragment,
 }
 
-/// Options of a scene. The defaults give a 64-beam sweep, a room of 50,000 points, an object of 1,000,000 points.
+/// Options of a scene. The defaults give a 64-beam sweep, a room of 50,000 points, an object of 2,000,000 points.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct SceneOptions {

@@ -86,24 +86,25 @@ impl Sensor {
             Beams::B128 => ((0..128).map(|i| 11.25 - 22.5 * f64::from(i) / 127.0).collect(), 1_024),
         };
         let beams = degrees.len();
+        let bias = if options.beams == Beams::B64 { 0.012 } else { 0.003 };
         let spread = if options.beams == Beams::B64 { 0.4 } else { 0.05 };
         Self {
             elevation: degrees.iter().map(|e| e.to_radians()).collect(),
             shift: (0..beams).map(|_| (spread * random.normal()).to_radians()).collect(),
-            bias: (0..beams).map(|_| noise * 0.012 * random.normal()).collect(),
+            bias: (0..beams).map(|_| noise * bias * random.normal()).collect(),
             columns: options.scaled(columns),
             height: match options.beams {
                 Beams::B64 => 1.73,
                 Beams::B32 => 1.84,
                 Beams::B128 => 1.9,
             } + 0.03 * random.normal(),
-            reach: if options.beams == Beams::B128 { 200.0 } else { 80.0 },
+            reach: if options.beams == Beams::B128 { 120.0 } else { 80.0 },
             threshold: match options.beams {
-                Beams::B64 => 2.2e-6,
+                Beams::B64 => 1.5e-6,
                 Beams::B32 => 4e-6,
-                Beams::B128 => 1.5e-6,
+                Beams::B128 => 6e-6,
             },
-            range_noise: noise * if options.beams == Beams::B128 { 0.02 } else { 0.013 },
+            range_noise: noise * if options.beams == Beams::B128 { 0.008 } else { 0.013 },
             dropout: 0.015,
             sees_roof: options.beams == Beams::B32,
         }
@@ -167,7 +168,7 @@ fn roof(direction: V3, beam: usize, random: &mut Random) -> Option<Return> {
     }
     for (height, x, y) in [(0.34, [-1.35, 0.75], 0.72), (0.85, [-2.0, 1.9], 0.85)] {
         let t = -height / direction[2];
-        let p = direction.map(|d| d * (t + 0.01 * random.normal()));
+        let p = direction.map(|d| d * (t + 0.002 * random.normal()));
         if p[0] > x[0] && p[0] < x[1] && p[1].abs() < y {
             return Some(Return { position: p, intensity: 0.05, ring: beam as u8, label: IGNORED });
         }

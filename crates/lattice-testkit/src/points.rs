@@ -28,7 +28,7 @@ impl Grid {
 pub struct Voxels {
     /// Occupied voxels in canonical order.
     pub coords: Vec<Coord>,
-    /// Voxel row of every point, `-1` for a point that is not finite.
+    /// Voxel row of every point, `-1` for a point that is not finite or whose voxel lies outside `i32`.
     pub voxel_of_point: Vec<i32>,
     /// Points in every voxel.
     pub counts: Vec<u32>,

@@ -43,7 +43,8 @@ fn alignments_give_the_worked_example() {
 #[test]
 fn binary_operations_give_the_worked_example() {
     let ((a, x), (b, y)) = (a(), b());
-    let table: [(Binary, Join, [f64; 2], &[i32], &[f64]); 7] = [
+    type Case = (Binary, Join, [f64; 2], &'static [i32], &'static [f64]);
+    let table: [Case; 7] = [
         (Binary::Add, Join::Inner, [0.0; 2], &[0, 2], &[21.0, 13.0]),
         (Binary::Add, Join::Left, [0.0; 2], &[0, 1, 2], &[21.0, 2.0, 13.0]),
         (Binary::Add, Join::Right, [0.0; 2], &[2, 0, 5], &[13.0, 21.0, 30.0]),

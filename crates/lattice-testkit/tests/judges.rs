@@ -1,6 +1,7 @@
 //! What the comparisons accept and say, and what the bench patterns promise.
 
 use lattice_testkit::coords::canonical;
+use lattice_testkit::gradcheck::assert_gradient;
 use lattice_testkit::offsets::Kernel;
 use lattice_testkit::patterns::{self, Pattern};
 use lattice_testkit::relations::submanifold;
@@ -64,4 +65,10 @@ fn pattern_values_follow_their_formulas() {
     assert_eq!(patterns::points(3 * 290)[3 * 289], [289.0, 0.05, 1.025]);
     assert_eq!(patterns::features(2, 2), [3.0 / 37.0, 4.0 / 37.0, 6.0 / 37.0, 8.0 / 37.0]);
     assert_eq!(patterns::weights(24)[22..], [11.0 / 23.0, -11.0 / 23.0]);
+}
+
+#[test]
+#[should_panic(expected = "1 of 2 values differ by more than gradient")]
+fn a_wrong_gradient_is_found() {
+    assert_gradient(|x| x[0] * x[1], &[2.0, 3.0], &[3.0, 2.01]);
 }

@@ -3,16 +3,34 @@
 //! `forward` panics with the text of the [`Error`](crate::Error) where a network is wired wrongly; `try_forward` returns it.
 //! Sizes, strides, paddings and dilations are per axis: x, y, z.
 
+mod activation;
 mod batch_norm;
+mod bev;
 mod conv;
 mod conv_block;
 mod conv_transpose;
+mod crop;
+mod dropout;
+mod group_norm;
+mod linear;
+mod norm;
+mod normalized;
+mod pool;
 
 pub use crate::ops::{ConvEpilogue, Target};
+pub use activation::*;
 pub use batch_norm::*;
+pub use bev::*;
 pub use conv::*;
 pub use conv_block::*;
 pub use conv_transpose::*;
+pub use crop::*;
+pub use dropout::*;
+pub use group_norm::*;
+pub use linear::*;
+pub use norm::*;
+pub use normalized::*;
+pub use pool::*;
 
 use burn::module::Param;
 use burn::nn::Initializer;

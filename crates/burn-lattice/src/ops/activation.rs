@@ -9,7 +9,7 @@ use crate::tensor::check_dtype;
 use crate::{Error, Result, SparseTensor};
 
 /// Which formula [`gelu`] uses.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub enum GeluApproximation {
     /// `x / 2 · (1 + erf(x / √2))`; `none` and `precise` in text.
     #[default]

@@ -2,7 +2,7 @@
 
 use burn::tensor::{Tensor, TensorData};
 
-use super::precision::{accumulator, widened};
+use super::precision::widened;
 use crate::tensor::check_dtype;
 use crate::{Error, Result, SparseTensor};
 
@@ -59,7 +59,7 @@ pub fn dropout_features(feats: Tensor<2>, p: f64, key: DropoutKey) -> Result<Ten
     let [rows, channels] = feats.dims();
     let keep: Vec<f32> = key.mask(rows * channels, p).into_iter().map(|kept| f32::from(u8::from(kept))).collect();
     Ok(widened(feats, |x| {
-        let options = (&x.device(), accumulator(x.dtype()));
+        let options = (&x.device(), x.dtype());
         let keep = Tensor::<2>::from_data(TensorData::new(keep, [rows, channels]), options);
         x * keep / (1.0 - p)
     }))

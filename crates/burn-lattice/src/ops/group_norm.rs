@@ -6,7 +6,7 @@ use burn::tensor::{Tensor, TensorData};
 use lattice_core as core;
 
 use super::norm::{NormAffine, check_eps};
-use super::precision::{accumulator, widened};
+use super::precision::widened;
 use super::rows::mix_rows;
 use crate::{Error, Result, RowMap, SparseTensor};
 
@@ -37,7 +37,7 @@ impl Items {
     /// Mean over the rows of each item, handed back to every row: `[n, g]` to `[n, g]`.
     fn mean(&self, x: Tensor<2>) -> Tensor<2> {
         let counts = TensorData::new(self.counts.clone(), [self.counts.len(), 1]);
-        let counts = Tensor::<2>::from_data(counts, (&x.device(), accumulator(x.dtype())));
+        let counts = Tensor::<2>::from_data(counts, (&x.device(), x.dtype()));
         mix_rows(mix_rows(x, &self.sum, 0.0) / counts, &self.spread, 0.0)
     }
 }

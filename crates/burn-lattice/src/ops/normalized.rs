@@ -5,7 +5,11 @@
 
 use burn::tensor::Tensor;
 
-use super::conv::{ConvEpilogue, ConvGeometry, ConvKind, ConvOptions, Target, check_generative, convolve, geometry};
+use super::conv::{
+    ConvEpilogue, ConvGeometry, ConvKind, ConvOptions, Target, check_generative, convolve, dtype_name,
+    float_dtype, geometry,
+};
+use super::precision::accumulator;
 use crate::backend::ConvMap;
 use crate::{Error, Result, SparseTensor};
 
@@ -24,26 +28,31 @@ fn normalized(
     if matches!(geometry.map, ConvMap::Pointwise) {
         return convolve(op, x, weight, bias, geometry, groups, ConvEpilogue::default());
     }
+    if weight.dtype() != x.dtype() {
+        return Err(Error::Dtype { op, expected: dtype_name(x.dtype()), found: format!("weight {:?}", weight.dtype()) });
+    }
+    if let Some(bias) = &bias
+        && bias.dims() != [weight.dims()[2]]
+    {
+        return Err(Error::Shape {
+            op,
+            expected: format!("bias [{}]", weight.dims()[2]),
+            found: format!("{:?}", bias.dims()),
+        });
+    }
+    // Both sums stay in f32 until the one rounding; `eps` would vanish in f16.
+    let dtype = float_dtype(x.dtype());
+    let wide = accumulator(x.dtype());
+    let (x, weight) = (x.astype(wide), weight.cast(wide));
     let squared = weight.clone() * weight.clone();
-    let num = convolve(op, x, weight, None, geometry.clone(), groups, ConvEpilogue::default())?;
-    let ones = x.with_feats(x.feats().ones_like())?;
+    let num = convolve(op, &x, weight, None, geometry.clone(), groups, ConvEpilogue::default())?;
+    let ones = x.with_feats(x.feats().ones_like().detach())?;
     let den = convolve(op, &ones, squared, None, geometry, groups, ConvEpilogue::default())?;
-    let feats = num.feats().clone() / (den.into_feats() + eps).sqrt();
-    let feats = match bias {
-        Some(bias) => {
-            let channels = feats.dims()[1];
-            if bias.dims() != [channels] {
-                return Err(Error::Shape {
-                    op,
-                    expected: format!("bias [{channels}]"),
-                    found: format!("{:?}", bias.dims()),
-                });
-            }
-            feats + bias.unsqueeze()
-        }
-        None => feats,
-    };
-    num.with_feats(feats)
+    let mut feats = num.feats().clone() / (den.into_feats() + eps).sqrt();
+    if let Some(bias) = bias {
+        feats = feats + bias.cast(wide).unsqueeze();
+    }
+    num.with_feats(feats.cast(dtype))
 }
 
 /// Weight-normalized [`subm_conv3d`](super::subm_conv3d); gradients flow through the norm.

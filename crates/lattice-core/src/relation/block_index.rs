@@ -23,45 +23,23 @@ impl Block {
     }
 }
 
-/// Hash table over the blocks of a support.
-///
-/// Looking up a block compares all four components of its key. Memory: about `4 * rows + 48 * blocks` bytes.
-pub(crate) struct BlockIndex {
+/// Hash table over blocks. Looking up a block compares all four components of its key.
+pub(crate) struct BlockTable {
     slots: Vec<u32>,
     shift: u32,
     /// Blocks in order of their first row.
     pub blocks: Vec<Block>,
-    /// Rows block by block, within a block in ascending order of their bit.
-    pub rows: Vec<u32>,
 }
 
-impl BlockIndex {
-    /// Indexes distinct rows, fewer than `u32::MAX` of them.
-    pub fn new(coords: &[Coord]) -> Self {
-        let mut index = Self { slots: Vec::new(), shift: 64, blocks: Vec::new(), rows: Vec::new() };
-        index.grow(64);
-        let mut block_of_row = Vec::with_capacity(coords.len());
-        let mut last = (0, [0, i32::MAX, 0, 0]); // no block has this key: coordinates are divided by 4
-        for c in coords {
-            let key = block_key(c);
-            if key != last.1 {
-                last = (index.find_or_insert(key), key);
-            }
-            index.blocks[last.0 as usize].occupancy |= 1 << bit(c);
-            block_of_row.push(last.0);
-        }
-        let mut base = 0;
-        for block in &mut index.blocks {
-            block.base = base;
-            base += block.occupancy.count_ones();
-        }
-        index.rows = vec![0; coords.len()];
-        for (row, (c, &block)) in coords.iter().zip(&block_of_row).enumerate() {
-            index.rows[index.blocks[block as usize].rank(bit(c))] = row as u32;
-        }
-        index
+impl Default for BlockTable {
+    fn default() -> Self {
+        let mut table = Self { slots: Vec::new(), shift: 0, blocks: Vec::new() };
+        table.grow(64);
+        table
     }
+}
 
+impl BlockTable {
     /// The block with this key.
     #[inline]
     pub fn get(&self, key: &Coord) -> Option<&Block> {
@@ -75,22 +53,38 @@ impl BlockIndex {
         }
     }
 
-    fn find_or_insert(&mut self, key: Coord) -> u32 {
-        if (self.blocks.len() + 1) * 2 > self.slots.len() {
-            self.grow(self.slots.len() * 4);
-        }
+    /// Number of the block with this key; a new one has no rows.
+    pub fn find_or_insert(&mut self, key: Coord) -> usize {
         let mut slot = hash(&key) >> self.shift;
         loop {
             match self.slots[slot as usize] {
                 FREE => break,
-                id if self.blocks[id as usize].key == key => return id,
+                id if self.blocks[id as usize].key == key => return id as usize,
                 _ => slot = (slot + 1) & (self.slots.len() as u64 - 1),
             }
         }
-        let id = self.blocks.len() as u32;
-        self.slots[slot as usize] = id;
+        let id = self.blocks.len();
+        self.slots[slot as usize] = id as u32;
         self.blocks.push(Block { key, ..Block::default() });
+        if self.blocks.len() * 2 > self.slots.len() {
+            self.grow(self.slots.len() * 4);
+        }
         id
+    }
+
+    /// The coordinates of all rows, block by block.
+    pub fn coords(&self) -> Vec<Coord> {
+        let rows = self.blocks.iter().map(|block| block.occupancy.count_ones() as usize).sum();
+        let mut coords = Vec::with_capacity(rows);
+        for Block { key, occupancy, .. } in &self.blocks {
+            let mut bits = *occupancy;
+            while bits != 0 {
+                let bit = bits.trailing_zeros() as i32;
+                bits &= bits - 1;
+                coords.push([key[0], key[1] << 2 | bit >> 4, key[2] << 2 | bit >> 2 & 3, key[3] << 2 | bit & 3]);
+            }
+        }
+        coords
     }
 
     fn grow(&mut self, n_slots: usize) {
@@ -106,6 +100,48 @@ impl BlockIndex {
         }
     }
 }
+
+/// The blocks of a support and the rows in them. Memory: about `8 * rows + 48 * blocks` bytes.
+pub(crate) struct BlockIndex {
+    /// The blocks by key.
+    pub table: BlockTable,
+    /// Rows block by block, within a block in ascending order of their bit.
+    pub rows: Vec<u32>,
+    /// Place of every row in `rows`.
+    pub ranks: Vec<u32>,
+}
+
+impl BlockIndex {
+    /// Indexes distinct rows, fewer than `u32::MAX` of them.
+    pub fn new(coords: &[Coord]) -> Self {
+        let mut table = BlockTable::default();
+        // Holds the block of every row at first, then its rank.
+        let mut ranks = Vec::with_capacity(coords.len());
+        let mut last = (0, NO_BLOCK);
+        for c in coords {
+            let key = block_key(c);
+            if key != last.1 {
+                last = (table.find_or_insert(key), key);
+            }
+            table.blocks[last.0].occupancy |= 1 << bit(c);
+            ranks.push(last.0 as u32);
+        }
+        let mut base = 0;
+        for block in &mut table.blocks {
+            block.base = base;
+            base += block.occupancy.count_ones();
+        }
+        let mut rows = vec![0; coords.len()];
+        for (row, (c, rank)) in coords.iter().zip(&mut ranks).enumerate() {
+            *rank = table.blocks[*rank as usize].rank(bit(c)) as u32;
+            rows[*rank as usize] = row as u32;
+        }
+        Self { table, rows, ranks }
+    }
+}
+
+/// A key that no block has: coordinates are divided by 4.
+pub(crate) const NO_BLOCK: Coord = [0, i32::MAX, 0, 0];
 
 /// Key of the block that holds a coordinate.
 #[inline]

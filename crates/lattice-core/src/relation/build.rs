@@ -7,6 +7,7 @@ use super::csr::Csr;
 use super::gather::{Window, gather};
 use super::reach::{kernel_reach_support, transposed_support};
 use super::record::Record;
+use super::submanifold::{is_neighbourhood, neighbourhood};
 use super::{Edge, Relation, RelationKind};
 use crate::kernel::TapOrigin;
 use crate::{Error, KernelSpec, Result, Support, downsample};
@@ -166,10 +167,14 @@ impl Relation {
 
     fn gathered(kind: RelationKind, spec: &KernelSpec, source: &Support, target: Support, window: Window) -> Self {
         let index = BlockIndex::new(source.coords());
-        let csr = gather(&index, target.coords(), spec, window);
         let itself = spec.is_odd() && spec.stride == [1; 3] && spec.padding == [0; 3] && source.same_identity(&target);
+        let symmetric = itself && matches!(window, Window::Over(TapOrigin::Centred));
+        let csr = match symmetric && is_neighbourhood(spec) {
+            true => neighbourhood(&index, spec),
+            false => gather(&index, target.coords(), spec, window),
+        };
         let mut record = Record::new(kind, *spec, source.clone(), target, Arc::new(csr));
-        record.symmetric = itself && matches!(window, Window::Over(TapOrigin::Centred));
+        record.symmetric = symmetric;
         record.indexed = !matches!(window, Window::Over(TapOrigin::Centred));
         Self(Arc::new(record))
     }

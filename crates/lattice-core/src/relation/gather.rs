@@ -125,7 +125,7 @@ impl<'a> Scan<'a> {
         self.cells.clear();
         for &x in &x.groups {
             for &y in &y.groups {
-                self.cells.extend(z.groups.iter().map(|&z| self.index.get(&[batch, x, y, z]).copied().unwrap_or_default()));
+                self.cells.extend(z.groups.iter().map(|&z| self.index.table.get(&[batch, x, y, z]).copied().unwrap_or_default()));
             }
         }
         *filled_batch = batch;

@@ -7,6 +7,7 @@ mod csr;
 mod gather;
 mod reach;
 mod record;
+mod submanifold;
 mod tiles;
 mod views;
 

@@ -2,9 +2,10 @@
 
 use rayon::prelude::*;
 
+use super::block_index::{BlockTable, NO_BLOCK, bit, block_key};
 use crate::{Coord, KernelSpec, Result, Support};
 
-/// Rows that are expanded together before their duplicates are dropped.
+/// Rows that are expanded together.
 const CHUNK_ROWS: usize = 8192;
 
 /// All `c * s + i * d - p`, in canonical order.
@@ -32,38 +33,45 @@ pub(crate) fn kernel_reach_support(source: &Support, spec: &KernelSpec, range: O
 }
 
 /// The distinct coordinates whose axes are `place(axis, coordinate, tap position)` of one input row, all positions of all axes
-/// combined; `None` drops a position.
+/// combined; `None` drops a position. Coordinates that coincide meet in one bit of a block.
 fn expand(
     source: &Support,
     spec: &KernelSpec,
     place: impl Fn(usize, i32, i64) -> Option<i32> + Sync,
 ) -> Result<Support> {
-    let chunks: Vec<Vec<Coord>> = source
-        .coords()
-        .par_chunks(CHUNK_ROWS)
-        .map(|rows| {
-            let mut reached = Vec::new();
-            let mut axes: [Vec<i32>; 3] = Default::default();
-            for c in rows {
-                for (a, axis) in axes.iter_mut().enumerate() {
-                    axis.clear();
-                    axis.extend((0..spec.size[a]).filter_map(|i| place(a, c[a + 1], i64::from(i))));
-                }
-                let [xs, ys, zs] = &axes;
-                for &x in xs {
-                    for &y in ys {
-                        reached.extend(zs.iter().map(|&z| [c[0], x, y, z]));
+    let expand_chunk = |rows: &[Coord]| {
+        let mut reached = BlockTable::default();
+        let mut axes: [Vec<i32>; 3] = Default::default();
+        let mut last = (0, NO_BLOCK);
+        for c in rows {
+            for (a, axis) in axes.iter_mut().enumerate() {
+                axis.clear();
+                axis.extend((0..spec.size[a]).filter_map(|i| place(a, c[a + 1], i64::from(i))));
+            }
+            let [xs, ys, zs] = &axes;
+            for &x in xs {
+                for &y in ys {
+                    for &z in zs {
+                        let q = [c[0], x, y, z];
+                        let key = block_key(&q);
+                        if key != last.1 {
+                            last = (reached.find_or_insert(key), key);
+                        }
+                        reached.blocks[last.0].occupancy |= 1 << bit(&q);
                     }
                 }
             }
-            if spec.overlaps() {
-                reached.sort_unstable();
-                reached.dedup();
-            }
-            reached
-        })
-        .collect();
-    Support::canonical(chunks.concat())
+        }
+        reached
+    };
+    let chunks: Vec<BlockTable> = source.coords().par_chunks(CHUNK_ROWS).map(expand_chunk).collect();
+    let mut chunks = chunks.into_iter();
+    let mut all = chunks.next().unwrap_or_default();
+    for block in chunks.flat_map(|chunk| chunk.blocks) {
+        let id = all.find_or_insert(block.key);
+        all.blocks[id].occupancy |= block.occupancy;
+    }
+    Support::canonical(all.coords())
 }
 
 /// Stride, padding and dilation in 64 bits.

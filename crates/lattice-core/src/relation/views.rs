@@ -231,13 +231,21 @@ impl SortedTable {
     fn new(natural: &NeighbourTable, taps: usize) -> Self {
         let n_out = natural.masks.len() / natural.words;
         let words = natural.words;
-        let signed = |row: u32| natural.mask(row as usize).iter().map(|&word| word as i32);
-        let mut reorder_rows: Vec<u32> = (0..n_out as u32).collect();
-        // Ties go by row, so that the unstable sort gives the stable order.
-        match words {
-            1 => reorder_rows.par_sort_unstable_by_key(|&row| (natural.masks[row as usize] as i32, row)),
-            _ => reorder_rows.par_sort_unstable_by(|&a, &b| signed(a).cmp(signed(b)).then(a.cmp(&b))),
-        }
+        let reorder_rows: Vec<u32> = match words {
+            1 => {
+                // The sign bit is flipped so that unsigned order is signed order; rows below it break ties.
+                let key = |(row, &mask): (usize, &u32)| u64::from(mask ^ 1 << 31) << 32 | row as u64;
+                let mut keys: Vec<u64> = natural.masks.par_iter().enumerate().map(key).collect();
+                keys.par_sort_unstable();
+                keys.into_par_iter().map(|key| key as u32).collect()
+            }
+            _ => {
+                let signed = |row: u32| natural.mask(row as usize).iter().map(|&word| word as i32);
+                let mut rows: Vec<u32> = (0..n_out as u32).collect();
+                rows.par_sort_unstable_by(|&a, &b| signed(a).cmp(signed(b)).then(a.cmp(&b)));
+                rows
+            }
+        };
         let mut table = vec![0; n_out * taps];
         table.par_chunks_mut(taps).zip(&reorder_rows).with_min_len(CHUNK_ROWS).for_each(|(sorted, &row)| {
             sorted.copy_from_slice(&natural.table[row as usize * taps..(row as usize + 1) * taps]);

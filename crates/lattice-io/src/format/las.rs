@@ -92,7 +92,10 @@ fn check_header(bytes: &[u8]) -> Result<Header, Fault> {
     if bytes.len() < 227 {
         return Err(Fault::truncated(bytes.len(), "a header of 227 bytes or more", format!("{} bytes", bytes.len())));
     }
-    let minor = bytes[25];
+    let (major, minor) = (bytes[24], bytes[25]);
+    if major != 1 || minor > 4 {
+        return Err(Fault::new(Place::Byte(24), "version 1.0 to 1.4", format!("{major}.{minor}"), HELP));
+    }
     let header_size = usize::from(u16_at(bytes, 94));
     let points_at = u32_at(bytes, 96) as usize;
     let n_vlrs = u64::from(u32_at(bytes, 100));
@@ -116,6 +119,9 @@ fn check_header(bytes: &[u8]) -> Result<Header, Fault> {
             format!("{n_vlrs} records"),
             HELP,
         ));
+    }
+    if minor >= 4 {
+        check_extended_record(bytes)?;
     }
     const RECORD_BYTES: [usize; 11] = [20, 28, 26, 34, 57, 63, 30, 36, 38, 59, 67];
     if RECORD_BYTES.get(usize::from(format)).is_none_or(|&least| record_bytes < least) {
@@ -157,6 +163,25 @@ fn check_header(bytes: &[u8]) -> Result<Header, Fault> {
         ));
     }
     Ok(Header { header_size, points_at, n_vlrs, compressed, record_bytes, n_points, scale, offset })
+}
+
+/// The first record behind the points must lie within the file: `las` reads it whole.
+fn check_extended_record(bytes: &[u8]) -> Result<(), Fault> {
+    let (start, n) = (u64::from_le_bytes(array(bytes, 235)), u32_at(bytes, 243));
+    if start == 0 || n == 0 {
+        return Ok(());
+    }
+    let size = bytes.len() as u64;
+    let data_at = start.saturating_add(60);
+    let length = if data_at <= size { u64::from_le_bytes(array(bytes, start as usize + 20)) } else { 0 };
+    if data_at.saturating_add(length) > size {
+        return Err(Fault::truncated(
+            bytes.len(),
+            format!("an extended record at byte {start} with {length} bytes of data"),
+            format!("{size} bytes in all"),
+        ));
+    }
+    Ok(())
 }
 
 /// Columns of the file, in its own integers.

@@ -288,7 +288,7 @@ fn parse_header(bytes: &[u8]) -> Result<Header, Fault> {
         };
         fields.push(Field { name, scalar, count: counts[i] });
     }
-    let area = width.map(|w| w.checked_mul(height.unwrap_or(1)).unwrap_or(u64::MAX));
+    let area = width.map(|w| w.saturating_mul(height.unwrap_or(1)));
     let points = match (points, area) {
         (Some(p), Some(a)) if p != a => {
             return Err(wrong(format!("POINTS = WIDTH * HEIGHT = {a}"), format!("POINTS {p}")));

@@ -46,15 +46,20 @@ impl Tree {
     pub fn first_hit(&self, ray: &Ray, limit: f64, ray_word: u64) -> Option<(Hit, &Solid)> {
         let mut best: Option<(Hit, usize)> = None;
         let mut limit = limit;
-        let mut stack = [0u32; 64];
-        let mut depth = usize::from(!self.nodes.is_empty());
+        // Entries with the distance at which the ray enters them; the nearer child is opened first.
+        let mut stack = [(0u32, 0.0f64); 64];
+        let mut depth = 0;
+        if let Some(near) = self.nodes.first().and_then(|root| entry(root, ray, limit)) {
+            stack[0] = (0, near);
+            depth = 1;
+        }
         while depth > 0 {
             depth -= 1;
-            let at = stack[depth] as usize;
-            let node = &self.nodes[at];
-            if !crosses(node, ray, limit) {
+            let (at, near) = stack[depth];
+            if near > limit {
                 continue;
             }
+            let node = &self.nodes[at as usize];
             if node.count > 0 {
                 let start = node.start as usize;
                 for (i, solid) in self.solids[start..start + node.count as usize].iter().enumerate() {
@@ -63,10 +68,18 @@ impl Tree {
                         best = Some((hit, start + i));
                     }
                 }
-            } else {
-                stack[depth] = node.start;
-                stack[depth + 1] = at as u32 + 1;
-                depth += 2;
+                continue;
+            }
+            let children = [at + 1, node.start].map(|c| (c, entry(&self.nodes[c as usize], ray, limit)));
+            let far_first = match (children[0].1, children[1].1) {
+                (Some(left), Some(right)) if left <= right => [children[1], children[0]],
+                _ => children,
+            };
+            for (child, near) in far_first {
+                if let Some(near) = near {
+                    stack[depth] = (child, near);
+                    depth += 1;
+                }
             }
         }
         best.map(|(hit, i)| (hit, &self.solids[i]))
@@ -96,7 +109,8 @@ fn split(items: &mut [(Solid, V3, V3)], from: usize, to: usize, nodes: &mut Vec<
     split(items, middle, to, nodes);
 }
 
-fn crosses(node: &Node, ray: &Ray, limit: f64) -> bool {
+/// Where the ray enters the node's box, or `None` when it misses it before `limit`.
+fn entry(node: &Node, ray: &Ray, limit: f64) -> Option<f64> {
     let mut near = 0.0f64;
     let mut far = limit;
     for a in 0..3 {
@@ -105,5 +119,5 @@ fn crosses(node: &Node, ray: &Ray, limit: f64) -> bool {
         near = near.max(p.min(q));
         far = far.min(p.max(q));
     }
-    near <= far
+    (near <= far).then_some(near)
 }

@@ -59,9 +59,9 @@ impl Street {
     pub fn new(seed: u64, sensor_height: f64) -> Self {
         let mut random = Random::new(&[seed, 0x57]);
         let character = match random.unit() {
-            u if u < 0.3 => Character::City,
-            u if u < 0.72 => Character::Residential,
-            u if u < 0.9 => Character::Park,
+            u if u < 0.22 => Character::City,
+            u if u < 0.62 => Character::Residential,
+            u if u < 0.86 => Character::Park,
             _ => Character::Country,
         };
         let terrain = plan(&mut random, seed, sensor_height, character);
@@ -77,9 +77,9 @@ impl Street {
 
 fn plan(random: &mut Random, seed: u64, sensor_height: f64, character: Character) -> Terrain {
     let mut terrain = Terrain::new(random, seed ^ 0x7e44, sensor_height);
-    let lane = random.range(2.7, 3.6);
+    let lane = random.range(3.0, 3.9);
     let lanes = if character != Character::Residential && random.chance(0.3) { 2.0 } else { 1.0 };
-    let parking = if character == Character::Country { 0.4 } else { random.range(0.4, 2.3) };
+    let parking = if character == Character::Country { 0.4 } else { random.range(0.6, 2.6) };
     terrain.half_road = lanes * lane + parking;
     terrain.sensor_d = -(lanes - 0.5) * lane + random.range(-0.3, 0.5);
     terrain.yaw = 0.06 * random.normal() + if random.chance(0.12) { random.range(-0.7, 0.7) } else { 0.0 };
@@ -87,10 +87,10 @@ fn plan(random: &mut Random, seed: u64, sensor_height: f64, character: Character
     terrain.bend = terrain.bend.clamp(-0.006, 0.006);
     terrain.kerb = random.range(0.04, 0.15);
     for side in 0..2 {
-        let broad = if character == Character::City { random.range(2.0, 5.0) } else { random.range(1.0, 2.8) };
+        let broad = if character == Character::City { random.range(2.0, 5.0) } else { random.range(1.4, 3.4) };
         let none = if character == Character::Country { 0.9 } else { 0.12 };
         terrain.sidewalk[side] = if random.chance(none) { 0.0 } else { broad };
-        let steep = if character == Character::Country { 0.25 } else { 0.06 };
+        let steep = if character == Character::Country { 0.25 } else { 0.09 };
         terrain.bank[side] = steep * random.normal();
     }
     terrain.bank_width = random.range(4.0, 14.0);
@@ -114,30 +114,30 @@ fn draw_side(random: &mut Random, character: Character, sign: f64) -> Side {
             sign,
             setback: r.range(0.0, 1.5),
             houses: r.range(0.85, 1.0),
-            parked: r.range(0.3, 0.9),
-            trees: r.range(0.0, 0.4),
-            bushes: r.range(0.0, 0.15),
-            hedges: 0.05,
+            parked: r.range(0.1, 0.7),
+            trees: r.range(0.1, 0.6),
+            bushes: r.range(0.1, 0.5),
+            hedges: 0.1,
             fences: 0.1,
         },
         Character::Residential => Side {
             sign,
-            setback: r.range(2.0, 8.0),
-            houses: r.range(0.55, 0.9),
-            parked: r.range(0.1, 0.75),
-            trees: r.range(0.15, 0.6),
-            bushes: r.range(0.2, 0.8),
-            hedges: r.range(0.1, 0.6),
+            setback: r.range(2.5, 9.0),
+            houses: r.range(0.45, 0.85),
+            parked: r.range(0.0, 0.55),
+            trees: r.range(0.3, 0.8),
+            bushes: r.range(0.6, 1.0),
+            hedges: r.range(0.2, 0.7),
             fences: r.range(0.1, 0.4),
         },
         Character::Park => Side {
             sign,
             setback: r.range(6.0, 18.0),
             houses: r.range(0.05, 0.45),
-            parked: r.range(0.0, 0.6),
+            parked: r.range(0.0, 0.35),
             trees: r.range(0.5, 1.0),
-            bushes: r.range(0.4, 1.0),
-            hedges: r.range(0.0, 0.4),
+            bushes: r.range(0.7, 1.0),
+            hedges: r.range(0.1, 0.6),
             fences: r.range(0.05, 0.3),
         },
         Character::Country => Side {
@@ -146,8 +146,8 @@ fn draw_side(random: &mut Random, character: Character, sign: f64) -> Side {
             houses: r.range(0.1, 0.3),
             parked: r.range(0.0, 0.15),
             trees: r.range(0.3, 1.0),
-            bushes: r.range(0.5, 1.0),
-            hedges: r.range(0.0, 0.4),
+            bushes: r.range(0.7, 1.0),
+            hedges: r.range(0.1, 0.7),
             fences: r.range(0.05, 0.3),
         },
     }
@@ -247,14 +247,12 @@ impl Builder {
         let pitch = if across { 2.6 } else { 5.6 };
         while s < REACH {
             if self.random.chance(side.parked) && !self.terrain.is_junction(s, side.sign, 5.0) {
-                let out = if across { 1.6 } else { -0.2 };
-                let d = side.sign * (kerb + out + 0.12 * self.random.normal()) - side.sign * if across { 0.0 } else { 0.85 };
+                // Never in the way of the sensor's car: where the road is narrow, half on the sidewalk.
+                let least = if side.sign < 0.0 { 2.9 - self.terrain.sensor_d } else { 0.0 };
+                let d = side.sign * (kerb + if across { 1.6 } else { -1.05 } + 0.12 * self.random.normal()).max(least);
                 let turn = if across { FRAC_PI_2 } else { 0.0 } + if self.random.chance(0.5) { PI } else { 0.0 };
-                let clear = (d - self.terrain.sensor_d).abs() > 2.15 || s.abs() > 7.0;
-                if clear {
-                    let frame = self.terrain.place_vehicle(s, d, turn + 0.03 * self.random.normal());
-                    push_vehicle(&mut self.out, &mut self.random, &frame, !across && pitch > 9.0);
-                }
+                let frame = self.terrain.place_vehicle(s, d, turn + 0.03 * self.random.normal());
+                push_vehicle(&mut self.out, &mut self.random, &frame, false);
             }
             s += pitch + self.random.range(0.0, 1.6) * if across { 0.2 } else { 1.0 };
         }
@@ -289,20 +287,34 @@ impl Builder {
                 push_tree(&mut self.out, &mut self.random, &frame);
             }
             if self.random.chance(side.bushes) && side.setback > 1.2 {
-                for _ in 0..self.random.count(1, 4) {
+                for _ in 0..self.random.count(2, 7) {
                     let d = self.random.range(edge + 0.6, front.max(edge + 2.0));
                     let at = s + self.random.range(0.0, pitch);
                     if !self.terrain.is_junction(at, side.sign, 1.5) {
                         let frame = self.terrain.place(at, side.sign * d, 0.0);
-                        let size = self.random.range(0.5, 2.4);
+                        let size = self.random.range(0.5, 1.4) * self.random.range(1.0, 2.2);
                         push_bush(&mut self.out, &mut self.random, &frame, size);
                     }
                 }
             }
             s += pitch;
         }
+        if self.random.chance(1.0 - side.houses) {
+            // A thicket along the edge.
+            let (from, reach) = (self.random.range(-70.0, 20.0), self.random.range(15.0, 80.0));
+            let mut s = from;
+            while s < from + reach {
+                let size = self.random.range(1.2, 3.6);
+                if !self.terrain.is_junction(s, side.sign, 2.5) {
+                    let d = edge + 0.5 * size + self.random.range(0.3, 2.5);
+                    let frame = self.terrain.place(s, side.sign * d, 0.0);
+                    push_bush(&mut self.out, &mut self.random, &frame, size);
+                }
+                s += self.random.range(0.5, 1.0) * size;
+            }
+        }
         // Behind the first row of houses, or where there are none.
-        let far = (140.0 * (1.0 - side.houses) * side.trees + 25.0 * side.bushes) as usize;
+        let far = (260.0 * (1.0 - side.houses) * side.trees + 60.0 * side.bushes) as usize;
         for _ in 0..far {
             let s = self.random.range(-REACH, REACH);
             let d = front + 45.0 * self.random.unit().powf(1.5);
@@ -344,7 +356,7 @@ impl Builder {
         }
         for i in 0..self.random.count(2, 9) {
             // Two walkers stand near, so that every sweep has some.
-            let s = if i < 2 { self.random.sign() * self.random.range(3.5, 11.0) } else { self.random.range(-45.0, 45.0) };
+            let s = if i < 2 { self.random.sign() * self.random.range(4.5, 12.0) } else { self.random.range(-45.0, 45.0) };
             let frame = self.terrain.place(s, side.sign * (kerb + self.random.range(0.3, 1.4)), self.random.range(0.0, TAU));
             push_person(&mut self.out, &mut self.random, &frame, false);
         }

@@ -65,8 +65,8 @@ impl Terrain {
             bank: [0.0; 2],
             bank_width: 8.0,
             grass: 0.03,
-            slope: [0.012 * random.normal(), 0.012 * random.normal()],
-            waves: [wave(random, 140.0, 0.5), wave(random, 70.0, 0.2), wave(random, 35.0, 0.06)],
+            slope: [0.016 * random.normal(), 0.016 * random.normal()],
+            waves: [wave(random, 140.0, 0.9), wave(random, 70.0, 0.2), wave(random, 35.0, 0.06)],
             sensor_height,
             zero: 0.0,
         }

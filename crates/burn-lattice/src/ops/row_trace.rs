@@ -1,0 +1,48 @@
+//! Records of the operations made of row maps: pooling, joins, selection and the point bridge.
+
+use burn::tensor::Tensor;
+
+use crate::trace::{self, Clock, LayerRecord};
+
+/// Route of every sum over a row map.
+pub(crate) const ROW_MIX: &str = "row_mix";
+/// Route of every maximum over a row map.
+pub(crate) const ROW_MAX: &str = "row_max";
+
+/// Times one operation: first its geometry, then its arithmetic.
+pub(crate) struct RowTrace {
+    op: &'static str,
+    kind: &'static str,
+    map_ms: f64,
+    clock: Clock,
+}
+
+impl RowTrace {
+    /// Starts with the geometry.
+    pub(crate) fn start(op: &'static str, kind: &'static str) -> Self {
+        Self { op, kind, map_ms: 0.0, clock: Clock::start() }
+    }
+
+    /// The geometry is found; what follows is arithmetic.
+    pub(crate) fn mapped(self) -> Self {
+        Self { map_ms: self.clock.ms(), clock: Clock::start(), ..self }
+    }
+
+    /// Keeps the record of an operation from `[rows_in, c_in]` to `out` over `pairs` entries.
+    pub(crate) fn finish(self, [rows_in, c_in]: [usize; 2], out: &Tensor<2>, pairs: usize, route: &'static str) {
+        let ms = self.clock.ms();
+        let [rows_out, c_out] = out.dims();
+        trace::push(|| LayerRecord {
+            name: self.op.to_string(),
+            kind: self.kind.to_string(),
+            rows_in,
+            rows_out,
+            pairs,
+            c_in,
+            c_out,
+            route,
+            map_ms: self.map_ms,
+            ms,
+        });
+    }
+}

@@ -1,0 +1,212 @@
+//! `lattice bench`: operations and networks on public shapes.
+
+mod cases;
+mod measure;
+mod peers;
+mod workload;
+
+pub use measure::{FloatKind, median, time_conv};
+pub use workload::read_coords;
+
+use std::path::PathBuf;
+
+use anyhow::{Result, bail};
+use serde_json::{Map, Value};
+
+use crate::{Shared, progress::Steps, table};
+
+/// Arguments of `lattice bench`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// smoke, standard and full run the public cases; peers runs the operations that other libraries were measured with.
+    #[arg(long, value_parser = ["smoke", "standard", "full", "peers"], default_value = "smoke")]
+    suite: String,
+    /// Workloads of the peers suite: .npy files of int32 rows batch, x, y, z; generated scenes without.
+    #[arg(long, num_args = 1..)]
+    coords: Vec<PathBuf>,
+    /// Points for voxelize_mean in the peers suite: a scan; a generated sweep without.
+    #[arg(long)]
+    points: Option<PathBuf>,
+    /// Only operations (peers) or cases (other suites) whose name contains one of these.
+    #[arg(long, num_args = 1.., value_delimiter = ',')]
+    ops: Vec<String>,
+    /// Channel pairs, such as 16x16,32x64.
+    #[arg(long, num_args = 1.., value_delimiter = ',')]
+    channels: Vec<String>,
+    /// Element types.
+    #[arg(long, value_enum, num_args = 1.., value_delimiter = ',', default_values_t = [FloatKind::F32])]
+    dtype: Vec<FloatKind>,
+    /// Calls before the first timed one.
+    #[arg(long)]
+    warmup: Option<usize>,
+    /// Timed calls.
+    #[arg(long)]
+    repeats: Option<usize>,
+    /// Names the cases without running them.
+    #[arg(long)]
+    list: bool,
+    #[command(flatten)]
+    shared: Shared,
+}
+
+/// What all suites are told.
+pub(crate) struct Plan {
+    pub device: burn::tensor::Device,
+    pub device_name: String,
+    pub threads: usize,
+    pub ops: Vec<String>,
+    pub channels: Vec<(usize, usize)>,
+    pub dtypes: Vec<FloatKind>,
+    pub warmup: usize,
+    pub repeats: usize,
+}
+
+impl Plan {
+    /// Whether a name was asked for.
+    pub fn wants(&self, name: &str) -> bool {
+        self.ops.is_empty() || self.ops.iter().any(|part| name.contains(part.as_str()))
+    }
+}
+
+/// One measured case: the fields of a JSON line.
+#[derive(Clone, Default)]
+pub(crate) struct Row {
+    pub workload: String,
+    pub op: String,
+    pub variant: String,
+    pub cin: Option<usize>,
+    pub cout: Option<usize>,
+    pub dtype: &'static str,
+    pub samples_ms: Vec<f64>,
+    pub rows: usize,
+    pub n_out: usize,
+    pub pairs: usize,
+    /// Multiply-adds count 2; 0 where it says nothing.
+    pub flop: f64,
+    pub route: &'static str,
+    /// Fields that only some suites have.
+    pub extra: Map<String, Value>,
+}
+
+impl Row {
+    fn json(&self, plan: &Plan) -> Value {
+        let median = median(&self.samples_ms);
+        let min = self.samples_ms.iter().copied().fold(f64::INFINITY, f64::min);
+        let mut line = serde_json::json!({
+            "lib": "burn-lattice", "version": env!("CARGO_PKG_VERSION"), "variant": self.variant,
+            "device": plan.device_name, "threads": plan.threads, "workload": self.workload, "op": self.op,
+            "cin": self.cin, "cout": self.cout, "dtype": self.dtype, "ms_median": median, "ms_min": min,
+            "rows": self.rows, "n_out": self.n_out, "pairs": self.pairs,
+            "tflops": if self.flop > 0.0 { Value::from(self.flop / median / 1e9) } else { Value::Null },
+            "route": self.route,
+        });
+        if let Value::Object(fields) = &mut line {
+            fields.extend(self.extra.clone());
+        }
+        line
+    }
+
+    fn cells(&self) -> Vec<String> {
+        let median = median(&self.samples_ms);
+        let channels = match (self.cin, self.cout) {
+            (Some(a), Some(b)) => format!("{a}->{b}"),
+            (Some(a), None) => a.to_string(),
+            _ => String::new(),
+        };
+        let rate = if self.flop > 0.0 { format!("{:.1}", self.flop / median / 1e6) } else { String::new() };
+        vec![
+            self.workload.clone(),
+            self.op.clone(),
+            channels,
+            self.dtype.into(),
+            table::count(self.rows),
+            table::count(self.n_out),
+            table::count(self.pairs),
+            format!("{median:.3}"),
+            format!("{:.3}", self.samples_ms.iter().copied().fold(f64::INFINITY, f64::min)),
+            rate,
+            self.route.into(),
+        ]
+    }
+}
+
+fn channel_pair(text: &str) -> Result<(usize, usize)> {
+    let parsed = text.split_once(['x', ':']).and_then(|(a, b)| Some((a.parse().ok()?, b.parse().ok()?)));
+    match parsed {
+        Some((a, b)) if a > 0 && b > 0 => Ok((a, b)),
+        _ => bail!("--channels: expected pairs such as 16x32, found `{text}`"),
+    }
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// Coordinates that cannot be read, arguments that do not fit, a device that is not there.
+pub fn run(args: &Args) -> Result<()> {
+    args.shared.prepare()?;
+    let chosen = crate::device::choose(&args.shared.device)?;
+    let default_repeats = match args.suite.as_str() {
+        "smoke" => 5,
+        "peers" => 10,
+        _ => 20,
+    };
+    let plan = Plan {
+        device: chosen.device,
+        device_name: chosen.name,
+        threads: rayon::current_num_threads(),
+        ops: args.ops.clone(),
+        channels: args.channels.iter().map(|c| channel_pair(c)).collect::<Result<_>>()?,
+        dtypes: args.dtype.clone(),
+        warmup: args.warmup.unwrap_or(if args.suite == "smoke" { 1 } else { 2 }),
+        repeats: args.repeats.unwrap_or(default_repeats),
+    };
+    if plan.repeats == 0 {
+        bail!("--repeats: expected at least 1, found 0");
+    }
+    if args.suite != "peers" && (!args.coords.is_empty() || args.points.is_some()) {
+        bail!("--coords and --points belong to --suite peers; the suite {} has its own shapes", args.suite);
+    }
+    let cases = match args.suite.as_str() {
+        "peers" => peers::cases(&plan, &args.coords, args.points.as_deref())?,
+        preset => cases::cases(&plan, preset)?,
+    };
+    if args.list {
+        cases.iter().for_each(|case| println!("{}", case.name));
+        return Ok(());
+    }
+    if cases.is_empty() {
+        bail!("no case matches --ops {}; `--list` names them", args.ops.join(","));
+    }
+    let steps = Steps::new(cases.len() as u64);
+    let mut rows = Vec::new();
+    for case in cases {
+        steps.begin(case.name.clone());
+        let row = (case.run)(&plan).map_err(|e| e.context(format!("bench case {}", case.name)))?;
+        if args.shared.json {
+            println!("{}", serde_json::to_string(&row.json(&plan))?);
+        }
+        rows.push(row);
+        steps.done();
+    }
+    drop(steps);
+    if !args.shared.json {
+        let header =
+            ["workload", "op", "channels", "dtype", "rows", "out", "pairs", "ms median", "ms min", "GFLOP/s", "route"];
+        println!("{}", table::render(&header, &rows.iter().map(Row::cells).collect::<Vec<_>>()));
+        println!("\n{} cases on {} with {} threads", rows.len(), plan.device_name, plan.threads);
+    }
+    Ok(())
+}
+
+/// A case that can be run; its inputs are made when it runs.
+pub(crate) struct Case {
+    pub name: String,
+    #[allow(clippy::type_complexity, reason = "one closure a case, named nowhere else")]
+    pub run: Box<dyn FnOnce(&Plan) -> Result<Row>>,
+}
+
+impl Case {
+    pub fn new(name: impl Into<String>, run: impl FnOnce(&Plan) -> Result<Row> + 'static) -> Self {
+        Self { name: name.into(), run: Box::new(run) }
+    }
+}

@@ -1,0 +1,272 @@
+//! The operations that other libraries were measured with, on the same coordinates.
+
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use anyhow::{Result, anyhow};
+use burn::module::AutodiffModule;
+use burn::tensor::Tensor;
+use burn_lattice::core::{self, Coord, KernelSpec, SupportPolicy};
+use burn_lattice::ops::{self, ConvOptions, PoolMode};
+use burn_lattice::{SparseTensor, Support};
+use lattice_models::{MinkUNet, MinkUNetConfig, seed_parameters};
+use lattice_scenes::{SceneKind, SceneOptions};
+
+use super::measure::{features, time, weights};
+use super::workload::{self, Workload};
+use super::{Case, FloatKind, Plan, Row};
+use crate::scene;
+
+/// Input and output channels of the benchmark network.
+const NETWORK: (usize, usize) = (4, 20);
+
+/// All cases that `plan` asks for.
+pub fn cases(plan: &Plan, coords: &[PathBuf], points: Option<&Path>) -> Result<Vec<Case>> {
+    let loads = workload::load_all(coords)?;
+    let mut cases = Vec::new();
+    for load in loads {
+        let load = Rc::new(load);
+        for op in ["map_subm3", "map_subm3_train"] {
+            push(plan, &mut cases, &load, op, None, FloatKind::F32, map_case);
+        }
+        for &dtype in &plan.dtypes {
+            for (op, defaults) in [
+                ("subm3_fwd", &[(16, 16), (32, 32), (64, 64), (128, 128)][..]),
+                ("subm3_fwd_bwd", &[(32, 32), (64, 64), (128, 128)]),
+                ("k2s2_with_map", &[(32, 64)]),
+                ("k3s2_with_map", &[(32, 64)]),
+                ("pool_max_k2s2", &[(64, 64)]),
+                ("pool_avg_k2s2", &[(64, 64)]),
+                ("pool_max_k2s2_with_map", &[(64, 64)]),
+                ("pool_avg_k2s2_with_map", &[(64, 64)]),
+                ("minkunet_fwd_with_maps", &[NETWORK]),
+                ("minkunet_train_with_maps", &[NETWORK]),
+            ] {
+                let network = op.starts_with("minkunet");
+                let channels = if plan.channels.is_empty() || network { defaults } else { &plan.channels[..] };
+                for &pair in channels {
+                    let run = match op {
+                        "subm3_fwd" => conv_forward,
+                        "subm3_fwd_bwd" => conv_backward,
+                        "k2s2_with_map" | "k3s2_with_map" => strided,
+                        "minkunet_fwd_with_maps" => network_forward,
+                        "minkunet_train_with_maps" => network_train,
+                        _ => pool,
+                    };
+                    push(plan, &mut cases, &load, op, Some(pair), dtype, run);
+                }
+            }
+        }
+    }
+    if plan.wants("voxelize_mean") {
+        for size in [0.05, 0.2] {
+            let path = points.map(Path::to_path_buf);
+            let name = format!("points@{size} voxelize_mean");
+            cases.push(Case::new(name, move |plan| voxelize(plan, path.as_deref(), size)));
+        }
+    }
+    Ok(cases)
+}
+
+type Run = fn(&Plan, &Workload, &Job) -> Result<Row>;
+
+/// What one case is asked for.
+struct Job {
+    op: &'static str,
+    channels: (usize, usize),
+    dtype: FloatKind,
+}
+
+fn push(
+    plan: &Plan,
+    cases: &mut Vec<Case>,
+    load: &Rc<Workload>,
+    op: &'static str,
+    channels: Option<(usize, usize)>,
+    dtype: FloatKind,
+    run: Run,
+) {
+    if !plan.wants(op) {
+        return;
+    }
+    let (cin, cout) = channels.unwrap_or((0, 0));
+    let name = match channels {
+        Some(_) => format!("{} {op} {cin}x{cout} {}", load.name, dtype.name()),
+        None => format!("{} {op}", load.name),
+    };
+    let load = load.clone();
+    let job = Job { op, channels: (cin, cout), dtype };
+    cases.push(Case::new(name, move |plan| run(plan, &load, &job)));
+}
+
+fn base(load: &Workload, job: &Job) -> Row {
+    Row {
+        workload: load.name.clone(),
+        op: job.op.into(),
+        variant: "cpu".into(),
+        cin: Some(job.channels.0).filter(|&c| c > 0),
+        cout: Some(job.channels.1).filter(|&c| c > 0),
+        dtype: job.dtype.name(),
+        rows: load.coords.len(),
+        n_out: load.coords.len(),
+        ..Row::default()
+    }
+}
+
+/// The submanifold relation from raw coordinates with the tiles that the convolution reads; for training, the transpose's too.
+fn map_case(plan: &Plan, load: &Workload, job: &Job) -> Result<Row> {
+    let spec = KernelSpec::cube(3, 1)?;
+    let mut pairs = 0;
+    let samples_ms = time(&plan.device, plan.warmup, plan.repeats, || {
+        let support = core::Support::try_new(load.coords.clone())?;
+        let relation = core::Relation::submanifold(&support, &spec)?;
+        relation.tap_tiles();
+        if job.op == "map_subm3_train" {
+            relation.transpose().tap_tiles();
+        }
+        pairs = relation.n_pairs();
+        Ok(())
+    })?;
+    Ok(Row { dtype: "i32", pairs, samples_ms, route: "block_index", ..base(load, job) })
+}
+
+fn tensor(plan: &Plan, coords: &[Coord], channels: usize, dtype: FloatKind) -> Result<SparseTensor> {
+    let support = Support::try_new(coords.to_vec())?;
+    Ok(SparseTensor::from_support(support, features(&plan.device, coords.len(), channels, dtype))?)
+}
+
+fn subm_pairs(x: &SparseTensor) -> Result<usize> {
+    Ok(x.manager().submanifold(x.support(), &KernelSpec::cube(3, 1)?)?.n_pairs())
+}
+
+fn conv_forward(plan: &Plan, load: &Workload, job: &Job) -> Result<Row> {
+    let (cin, cout) = job.channels;
+    let x = tensor(plan, &load.coords, cin, job.dtype)?;
+    let weight = weights(&plan.device, [27, cin, cout], job.dtype);
+    let options = ConvOptions::new(KernelSpec::cube(3, 1)?);
+    let pairs = subm_pairs(&x)?;
+    let samples_ms = time(&plan.device, plan.warmup, plan.repeats, || {
+        ops::subm_conv3d(&x, weight.clone(), None, &options)?;
+        Ok(())
+    })?;
+    Ok(Row { pairs, samples_ms, flop: 2.0 * (pairs * cin * cout) as f64, route: "tap_tiles", ..base(load, job) })
+}
+
+fn conv_backward(plan: &Plan, load: &Workload, job: &Job) -> Result<Row> {
+    let (cin, cout) = job.channels;
+    let device = plan.device.clone().autodiff();
+    let support = Support::try_new(load.coords.clone())?;
+    let feats = Tensor::from_inner(features(&plan.device, load.coords.len(), cin, job.dtype)).require_grad();
+    let x = SparseTensor::from_support(support, feats)?;
+    let weight = Tensor::from_inner(weights(&plan.device, [27, cin, cout], job.dtype)).require_grad();
+    let options = ConvOptions::new(KernelSpec::cube(3, 1)?);
+    let pairs = subm_pairs(&x)?;
+    let samples_ms = time(&device, plan.warmup, plan.repeats, || {
+        let y = ops::subm_conv3d(&x, weight.clone(), None, &options)?;
+        let grads = y.into_feats().sum().backward();
+        let both = x.feats().grad(&grads).is_some() && weight.grad(&grads).is_some();
+        if both { Ok(()) } else { Err(anyhow!("a gradient is missing")) }
+    })?;
+    Ok(Row { pairs, samples_ms, flop: 6.0 * (pairs * cin * cout) as f64, route: "tap_tiles", ..base(load, job) })
+}
+
+fn strided(plan: &Plan, load: &Workload, job: &Job) -> Result<Row> {
+    let (cin, cout) = job.channels;
+    let size = if job.op == "k2s2_with_map" { 2 } else { 3 };
+    let spec = KernelSpec::cube(size, 2)?;
+    let feats = features(&plan.device, load.coords.len(), cin, job.dtype);
+    let weight = weights(&plan.device, [spec.taps(), cin, cout], job.dtype);
+    let support = Support::try_new(load.coords.clone())?;
+    let options = ConvOptions::new(spec);
+    let mut found = (0, 0);
+    let samples_ms = time(&plan.device, plan.warmup, plan.repeats, || {
+        // A fresh manager: the relation is built anew in every call.
+        let x = SparseTensor::from_support(support.clone(), feats.clone())?;
+        let y = ops::conv3d(&x, weight.clone(), None, &options, None)?;
+        let relation = x.manager().forward(x.support(), &options.spec, SupportPolicy::Floor)?;
+        found = (y.n_rows(), relation.n_pairs());
+        Ok(())
+    })?;
+    let (n_out, pairs) = found;
+    let flop = 2.0 * (pairs * cin * cout) as f64;
+    Ok(Row { n_out, pairs, samples_ms, flop, route: "tap_tiles", ..base(load, job) })
+}
+
+fn pool(plan: &Plan, load: &Workload, job: &Job) -> Result<Row> {
+    let channels = job.channels.0;
+    let mode = if job.op.starts_with("pool_max") { PoolMode::Max } else { PoolMode::Avg };
+    let spec = KernelSpec::cube(2, 2)?;
+    let feats = features(&plan.device, load.coords.len(), channels, job.dtype);
+    let support = Support::try_new(load.coords.clone())?;
+    let cold = job.op.ends_with("_with_map");
+    let kept = SparseTensor::from_support(support.clone(), feats.clone())?;
+    let mut n_out = 0;
+    let samples_ms = time(&plan.device, plan.warmup, plan.repeats, || {
+        let x = if cold { SparseTensor::from_support(support.clone(), feats.clone())? } else { kept.clone() };
+        n_out = ops::pool3d(&x, mode, &spec)?.n_rows();
+        Ok(())
+    })?;
+    let route = if mode == PoolMode::Max { "row_max" } else { "row_mix" };
+    Ok(Row { n_out, pairs: load.coords.len(), cout: None, samples_ms, route, ..base(load, job) })
+}
+
+fn network(plan: &Plan) -> Result<MinkUNet> {
+    let config = MinkUNetConfig::named("minkunet-bench", NETWORK.0, NETWORK.1)?;
+    Ok(seed_parameters(config.init(&plan.device), 0))
+}
+
+fn network_forward(plan: &Plan, load: &Workload, job: &Job) -> Result<Row> {
+    let model = network(plan)?;
+    let feats = features(&plan.device, load.coords.len(), NETWORK.0, FloatKind::F32);
+    let support = Support::try_new(load.coords.clone())?;
+    let samples_ms = time(&plan.device, plan.warmup.min(1), plan.repeats.min(5), || {
+        let x = SparseTensor::from_support(support.clone(), feats.clone())?;
+        model.forward(&x);
+        Ok(())
+    })?;
+    Ok(Row { samples_ms, route: "network", ..base(load, job) })
+}
+
+/// Forward, mean of squares, backward.
+fn network_train(plan: &Plan, load: &Workload, job: &Job) -> Result<Row> {
+    let model = network(plan)?.train();
+    let feats = Tensor::from_inner(features(&plan.device, load.coords.len(), NETWORK.0, FloatKind::F32));
+    let support = Support::try_new(load.coords.clone())?;
+    let samples_ms = time(&plan.device, plan.warmup.min(1), plan.repeats.min(3), || {
+        let x = SparseTensor::from_support(support.clone(), feats.clone())?;
+        let y = model.forward(&x).into_feats();
+        (y.clone() * y).mean().backward();
+        Ok(())
+    })?;
+    Ok(Row { samples_ms, route: "network", ..base(load, job) })
+}
+
+/// Points with 4 features to voxels.
+fn voxelize(plan: &Plan, path: Option<&Path>, size: f64) -> Result<Row> {
+    let (cloud, name) = match path {
+        Some(path) => (scene::load(path, None)?, path.display().to_string()),
+        None => (lattice_scenes::generate(SceneKind::Lidar, 0, &SceneOptions::default()), "generated lidar".into()),
+    };
+    let flat: Vec<f32> = scene::positions_f32(&cloud).into_iter().flatten().collect();
+    let points = Tensor::<2>::from_data(burn::tensor::TensorData::new(flat, [cloud.len(), 3]), &plan.device);
+    let feats = features(&plan.device, cloud.len(), 4, FloatKind::F32);
+    let options = ops::VoxelizeOptions::new([size as f32; 3]);
+    let mut voxels = 0;
+    let samples_ms = time(&plan.device, plan.warmup, plan.repeats, || {
+        voxels = ops::voxelize(&points, feats.clone(), &options)?.n_rows();
+        Ok(())
+    })?;
+    Ok(Row {
+        workload: format!("{name}@{size}"),
+        op: "voxelize_mean".into(),
+        variant: "cpu".into(),
+        cin: Some(4),
+        dtype: "f32",
+        samples_ms,
+        rows: cloud.len(),
+        n_out: voxels,
+        pairs: cloud.len(),
+        route: "row_mix",
+        ..Row::default()
+    })
+}

@@ -1,0 +1,48 @@
+//! The scalar twins: the same functions in plain loops.
+
+use half::f16;
+
+use super::{Outer, Product};
+
+/// Twin of the gathered product. `lanes` is the width that the panel was packed for.
+pub(super) fn product(p: &Product<'_>, lanes: usize, tile: &mut [f32]) {
+    let n = p.vectors * lanes;
+    for (&row, &out) in p.rows.iter().zip(p.out_local) {
+        let a = &p.x[row as usize * p.stride + p.at..][..p.k];
+        let c = &mut tile[out as usize * p.tile_stride + p.tile_at..][..n];
+        for (&a, b) in a.iter().zip(p.b.chunks_exact(n)) {
+            for (c, &b) in c.iter_mut().zip(b) {
+                *c += a * b;
+            }
+        }
+    }
+}
+
+/// Twin of the sum of outer products.
+pub(super) fn outer(o: &Outer<'_>, lanes: usize, sum: &mut [f32]) {
+    let n = o.vectors * lanes;
+    for p in 0..o.pairs {
+        let x = &o.x[p * o.x_stride..][..o.k];
+        let g = &o.g[p * o.g_stride + o.g_at..][..n];
+        for (i, &x) in x.iter().enumerate() {
+            let sum = &mut sum[i * o.g_stride + o.g_at..][..n];
+            for (sum, &g) in sum.iter_mut().zip(g) {
+                *sum += x * g;
+            }
+        }
+    }
+}
+
+/// Exact.
+pub(super) fn widen_f16(from: &[u16], to: &mut [f32]) {
+    for (to, &from) in to.iter_mut().zip(from) {
+        *to = f16::from_bits(from).to_f32_const();
+    }
+}
+
+/// To nearest, ties to even.
+pub(super) fn narrow_f16(from: &[f32], to: &mut [u16]) {
+    for (to, &from) in to.iter_mut().zip(from) {
+        *to = f16::from_f32_const(from).to_bits();
+    }
+}
