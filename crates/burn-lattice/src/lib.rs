@@ -27,10 +27,13 @@ pub mod trace;
 
 pub use backend::{Activation, LatticeBackend};
 pub use lattice_core as core;
-pub use lattice_core::{Error, Interpolation, Join, KernelSpec, RelationKind, Result, SupportPolicy};
+pub use lattice_core::{Error, Interpolation, Join, KernelSpec, RelationKind, SupportPolicy};
 pub use manager::{CoordinateKey, CoordinateManager, ManagerReport};
 pub use support::{Relation, RowMap, Support};
 pub use tensor::SparseTensor;
+
+/// Result of every fallible operation; the error type can be named for code that derives.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// What most programs need.
 pub mod prelude {

@@ -198,10 +198,10 @@ impl CoordinateManager {
     /// The relation onto given output rows.
     ///
     /// # Errors
-    /// As [`lattice_core::Relation::target`].
+    /// As [`lattice_core::Relation::onto`].
     pub fn target(&self, source: &Support, target: &Support, spec: &KernelSpec) -> Result<Relation> {
         self.relation(source, Some(target), spec, RelationKind::Target, SupportPolicy::Floor, || {
-            core::Relation::target(source.to_host(), target.to_host(), spec)
+            core::Relation::onto(source.to_host(), target.to_host(), spec)
         })
     }
 
@@ -240,7 +240,7 @@ impl CoordinateManager {
     /// # Errors
     /// [`Error::Identity`] when this manager holds no such relation.
     pub fn inverse(&self, source: &Support, spec: &KernelSpec) -> Result<Relation> {
-        let forward = self.0.relations.find(|r| {
+        let forward = self.0.relations.newest(|r| {
             r.kind() == RelationKind::Forward && r.target().id() == source.id() && r.spec() == spec
         });
         let Some(forward) = forward else {

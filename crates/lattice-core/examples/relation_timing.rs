@@ -12,7 +12,9 @@ use lattice_core::{KernelSpec, Relation, Result, Support, SupportPolicy};
 
 fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
     let args: Vec<String> = std::env::args().collect();
-    let Some(path) = args.get(1) else { return Err("usage: relation_timing FILE.i32 [REPEATS [THREADS]]".into()) };
+    let Some(path) = args.get(1) else {
+        return Err("usage: relation_timing FILE.i32 [REPEATS [THREADS]]".into());
+    };
     let repeats = args.get(2).map_or(Ok(15), |n| n.parse())?;
     if let Some(threads) = args.get(3) {
         rayon::ThreadPoolBuilder::new().num_threads(threads.parse()?).build_global()?;
@@ -30,10 +32,20 @@ fn time_steps(rows: &[[i32; 4]], repeats: usize) -> Result<()> {
     let cube = KernelSpec::cube(3, 1)?;
     let support = time("support", repeats, || rows.to_vec(), Support::try_new)?;
     let same = time("submanifold 3x3x3", repeats, || (), |()| Relation::submanifold(&support, &cube))?;
-    time("rows to submanifold 3x3x3", repeats, || rows.to_vec(), |rows| Relation::submanifold(&Support::try_new(rows)?, &cube))?;
+    time(
+        "rows to submanifold 3x3x3",
+        repeats,
+        || rows.to_vec(),
+        |rows| Relation::submanifold(&Support::try_new(rows)?, &cube),
+    )?;
     println!("  {} pairs", same.n_pairs());
     let canonical = time("canonical support", repeats, || rows.to_vec(), Support::canonical)?;
-    time("submanifold 3x3x3 on the canonical support", repeats, || (), |()| Relation::submanifold(&canonical, &cube))?;
+    time(
+        "submanifold 3x3x3 on the canonical support",
+        repeats,
+        || (),
+        |()| Relation::submanifold(&canonical, &cube),
+    )?;
     for (size, stride) in [(2, 2), (3, 2)] {
         let spec = KernelSpec::cube(size, stride)?;
         let forward = || Relation::forward(&support, &spec, SupportPolicy::Floor);
@@ -43,7 +55,9 @@ fn time_steps(rows: &[[i32; 4]], repeats: usize) -> Result<()> {
         time(&format!("target-transposed size {size} stride {stride}"), repeats, || (), |()| up())?;
         let grown = || Relation::transposed(down.target(), &spec);
         time(&format!("transposed size {size} stride {stride}"), repeats, || (), |()| grown())?;
-        time(&format!("transpose, size {size} stride {stride}"), repeats, forward, |r| r.map(|r| r.transpose()))?;
+        time(&format!("transpose, size {size} stride {stride}"), repeats, forward, |r| {
+            r.map(|r| r.transpose())
+        })?;
     }
     let fresh = || Relation::submanifold(&support, &cube);
     time("transpose, submanifold", repeats, fresh, |r| r.map(|r| r.transpose()))?;
@@ -75,7 +89,10 @@ fn time<I, O>(name: &str, repeats: usize, input: impl Fn() -> I, step: impl Fn(I
 fn read_rows(path: &str) -> std::io::Result<Vec<[i32; 4]>> {
     let bytes = std::fs::read(path)?;
     let value = |b: &[u8]| i32::from_le_bytes([b[0], b[1], b[2], b[3]]);
-    Ok(bytes.chunks_exact(16).map(|row| [value(row), value(&row[4..]), value(&row[8..]), value(&row[12..])]).collect())
+    Ok(bytes
+        .chunks_exact(16)
+        .map(|row| [value(row), value(&row[4..]), value(&row[8..]), value(&row[12..])])
+        .collect())
 }
 
 /// The rows in an order without locality, the same on every run.

@@ -48,25 +48,38 @@ impl KernelSpec {
     pub(crate) fn check(&self, op: &'static str) -> Result<()> {
         let positive = |name: &str, values: [u32; 3]| match values.iter().all(|&v| v > 0) {
             true => Ok(()),
-            false => Err(Error::Value { op, what: format!("{name} {values:?} expected to be at least 1 on every axis") }),
+            false => Err(Error::Value {
+                op,
+                what: format!("{name} {values:?} expected to be at least 1 on every axis"),
+            }),
         };
         positive("kernel size", self.size)?;
         positive("stride", self.stride)?;
         positive("dilation", self.dilation)?;
         for (name, values) in [("stride", self.stride), ("padding", self.padding)] {
             if values.iter().any(|&v| v > i32::MAX as u32) {
-                return Err(Error::Value { op, what: format!("{name} {values:?} expected to be at most {}", i32::MAX) });
+                return Err(Error::Value {
+                    op,
+                    what: format!("{name} {values:?} expected to be at most {}", i32::MAX),
+                });
             }
         }
         let taps = self.size.iter().fold(1u128, |n, &k| n * u128::from(k));
         if taps > MAX_TAPS as u128 {
-            let what = format!("kernel of size {:?} has {taps} taps, at most {MAX_TAPS} are possible; use a smaller kernel", self.size);
+            let what = format!(
+                "kernel of size {:?} has {taps} taps, at most {MAX_TAPS} are possible; use a smaller kernel",
+                self.size
+            );
             return Err(Error::Limit { op, what });
         }
         for axis in 0..3 {
             let reach = u64::from(self.size[axis] - 1) * u64::from(self.dilation[axis]);
             if reach > i32::MAX as u64 {
-                let what = format!("dilation {:?} puts taps {reach} voxels apart, at most {} are possible", self.dilation, i32::MAX);
+                let what = format!(
+                    "dilation {:?} puts taps {reach} voxels apart, at most {} are possible",
+                    self.dilation,
+                    i32::MAX
+                );
                 return Err(Error::Limit { op, what });
             }
         }
@@ -107,7 +120,9 @@ impl KernelSpec {
     /// Offset of tap 0 per axis. The phase of even kernels is decided here and nowhere else.
     pub(crate) fn first_offsets(&self, origin: TapOrigin) -> [i64; 3] {
         std::array::from_fn(|a| match origin {
-            TapOrigin::Centred if self.size[a] % 2 == 1 => -i64::from((self.size[a] - 1) / 2) * i64::from(self.dilation[a]),
+            TapOrigin::Centred if self.size[a] % 2 == 1 => {
+                -i64::from((self.size[a] - 1) / 2) * i64::from(self.dilation[a])
+            }
             _ => 0,
         })
     }
@@ -150,9 +165,15 @@ mod tests {
         assert_eq!(spec([2, 3, 1], [1; 3]).centred_offsets(), mixed);
         assert_eq!(spec([4, 1, 1], [2; 3]).centred_offsets(), [[0, 0, 0], [2, 0, 0], [4, 0, 0], [6, 0, 0]]);
         let cube = spec([3; 3], [1; 3]).centred_offsets();
-        for (tap, offset) in
-            [(0, [-1, -1, -1]), (1, [-1, -1, 0]), (2, [-1, -1, 1]), (3, [-1, 0, -1]), (13, [0; 3]), (14, [0, 0, 1]), (26, [1; 3])]
-        {
+        for (tap, offset) in [
+            (0, [-1, -1, -1]),
+            (1, [-1, -1, 0]),
+            (2, [-1, -1, 1]),
+            (3, [-1, 0, -1]),
+            (13, [0; 3]),
+            (14, [0, 0, 1]),
+            (26, [1; 3]),
+        ] {
             assert_eq!(cube[tap], offset);
         }
         assert_eq!(spec([2; 3], [1; 3]).centred_offsets()[6], [1, 1, 0]);
@@ -165,7 +186,12 @@ mod tests {
     #[case::gap(2, 3, 1, false)]
     #[case::dilated(2, 2, 2, true)]
     #[case::stride_one(1, 1, 1, false)]
-    fn windows_overlap_when_the_stride_is_short(#[case] k: u32, #[case] s: u32, #[case] d: u32, #[case] overlaps: bool) {
+    fn windows_overlap_when_the_stride_is_short(
+        #[case] k: u32,
+        #[case] s: u32,
+        #[case] d: u32,
+        #[case] overlaps: bool,
+    ) {
         assert_eq!(KernelSpec::try_new([k; 3], [s; 3], [0; 3], [d; 3]).unwrap().overlaps(), overlaps);
     }
 
@@ -174,10 +200,16 @@ mod tests {
         assert!(matches!(KernelSpec::cube(0, 1), Err(Error::Value { .. })));
         assert!(matches!(KernelSpec::cube(3, 0), Err(Error::Value { .. })));
         assert!(matches!(KernelSpec::try_new([3; 3], [1; 3], [0; 3], [1, 0, 1]), Err(Error::Value { .. })));
-        assert!(matches!(KernelSpec::try_new([3; 3], [1; 3], [u32::MAX; 3], [1; 3]), Err(Error::Value { .. })));
+        assert!(matches!(
+            KernelSpec::try_new([3; 3], [1; 3], [u32::MAX; 3], [1; 3]),
+            Err(Error::Value { .. })
+        ));
         assert!(matches!(KernelSpec::cube(41, 1), Err(Error::Limit { .. })));
         assert!(matches!(KernelSpec::cube(u32::MAX, 1), Err(Error::Limit { .. })));
-        assert!(matches!(KernelSpec::try_new([3; 3], [1; 3], [0; 3], [u32::MAX; 3]), Err(Error::Limit { .. })));
+        assert!(matches!(
+            KernelSpec::try_new([3; 3], [1; 3], [0; 3], [u32::MAX; 3]),
+            Err(Error::Limit { .. })
+        ));
         assert_eq!(KernelSpec::cube(40, 1).unwrap().taps(), 64_000);
         assert!(KernelSpec::cube(1, 1).unwrap().is_pointwise());
     }

@@ -1,7 +1,9 @@
 //! The store of relations.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use lattice_core::{Error, KernelSpec, Relation, RelationCache, RelationKey, RelationKind, Support, SupportPolicy};
+use lattice_core::{
+    Error, KernelSpec, Relation, RelationCache, RelationKey, RelationKind, Support, SupportPolicy,
+};
 
 fn line(n: i32) -> Support {
     Support::try_new((0..n).map(|x| [0, x, 0, 0]).collect()).unwrap()

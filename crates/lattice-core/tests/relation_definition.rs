@@ -40,7 +40,10 @@ fn assert_all_kinds(source: &[Coord], target: &[Coord], kernel: &Kernel) {
         let own = KernelSpec { stride: [1; 3], padding: [0; 3], ..spec };
         assert_same(&Relation::submanifold(&s, &own).unwrap(), &relations::submanifold(source, &centred));
     }
-    assert_same(&Relation::forward(&s, &spec, SupportPolicy::Floor).unwrap(), &relations::forward(source, kernel));
+    assert_same(
+        &Relation::forward(&s, &spec, SupportPolicy::Floor).unwrap(),
+        &relations::forward(source, kernel),
+    );
     assert_same(&Relation::onto(&s, &t, &spec).unwrap(), &relations::target(source, target, kernel));
     assert_same(&Relation::transposed(&s, &spec).unwrap(), &relations::transposed(source, kernel));
     assert_same(
@@ -66,7 +69,8 @@ fn assert_all_kinds(source: &[Coord], target: &[Coord], kernel: &Kernel) {
 }
 
 fn rows(max: usize) -> impl Strategy<Value = Vec<Coord>> {
-    let row = (prop_oneof![Just(0), Just(1), Just(5)], -6..7i32, -5..6i32, -3..9i32).prop_map(|(b, x, y, z)| [b, x, y, z]);
+    let row = (prop_oneof![Just(0), Just(1), Just(5)], -6..7i32, -5..6i32, -3..9i32)
+        .prop_map(|(b, x, y, z)| [b, x, y, z]);
     proptest::collection::hash_set(row, 0..max).prop_map(|set| {
         let mut rows: Vec<Coord> = set.into_iter().collect();
         rows.sort_by_key(|c| (c[1] * 7919 + c[2] * 104_729 + c[3] * 31 + c[0]).rem_euclid(1009)); // some order that is not sorted
@@ -119,7 +123,12 @@ fn corners_match_their_definition(#[case] source: Vec<Coord>) {
         Kernel::new([2; 3], [huge; 3], [huge; 3], [huge; 3]),
         Kernel::new([1; 3], [i32::MAX as u32; 3], [i32::MAX as u32; 3], [1; 3]),
     ] {
-        let target = [[0, 0, 0, 0], [0, i32::MIN, i32::MAX, i32::MIN], [2, 0, 0, 0], [0, i32::MAX, i32::MIN, i32::MAX]];
+        let target = [
+            [0, 0, 0, 0],
+            [0, i32::MIN, i32::MAX, i32::MIN],
+            [2, 0, 0, 0],
+            [0, i32::MAX, i32::MIN, i32::MAX],
+        ];
         assert_all_kinds(&source, &target, &kernel);
         assert_all_kinds(&target, &source, &kernel);
     }
@@ -129,10 +138,14 @@ fn corners_match_their_definition(#[case] source: Vec<Coord>) {
 fn many_rows_over_many_chunks_match_a_lookup() {
     // A curved sheet of 30,000 rows in an order with little locality: enough for many parallel pieces.
     let n = 30_000i32;
-    let rows: Vec<Coord> = (0..n).map(|i| i64::from(i) * 7919 % i64::from(n)).map(|i| i as i32).map(|i| {
-        let (x, y) = (i % 200 - 100, i / 200 - 75);
-        [x.rem_euclid(2), x.div_euclid(2), y, (x * x + y * y) / 700]
-    }).collect();
+    let rows: Vec<Coord> = (0..n)
+        .map(|i| i64::from(i) * 7919 % i64::from(n))
+        .map(|i| i as i32)
+        .map(|i| {
+            let (x, y) = (i % 200 - 100, i / 200 - 75);
+            [x.rem_euclid(2), x.div_euclid(2), y, (x * x + y * y) / 700]
+        })
+        .collect();
     let s = support(&rows);
     let place: std::collections::HashMap<Coord, u32> = rows.iter().copied().zip(0..).collect();
     let cube = KernelSpec::cube(3, 1).unwrap();
@@ -163,7 +176,8 @@ fn results_do_not_depend_on_the_number_of_threads() {
         let same = Relation::submanifold(&s, &KernelSpec::cube(3, 1).unwrap()).unwrap();
         let up = Relation::transposed(down.target(), &KernelSpec::cube(2, 2).unwrap()).unwrap();
         [down, same, up].map(|r| {
-            let views = (r.by_input().clone(), r.by_tap().clone(), r.tap_tiles().clone(), r.transpose().edges());
+            let views =
+                (r.by_input().clone(), r.by_tap().clone(), r.tap_tiles().clone(), r.transpose().edges());
             (r.edges(), r.target().coords().to_vec(), views, r.sorted_table().clone())
         })
     };

@@ -40,7 +40,10 @@ fn three_neighbours_on_a_line_in_all_views() {
     let by_input = relation.by_input();
     assert_eq!(by_input.splits, [0, 2, 5, 7]);
     let ids = |rows: &[u32], taps: &[u16]| -> Vec<usize> {
-        rows.iter().zip(taps).map(|(&o, &k)| edges.iter().position(|e| (e.1, e.2) == (o, k)).unwrap()).collect()
+        rows.iter()
+            .zip(taps)
+            .map(|(&o, &k)| edges.iter().position(|e| (e.1, e.2) == (o, k)).unwrap())
+            .collect()
     };
     assert_eq!(ids(&by_input.out_rows, &by_input.taps), [0, 2, 1, 3, 5, 4, 6]);
 
@@ -79,7 +82,8 @@ fn forward_relations_of_five_rows(
     #[case] out_x: &[i32],
     #[case] edges: &[(u32, u32, u16)],
 ) {
-    let relation = Relation::forward(&line(&[-3, -1, 0, 1, 4]), &kernel(k, s, p), SupportPolicy::Floor).unwrap();
+    let relation =
+        Relation::forward(&line(&[-3, -1, 0, 1, 4]), &kernel(k, s, p), SupportPolicy::Floor).unwrap();
     assert_example(&relation, out_x, edges);
 }
 
@@ -98,7 +102,8 @@ fn transposed_relations_of_three_rows() {
 
 #[test]
 fn target_transposed_map_of_two_rows() {
-    let relation = Relation::target_transposed(&line(&[0, 1]), &line(&[-1, 0, 1, 2, 5]), &kernel(3, 2, 1)).unwrap();
+    let relation =
+        Relation::target_transposed(&line(&[0, 1]), &line(&[-1, 0, 1, 2, 5]), &kernel(3, 2, 1)).unwrap();
     let table = relation.neighbour_table();
     assert_eq!(table.table, [0, -1, -1, -1, 0, -1, 1, -1, 0, -1, 1, -1, -1, -1, -1]);
     assert_eq!(table.masks, [1, 2, 5, 2, 0]);

@@ -72,7 +72,8 @@ impl<T: Scalar> Epilogue<'_, T> {
         }
     }
 
-    /// Applies to columns `cols` of output row `row`, whose sums are `sum`, and stores. `wide` is room for one row.
+    /// Applies to columns `cols` of output row `row`, whose sums are `sum`, and stores. `wide` is room for one row where there is a bias
+    /// or a residual.
     #[inline(always)]
     pub(crate) fn finish(
         &self,
@@ -84,8 +85,8 @@ impl<T: Scalar> Epilogue<'_, T> {
         wide: &mut [T::Acc],
         out: &mut [T],
     ) {
-        let wide = &mut wide[..sum.len()];
         if let Some(bias) = self.bias {
+            let wide = &mut wide[..sum.len()];
             T::widen(engine, &bias[cols.clone()], wide);
             for (v, &b) in sum.iter_mut().zip(&*wide) {
                 *v += b;
@@ -97,6 +98,7 @@ impl<T: Scalar> Epilogue<'_, T> {
             }
         }
         if let Some(residual) = self.residual {
+            let wide = &mut wide[..sum.len()];
             T::widen(engine, &residual[row * c_out..][cols], wide);
             for (v, &r) in sum.iter_mut().zip(&*wide) {
                 *v += r;

@@ -24,7 +24,7 @@ pub fn pool_max<T: Scalar>(x: &[T], c: usize, relation: &Relation, out: &mut [T]
 }
 
 /// The gradient of [`pool_max`]: `dx[i, c]` is the sum over the edges of `i` whose input equals the maximum `y[o, c]` of
-/// `g[o, c] / ties`, where `ties` counts such edges of `o`. NaN counts as equal to NaN.
+/// `g[o, c] / ties`, where `ties` counts such edges of `o`. A NaN equals nothing.
 ///
 /// # Shapes
 /// `x`, `dx`: `[n_in, c]`; `y`, `g`: `[n_out, c]`. Needs `n_out * c` numbers of working memory.
@@ -149,8 +149,8 @@ fn maxima_grad<T: Scalar>(op: &str, [x, y, g]: [&[T]; 3], c: usize, csr: Csr<'_>
             ties.fill(0);
             engine.vectorize(|| {
                 for &i in &csr.rows[csr.splits[row]..csr.splits[row + 1]] {
-                    for ((ties, &x), &y) in ties.iter_mut().zip(&x[i as usize * c..][..c]).zip(y) {
-                        *ties += u32::from(same(x.to_acc(), y.to_acc()));
+                    for ((ties, x), y) in ties.iter_mut().zip(&x[i as usize * c..][..c]).zip(y) {
+                        *ties += u32::from(x == y);
                     }
                 }
                 for ((share, &ties), &g) in share.iter_mut().zip(&ties).zip(&g[row * c..][..c]) {
@@ -168,19 +168,12 @@ fn maxima_grad<T: Scalar>(op: &str, [x, y, g]: [&[T]; 3], c: usize, csr: Csr<'_>
             engine.vectorize(|| {
                 for &o in &back.rows[back.splits[row]..back.splits[row + 1]] {
                     let (y, share) = (&y[o as usize * c..][..c], &shares[o as usize * c..][..c]);
-                    for (((sum, &x), &y), &share) in sum.iter_mut().zip(x).zip(y).zip(share) {
-                        *sum += if same(x.to_acc(), y.to_acc()) { share } else { T::Acc::ZERO };
+                    for (((sum, x), y), &share) in sum.iter_mut().zip(x).zip(y).zip(share) {
+                        *sum += if x == y { share } else { T::Acc::ZERO };
                     }
                 }
             });
             T::narrow(engine, &sum, dx);
         }
     });
-}
-
-/// Equal, or both NaN.
-#[inline(always)]
-#[allow(clippy::eq_op, reason = "only NaN differs from itself, and `Acc` has no `is_nan`")]
-fn same<A: Acc>(a: A, b: A) -> bool {
-    a == b || (a != a && b != b)
 }

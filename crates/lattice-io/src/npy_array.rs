@@ -122,7 +122,9 @@ impl RawArray<'_> {
             } else {
                 cell
             };
-            column.push(field.scalar.read(&self.data[cell * self.item_bytes + field.offset..], field.big_endian));
+            column.push(
+                field.scalar.read(&self.data[cell * self.item_bytes + field.offset..], field.big_endian),
+            );
             for (i, d) in index.iter_mut().zip(&self.shape).rev() {
                 *i += 1;
                 if *i < *d {
@@ -151,8 +153,7 @@ pub(crate) fn write_array(
         Attribute::Rgb(_) => ("|u1", &[3]),
     };
     let dims: Vec<String> = shape.iter().chain(colour).map(|d| format!("{d},")).collect();
-    let mut text =
-        format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': ({}), }}", dims.join(" "));
+    let mut text = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': ({}), }}", dims.join(" "));
     // Magic, version and length take 10 bytes; the data begins at a multiple of 64.
     let unpadded = 10 + text.len() + 1;
     text.extend(std::iter::repeat_n(' ', unpadded.next_multiple_of(64) - unpadded));

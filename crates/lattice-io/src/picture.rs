@@ -9,6 +9,7 @@ mod canvas;
 mod colour;
 mod font;
 mod legend;
+mod options;
 mod raster;
 
 use std::io::{self, Write};
@@ -16,146 +17,13 @@ use std::path::Path;
 
 pub use canvas::Canvas;
 pub use colour::{Ramp, class_colour};
+pub use options::{ColourBy, RenderOptions, Up, View};
 
 use crate::write::atomic;
 use crate::{Attribute, PointCloud, WriteError};
 use camera::Camera;
 use colour::percentiles;
 use legend::Key;
-
-/// What a picture shows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum View {
-    /// From above on the left, in perspective on the right.
-    #[default]
-    Both,
-    /// From above, parallel, with a scale bar.
-    Top,
-    /// From the front, the left and above.
-    Perspective,
-}
-
-/// Which way is up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Up {
-    /// z, but y for mesh files, and -y where the points lie in a camera's view (all in front of it along z).
-    #[default]
-    Auto,
-    /// z: lidar, maps, most rooms.
-    Z,
-    /// y: most object scans.
-    Y,
-    /// -y: camera frames (x right, y down, z forward).
-    MinusY,
-}
-
-/// What the colours of the points mean.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub enum ColourBy {
-    /// Attribute `label` as classes, else the points' own colours, else the height.
-    #[default]
-    Auto,
-    /// Position along the up axis.
-    Height,
-    /// An attribute, on a ramp from its 2nd to its 98th percentile.
-    Attribute(String),
-    /// An attribute of whole numbers as classes, with the names of classes 0, 1, 2, ... (255 is "no class").
-    Classes {
-        /// The attribute.
-        attribute: String,
-        /// Names of the classes from 0 on; classes past the end are numbered.
-        names: Vec<String>,
-    },
-    /// The points' own colours: the attribute `rgb`.
-    Rgb,
-}
-
-/// How to draw; the default suits most scans.
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub struct RenderOptions {
-    /// From where.
-    pub view: View,
-    /// Width and height in pixels, of the whole picture.
-    pub size: [usize; 2],
-    /// What the colours mean.
-    pub colour: ColourBy,
-    /// The ramp for numbers.
-    pub ramp: Ramp,
-    /// Which way is up.
-    pub up: Up,
-    /// Width of a point in pixels in the middle of the scene; found from the density where not given.
-    pub point_size: Option<f64>,
-    /// A caption, such as the file's name.
-    pub title: String,
-    /// Unit of length for the scale bar, such as `m`; the bar has a bare number without.
-    pub unit: String,
-}
-
-impl Default for RenderOptions {
-    fn default() -> Self {
-        Self {
-            view: View::Both,
-            size: [1600, 840],
-            colour: ColourBy::Auto,
-            ramp: Ramp::Turbo,
-            up: Up::Auto,
-            point_size: None,
-            title: String::new(),
-            unit: String::new(),
-        }
-    }
-}
-
-impl RenderOptions {
-    /// Sets the view.
-    pub fn with_view(mut self, view: View) -> Self {
-        self.view = view;
-        self
-    }
-
-    /// Sets width and height in pixels.
-    pub fn with_size(mut self, width: usize, height: usize) -> Self {
-        self.size = [width, height];
-        self
-    }
-
-    /// Sets what the colours mean.
-    pub fn with_colour(mut self, colour: ColourBy) -> Self {
-        self.colour = colour;
-        self
-    }
-
-    /// Sets the ramp for numbers.
-    pub fn with_ramp(mut self, ramp: Ramp) -> Self {
-        self.ramp = ramp;
-        self
-    }
-
-    /// Sets which way is up.
-    pub fn with_up(mut self, up: Up) -> Self {
-        self.up = up;
-        self
-    }
-
-    /// Sets the width of a point in pixels.
-    pub fn with_point_size(mut self, pixels: f64) -> Self {
-        self.point_size = Some(pixels);
-        self
-    }
-
-    /// Sets the caption.
-    pub fn with_title(mut self, title: impl Into<String>) -> Self {
-        self.title = title.into();
-        self
-    }
-
-    /// Sets the unit of length of the scale bar.
-    pub fn with_unit(mut self, unit: impl Into<String>) -> Self {
-        self.unit = unit.into();
-        self
-    }
-}
 
 /// Colours of the sky and the ground behind the points.
 const BACKGROUND: [[u8; 3]; 2] = [[26, 30, 38], [12, 13, 17]];
@@ -204,19 +72,36 @@ fn draw(path: &Path, cloud: &PointCloud, options: &RenderOptions) -> Result<Canv
             "choose another size",
         ));
     }
-    let positions = upright(cloud, options.up);
-    let (colours, key) = colours(path, cloud, options, &positions)?;
+    let mut positions = upright(cloud, options.up);
+    let frame = Frame::of(&positions);
+    let ceiling = frame.ceiling(&positions).filter(|_| cloud.triangles.is_empty());
+    let open;
+    let shown = match ceiling {
+        // A room is seen without its lid.
+        Some(top) => {
+            let below: Vec<u32> =
+                (0..cloud.len() as u32).filter(|&i| positions[i as usize][2] < top).collect();
+            positions = below.iter().map(|&i| positions[i as usize]).collect();
+            open = cloud.select(&below);
+            &open
+        }
+        None => cloud,
+    };
+    let frame = if ceiling.is_some() { Frame::of(&positions) } else { frame };
+    let (colours, key) = colours(path, shown, options, &positions)?;
     let mut canvas = Canvas::new(width, height, BACKGROUND[1]);
     let scene = raster::Scene {
         positions: &positions,
         colours: &colours,
+        triangles: &shown.triangles,
         background: BACKGROUND,
         point_size: options.point_size.filter(|s| s.is_finite() && *s > 0.0),
     };
     let text = legend::text_scale(height);
-    let frame = Frame::of(&positions);
     let panels: &[(View, usize, usize)] = match options.view {
-        View::Both => &[(View::Top, 0, width / 2 - 1), (View::Perspective, width / 2 + 1, width - width / 2 - 1)],
+        View::Both => {
+            &[(View::Top, 0, width / 2 - 1), (View::Perspective, width / 2 + 1, width - width / 2 - 1)]
+        }
         view => &[(view, 0, width)],
     };
     for &(view, left, wide) in panels {
@@ -227,7 +112,9 @@ fn draw(path: &Path, cloud: &PointCloud, options: &RenderOptions) -> Result<Canv
         canvas.paste(&raster::draw(&scene, wide, height, make), left, 0);
         let points = format!("{} points", legend::grouped(cloud.len()));
         if view == View::Top {
-            legend::caption(&mut canvas, left, text, "from above", if panels.len() > 1 { "" } else { &points });
+            let cut = if ceiling.is_some() { "ceiling cut" } else { "" };
+            let faint = if panels.len() > 1 { cut } else { &points };
+            legend::caption(&mut canvas, left, text, "from above", faint);
             if let Camera::Top { scale, .. } = make([wide as f64, height as f64])
                 && !cloud.is_empty()
             {
@@ -256,8 +143,12 @@ impl Frame {
         let (mut lo, mut hi) = ([0.0; 3], [1.0; 3]);
         for a in 0..3 {
             if let Some([from, to]) = percentiles(positions.iter().map(|p| p[a]), [0.01, 0.99]) {
-                // The bulk needs some air, and a flat cloud some thickness.
-                let air = 0.02 * (to - from);
+                // Without strays the whole cloud is the bulk.
+                let whole = positions.iter().map(|p| p[a]).filter(|v| v.is_finite());
+                let (least, most) = whole.fold((from, to), |(least, most), v| (least.min(v), most.max(v)));
+                let whole = most - least <= 1.25 * (to - from);
+                let (from, to) = if whole { (least, most) } else { (from, to) };
+                let air = if whole { 0.0 } else { 0.02 * (to - from) };
                 (lo[a], hi[a]) = (from - air, to + air);
             }
         }
@@ -272,6 +163,34 @@ impl Frame {
         let step = (positions.len() / 20_000).max(1);
         let sample = positions.iter().step_by(step).filter(inside).copied().collect();
         Self { lo, hi, sample }
+    }
+
+    /// Height at which to cut a room open: where most of the floor has a layer of points over it, all at the top.
+    fn ceiling(&self, positions: &[[f64; 3]]) -> Option<f64> {
+        const SIDE: usize = 24;
+        const FLOOR: u8 = 1;
+        const LID: u8 = 2;
+        let size: [f64; 3] = std::array::from_fn(|a| self.hi[a] - self.lo[a]);
+        let cut = self.hi[2] - 0.12 * size[2];
+        let mut cells = [0u8; SIDE * SIDE];
+        let (mut within, mut over) = (0usize, 0usize);
+        for p in positions {
+            let cell = [0, 1].map(|a| ((p[a] - self.lo[a]) / size[a] * SIDE as f64).floor());
+            if cell.iter().all(|c| (0.0..SIDE as f64).contains(c)) {
+                within += 1;
+                over += usize::from(p[2] > cut);
+                let cell = &mut cells[cell[0] as usize * SIDE + cell[1] as usize];
+                if p[2] < self.lo[2] + 0.35 * size[2] {
+                    *cell |= FLOOR;
+                } else if p[2] > cut {
+                    *cell |= LID;
+                }
+            }
+        }
+        let floor = cells.iter().filter(|&&c| c & FLOOR != 0).count();
+        let lid = cells.iter().filter(|&&c| c == FLOOR | LID).count();
+        let room = size[2] < size[0].max(size[1]) && floor > 20 && 2 * lid > floor && 10 * over > within;
+        room.then_some(cut)
     }
 
     /// Angle of sight below the horizon: steep over flat scenes, shallow before tall objects.
@@ -305,7 +224,8 @@ fn in_camera_view(cloud: &PointCloud) -> bool {
         return false;
     }
     let n = cloud.len() as f64;
-    let within = cloud.positions.iter().filter(|p| p[2] > 0.0 && p[0].abs().max(p[1].abs()) < 1.2 * p[2]).count();
+    let within =
+        cloud.positions.iter().filter(|p| p[2] > 0.0 && p[0].abs().max(p[1].abs()) < 1.2 * p[2]).count();
     let left = cloud.positions.iter().filter(|p| p[0] < 0.0).count();
     within as f64 > 0.99 * n && (0.1 * n..0.9 * n).contains(&(left as f64))
 }
@@ -362,11 +282,13 @@ fn colours(
             }
             let named = |id: i64| {
                 let own = usize::try_from(id).ok().and_then(|i| names.get(i)).cloned();
-                own.unwrap_or_else(|| if id == 255 || id < 0 { "no class".into() } else { format!("class {id}") })
+                own.unwrap_or_else(|| {
+                    if id == 255 || id < 0 { "no class".into() } else { format!("class {id}") }
+                })
             };
             let share = |n: usize| n as f64 / cloud.len().max(1) as f64;
             let key = counts.into_iter().map(|(id, n)| (id, named(id), share(n))).collect();
-            ((0..cloud.len()).map(|i| class_colour(class(i))).collect(), Key::Classes(key))
+            ((0..cloud.len()).map(|i| colour::colour_of_id(class(i))).collect(), Key::Classes(key))
         }
     })
 }

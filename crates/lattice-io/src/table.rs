@@ -89,11 +89,7 @@ pub(crate) fn insert(attributes: &mut BTreeMap<String, Attribute>, name: String,
 }
 
 /// Replaces three colour columns by one attribute `rgb`, if all three are there.
-fn take_colours(
-    columns: &mut Vec<Column>,
-    names: [&str; 3],
-    attributes: &mut BTreeMap<String, Attribute>,
-) {
+fn take_colours(columns: &mut Vec<Column>, names: [&str; 3], attributes: &mut BTreeMap<String, Attribute>) {
     let find = |name: &str| columns.iter().position(|c| c.name.eq_ignore_ascii_case(name));
     let [Some(r), Some(g), Some(b)] = names.map(find) else { return };
     let channels = [&columns[r], &columns[g], &columns[b]];
@@ -125,7 +121,8 @@ pub(crate) fn colour_scale(max: f64, float: bool) -> f64 {
 /// Names for the columns after x, y, z where a file gives none: one is an intensity, three whole numbers of 0..=255
 /// are a colour, four are an intensity and a colour; anything else is numbered from 3.
 pub(crate) fn name_extra_columns(extra: &[Column]) -> Vec<String> {
-    let byte = |c: &Column| (0..c.len()).all(|i| c.get(i).fract() == 0.0 && (0.0..=255.0).contains(&c.get(i)));
+    let byte =
+        |c: &Column| (0..c.len()).all(|i| c.get(i).fract() == 0.0 && (0.0..=255.0).contains(&c.get(i)));
     let own = |names: &[&str]| names.iter().map(|s| (*s).to_owned()).collect();
     match extra.len() {
         1 => own(&["intensity"]),

@@ -4,12 +4,20 @@ pub(crate) mod atomic;
 mod npz;
 mod ply;
 
+use std::io::Write;
 use std::path::Path;
 
 pub use npz::{write_npy, write_npz};
 pub use ply::{PlyFormat, write_ply};
 
 use crate::{PointCloud, WriteError};
+
+/// Writes a text, such as a report; nothing partial stands under `path`, ever.
+/// # Errors
+/// [`WriteError`] when the file cannot be written.
+pub fn write_text(path: impl AsRef<Path>, text: &str) -> Result<(), WriteError> {
+    atomic::write_file(path.as_ref(), |out| out.write_all(text.as_bytes()))
+}
 
 /// Attributes must be as long as the cloud, with names that every format can hold; triangles must name its points.
 fn check(path: &Path, cloud: &PointCloud) -> Result<(), WriteError> {
@@ -23,7 +31,10 @@ fn check(path: &Path, cloud: &PointCloud) -> Result<(), WriteError> {
             ));
         }
         let reserved = ["x", "y", "z", "xyz", "triangles"].iter().any(|r| name.eq_ignore_ascii_case(r));
-        if reserved || name.is_empty() || !name.bytes().all(|b| b.is_ascii_graphic() && b != b'/' && b != b'\\') {
+        if reserved
+            || name.is_empty()
+            || !name.bytes().all(|b| b.is_ascii_graphic() && b != b'/' && b != b'\\')
+        {
             return Err(WriteError::value(
                 path,
                 "attribute names of visible ASCII letters, other than x, y, z, xyz and triangles",

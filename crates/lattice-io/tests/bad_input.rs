@@ -6,7 +6,9 @@ mod samples;
 
 use std::time::Instant;
 
-use lattice_io::{Attribute, PlyFormat, PointCloud, ReadOptions, read, read_from_bytes, write_npz, write_ply};
+use lattice_io::{
+    Attribute, PlyFormat, PointCloud, ReadOptions, read, read_from_bytes, write_npz, write_ply,
+};
 use proptest::prelude::*;
 use rstest::rstest;
 use samples::{f32s, npy, npz};
@@ -61,7 +63,10 @@ fn ply(vertices: &str, properties: &str, body: &[u8], encoding: &str) -> Vec<u8>
 #[case::one_row_short(ply("2", XYZ, b"1 2 3 \n", "ascii"), "row")]
 #[case::short_line(ply("1", XYZ, b"1.0000 2\n", "ascii"), "line 8")]
 #[case::no_number(ply("1", XYZ, b"1 two 3\n", "ascii"), "`two`")]
-#[case::number_too_large(ply("1", "property uchar x\nproperty uchar y\nproperty uchar z\n", b"1 256 3\n", "ascii"), "`256`")]
+#[case::number_too_large(
+    ply("1", "property uchar x\nproperty uchar y\nproperty uchar z\n", b"1 256 3\n", "ascii"),
+    "`256`"
+)]
 #[case::face_beyond(ply("1", &format!("{XYZ}element face 1\nproperty list uchar int vertex_indices\n"), b"1 2 3\n3 0 0 1\n", "ascii"), "vertices below 1")]
 #[case::negative_face(ply("1", &format!("{XYZ}element face 1\nproperty list uchar int vertex_indices\n"), b"1 2 3\n3 0 0 -1\n", "ascii"), "0 or more")]
 #[case::too_many_properties(ply("1", &"property float a\n".repeat(5000), b"", "ascii"), "4096")]
@@ -77,9 +82,18 @@ fn pcd(replace: &str, by: &str, data: &str) -> Vec<u8> {
 }
 
 #[rstest]
-#[case::lying_points(pcd("WIDTH 3\nHEIGHT 1\nVIEWPOINT 0 0 0 1 0 0 0\nPOINTS 3", "POINTS 1000000000000", "binary"), "1000000000000 points")]
-#[case::lying_ascii(pcd("WIDTH 3\nHEIGHT 1\nVIEWPOINT 0 0 0 1 0 0 0\nPOINTS 3", "POINTS 1000000000000", "ascii"), "3 lines")]
-#[case::lying_packed(pcd("WIDTH 3\nHEIGHT 1\nVIEWPOINT 0 0 0 1 0 0 0\nPOINTS 3", "POINTS 1000000000000", "binary_compressed"), "1000000000000 points")]
+#[case::lying_points(
+    pcd("WIDTH 3\nHEIGHT 1\nVIEWPOINT 0 0 0 1 0 0 0\nPOINTS 3", "POINTS 1000000000000", "binary"),
+    "1000000000000 points"
+)]
+#[case::lying_ascii(
+    pcd("WIDTH 3\nHEIGHT 1\nVIEWPOINT 0 0 0 1 0 0 0\nPOINTS 3", "POINTS 1000000000000", "ascii"),
+    "3 lines"
+)]
+#[case::lying_packed(
+    pcd("WIDTH 3\nHEIGHT 1\nVIEWPOINT 0 0 0 1 0 0 0\nPOINTS 3", "POINTS 1000000000000", "binary_compressed"),
+    "1000000000000 points"
+)]
 #[case::area_overflows(pcd("WIDTH 3\nHEIGHT 1", "WIDTH 18446744073709551615\nHEIGHT 9", "binary"), "POINTS")]
 #[case::absurd_size(pcd("SIZE 4", "SIZE 4000000000", "binary"), "1, 2, 4 or 8")]
 #[case::absurd_count(pcd("COUNT 1 1 1 1 2 1 3", "COUNT 1 1 1 1 2 1 1000000000000", "binary"), "counts")]
@@ -201,7 +215,9 @@ fn bad_raw_and_text_files_are_refused(#[case] name: &str, #[case] bytes: Vec<u8>
 }
 
 #[rstest]
-fn empty_files_are_refused(#[values("ply", "pcd", "las", "laz", "npy", "npz", "bin", "xyz")] extension: &str) {
+fn empty_files_are_refused(
+    #[values("ply", "pcd", "las", "laz", "npy", "npz", "bin", "xyz")] extension: &str,
+) {
     assert!(message(&format!("a.{extension}"), Vec::new()).contains("empty file"));
 }
 
@@ -232,6 +248,7 @@ fn unwritable_places_are_refused_and_stay_clean() {
     let cloud = PointCloud { positions: vec![[1.0, 2.0, 3.0]], ..PointCloud::default() };
     let nowhere = write_npz(folder.path().join("no/such/folder.npz"), &cloud).unwrap_err().to_string();
     assert!(nowhere.contains("make its folder first"), "{nowhere}");
+    assert!(lattice_io::write_text(folder.path().join("no/report.json"), "{}").is_err());
     let onto = write_ply(folder.path(), &cloud, PlyFormat::Ascii).unwrap_err().to_string();
     assert!(onto.contains("not a folder"), "{onto}");
     std::fs::write(folder.path().join("file"), b"").unwrap();
@@ -245,7 +262,11 @@ fn unwritable_places_are_refused_and_stay_clean() {
 #[case::space("my label", vec![1], "visible ASCII")]
 #[case::position("X", vec![1], "other than x, y, z")]
 #[case::folder("../a", vec![1], "visible ASCII")]
-fn attributes_that_no_file_can_hold_are_refused(#[case] name: &str, #[case] values: Vec<u8>, #[case] says: &str) {
+fn attributes_that_no_file_can_hold_are_refused(
+    #[case] name: &str,
+    #[case] values: Vec<u8>,
+    #[case] says: &str,
+) {
     let folder = tempfile::tempdir().unwrap();
     let mut cloud = PointCloud { positions: vec![[1.0, 2.0, 3.0]], ..PointCloud::default() };
     cloud.attributes.insert(name.to_owned(), Attribute::U8(values));

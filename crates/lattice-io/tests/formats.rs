@@ -137,7 +137,13 @@ fn npz_finds_positions_and_attributes() {
     let texts = npy("'<U4'", false, "(2,)", &[0; 32]);
     let cloud = parse(
         "a.npz",
-        npz(&[("label", label), ("colors", colours), ("other", other), ("texts", texts), ("points", xyz.clone())]),
+        npz(&[
+            ("label", label),
+            ("colors", colours),
+            ("other", other),
+            ("texts", texts),
+            ("points", xyz.clone()),
+        ]),
     );
     assert_eq!((cloud.len(), cloud.dropped), (1, 1));
     assert_eq!(cloud.attributes.keys().collect::<Vec<_>>(), ["label", "rgb"]);
@@ -190,7 +196,8 @@ fn semantic_kitti_labels_split_into_class_and_instance() {
 
 fn cloud() -> impl Strategy<Value = PointCloud> {
     (0usize..30, any::<bool>()).prop_flat_map(|(n, small)| {
-        let axis = move || if small { (-1e3f32..1e3).prop_map(f64::from).boxed() } else { (-1e9..1e9).boxed() };
+        let axis =
+            move || if small { (-1e3f32..1e3).prop_map(f64::from).boxed() } else { (-1e9..1e9).boxed() };
         let positions = prop::collection::vec([axis(), axis(), axis()], n);
         let columns = (
             prop::collection::vec(any::<u8>(), n),

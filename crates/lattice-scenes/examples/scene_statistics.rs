@@ -8,7 +8,8 @@ mod support;
 use lattice_io::PointCloud;
 use lattice_scenes::{Beams, RoomSampling, SceneKind, SceneOptions, class_names, generate};
 use support::targets::{
-    FRAGMENT, LIDAR_32, LIDAR_64, LIDAR_128, OBJECT_HISTOGRAM, OBJECT_NEIGHBOURS, OBJECT_VOXELS, ROOM, SIZES, Target,
+    FRAGMENT, LIDAR_32, LIDAR_64, LIDAR_128, OBJECT_HISTOGRAM, OBJECT_NEIGHBOURS, OBJECT_VOXELS, ROOM, SIZES,
+    Target,
 };
 use support::{column, distance, halve, heights, labels, occupancy, ranges, voxelize};
 
@@ -30,7 +31,8 @@ fn main() {
         }
     }
     if only == "all" || only == "object" {
-        let clouds: Vec<PointCloud> = (0..seeds).map(|seed| generate(SceneKind::Object, seed, &default)).collect();
+        let clouds: Vec<PointCloud> =
+            (0..seeds).map(|seed| generate(SceneKind::Object, seed, &default)).collect();
         compare_objects(&clouds);
     }
 }
@@ -53,7 +55,11 @@ fn compare(clouds: &[PointCloud], kind: SceneKind, target: &Target) {
     println!("\n### {}\n", target.name);
     let points: Vec<f64> = clouds.iter().map(|c| c.len() as f64).collect();
     let [low, high] = target.points;
-    println!("Points: {}, band {low}..{high}, inside {}.\n", spread(&points, 0), inside(&points, target.points));
+    println!(
+        "Points: {}, band {low}..{high}, inside {}.\n",
+        spread(&points, 0),
+        inside(&points, target.points)
+    );
     println!("| voxel size | quantity | generated, mean (min..max) | band of real scans | seeds inside |");
     println!("|---|---|---|---|---|");
     let mut histograms = Vec::new();
@@ -73,12 +79,15 @@ fn compare(clouds: &[PointCloud], kind: SceneKind, target: &Target) {
         }
         histograms.push(scales);
     }
-    println!("\n| voxel size | distance of a seed's histogram to the real mean | of the mean histogram | real to real |");
+    println!(
+        "\n| voxel size | distance of a seed's histogram to the real mean | of the mean histogram | real to real |"
+    );
     println!("|---|---|---|---|");
     for (i, size) in SIZES.into_iter().enumerate() {
         let real = column(&target.histogram, i);
         let each: Vec<f64> = histograms[i].iter().map(|o| distance(&o.histogram, &real)).collect();
-        let middle = std::array::from_fn(|k| mean(&histograms[i].iter().map(|o| o.histogram[k]).collect::<Vec<_>>()));
+        let middle =
+            std::array::from_fn(|k| mean(&histograms[i].iter().map(|o| o.histogram[k]).collect::<Vec<_>>()));
         let pairs = target.real_distance.map_or("one scan".to_owned(), |d| format!("{:.3}", d[i]));
         println!("| {size} | {} | {:.3} | {pairs} |", spread(&each, 3), distance(&middle, &real));
     }
@@ -88,7 +97,9 @@ fn compare(clouds: &[PointCloud], kind: SceneKind, target: &Target) {
     };
     let list = |v: &[f64], d: usize| v.iter().map(|x| format!("{x:.d$}")).collect::<Vec<_>>().join(" | ");
     if let (Some(real), Some(z)) = (target.ranges, target.heights) {
-        println!("\n| % of points at | 0-5 m | 5-10 | 10-20 | 20-30 | 30-40 | 40-60 | 60-80 | >80 | z 1 % | z 50 % | z 99 % |");
+        println!(
+            "\n| % of points at | 0-5 m | 5-10 | 10-20 | 20-30 | 30-40 | 40-60 | 60-80 | >80 | z 1 % | z 50 % | z 99 % |"
+        );
         println!("|---|---|---|---|---|---|---|---|---|---|---|---|");
         let (r, h) = (mean_of(&|c| ranges(c).to_vec()), mean_of(&|c| heights(c).to_vec()));
         println!("| generated | {} | {} |", list(&r, 1), list(&h, 2));
@@ -105,7 +116,8 @@ fn compare(clouds: &[PointCloud], kind: SceneKind, target: &Target) {
         }
         row
     });
-    let cells = |v: &[f64]| v.chunks(2).map(|c| format!("{:.0} ({:.1})", c[0], c[1])).collect::<Vec<_>>().join(" | ");
+    let cells =
+        |v: &[f64]| v.chunks(2).map(|c| format!("{:.0} ({:.1})", c[0], c[1])).collect::<Vec<_>>().join(" | ");
     println!("| generated | {} |\n| real | {} |", cells(&pyramid), cells(target.pyramid.as_flattened()));
     let shares = mean_of(&|c| {
         let mut counts = vec![0.0; class_names(kind).len() + 1];
@@ -122,7 +134,9 @@ fn compare(clouds: &[PointCloud], kind: SceneKind, target: &Target) {
 
 fn compare_objects(clouds: &[PointCloud]) {
     println!("\n### object surface\n");
-    println!("| side / n | voxels, mean (min..max) | real (min..max) | average neighbours | real | distance to the real mean |");
+    println!(
+        "| side / n | voxels, mean (min..max) | real (min..max) | average neighbours | real | distance to the real mean |"
+    );
     println!("|---|---|---|---|---|---|");
     for (i, n) in [32, 64, 128, 256, 512].into_iter().enumerate() {
         let scales: Vec<_> = clouds.iter().map(|c| occupancy(&voxelize(c, 1.0 / f64::from(n)))).collect();

@@ -103,7 +103,11 @@ impl Body {
                 self.limb([x, 0.12 * side, 0.0], knee, [0.13, 0.07]);
                 self.limb(knee, [x + r.range(-0.06, 0.06), 0.14 * side, 0.0 - leg], [0.07, 0.05]);
             }
-            self.limb(add(head, [-0.02, 0.05 * side, 0.08]), add(head, [-0.05, 0.09 * side, 0.2]), [0.04, 0.02]);
+            self.limb(
+                add(head, [-0.02, 0.05 * side, 0.08]),
+                add(head, [-0.05, 0.09 * side, 0.2]),
+                [0.04, 0.02],
+            );
         }
         self.limb([-0.65, 0.0, 0.15], [-0.85, 0.0, r.range(-0.3, 0.3)], [0.06, 0.04]);
         self.blend = 0.05;
@@ -147,7 +151,9 @@ impl Body {
             low = if low.is_finite() { low.min(d) - h * h / (4.0 * self.blend) } else { d };
         }
         let (amplitude, k) = self.ripple;
-        low + amplitude * ((k[0] * p[0]).sin() * (k[1] * p[1] + 1.0).sin() + (k[2] * p[2]).sin() * (k[0] * p[1]).cos()) / 2.0
+        low + amplitude
+            * ((k[0] * p[0]).sin() * (k[1] * p[1] + 1.0).sin() + (k[2] * p[2]).sin() * (k[0] * p[1]).cos())
+            / 2.0
     }
 
     fn part(&self, part: &Part, p: V3) -> f64 {
@@ -166,7 +172,8 @@ impl Body {
                 (f - 1.0) * size
             }
             Part::Knot(tube) => {
-                let nearest = self.knot.iter().map(|c| sub(p, *c)).map(|d| dot(d, d)).fold(f64::INFINITY, f64::min);
+                let nearest =
+                    self.knot.iter().map(|c| sub(p, *c)).map(|d| dot(d, d)).fold(f64::INFINITY, f64::min);
                 nearest.sqrt() - tube
             }
         }
@@ -183,17 +190,22 @@ fn polygonise(body: &Body) -> Vec<[V3; 3]> {
     let reach = 1.25 * 0.5 * 3f64.sqrt() * BLOCK as f64 * 2.1 / CELLS as f64;
     let is_near: Vec<bool> = (0..blocks * blocks * blocks)
         .into_par_iter()
-        .map(|b| body.value([b / (blocks * blocks), b / blocks % blocks, b % blocks].map(middle)).abs() < reach)
+        .map(|b| {
+            body.value([b / (blocks * blocks), b / blocks % blocks, b % blocks].map(middle)).abs() < reach
+        })
         .collect();
     let near_point = |p: V3, c: [usize; 3]| {
         // A grid point on a border belongs to the blocks of both sides.
         let sides = c.map(|v| [(v.max(1) - 1) / BLOCK, (v / BLOCK).min(blocks - 1)]);
-        let near = (0..8).any(|k| is_near[(sides[0][k & 1] * blocks + sides[1][k >> 1 & 1]) * blocks + sides[2][k >> 2]]);
+        let near = (0..8)
+            .any(|k| is_near[(sides[0][k & 1] * blocks + sides[1][k >> 1 & 1]) * blocks + sides[2][k >> 2]]);
         if near { body.value(p) } else { f64::INFINITY }
     };
     let values: Vec<f64> = (0..n * n)
         .into_par_iter()
-        .flat_map_iter(|ij| (0..n).map(move |k| near_point([at(ij / n), at(ij % n), at(k)], [ij / n, ij % n, k])))
+        .flat_map_iter(|ij| {
+            (0..n).map(move |k| near_point([at(ij / n), at(ij % n), at(k)], [ij / n, ij % n, k]))
+        })
         .collect();
     const TETRAHEDRA: [[usize; 4]; 6] =
         [[0, 1, 3, 7], [0, 3, 2, 7], [0, 2, 6, 7], [0, 6, 4, 7], [0, 4, 5, 7], [0, 5, 1, 7]];

@@ -9,7 +9,9 @@ pub fn mix(mut z: u64) -> u64 {
 
 /// One word from several; order matters.
 pub fn hash(words: &[u64]) -> u64 {
-    words.iter().fold(0x9e37_79b9_7f4a_7c15, |h, &w| mix(h.wrapping_mul(0x2545_f491_4f6c_dd1d).wrapping_add(w)))
+    words
+        .iter()
+        .fold(0x9e37_79b9_7f4a_7c15, |h, &w| mix(h.wrapping_mul(0x2545_f491_4f6c_dd1d).wrapping_add(w)))
 }
 
 /// A word as a number in `[0, 1)`.

@@ -79,7 +79,9 @@ impl Sensor {
         let (degrees, columns): (Vec<f64>, usize) = match options.beams {
             // Upper block every third of a degree, lower block every half; each beam is a little off.
             Beams::B64 => {
-                let table = (0..64).map(f64::from).map(|i| if i < 32.0 { 2.0 - i / 3.0 } else { -8.83 - 0.5 * (i - 32.0) });
+                let table = (0..64)
+                    .map(f64::from)
+                    .map(|i| if i < 32.0 { 2.0 - i / 3.0 } else { -8.83 - 0.5 * (i - 32.0) });
                 (table.map(|e| e + noise * 0.03 * random.normal()).collect(), 2_083)
             }
             Beams::B32 => ((0..32).map(|i| 10.67 - 41.34 * f64::from(i) / 31.0).collect(), 1_084),
@@ -102,7 +104,7 @@ impl Sensor {
             threshold: match options.beams {
                 Beams::B64 => 1.5e-6,
                 Beams::B32 => 4e-6,
-                Beams::B128 => 6e-6,
+                Beams::B128 => 1.2e-5,
             },
             range_noise: noise * if options.beams == Beams::B128 { 0.008 } else { 0.013 },
             dropout: 0.015,
@@ -111,11 +113,19 @@ impl Sensor {
     }
 }
 
-fn cast(sensor: &Sensor, street: &Street, seed: u64, noise: f64, column: usize, beam: usize) -> Option<Return> {
+fn cast(
+    sensor: &Sensor,
+    street: &Street,
+    seed: u64,
+    noise: f64,
+    column: usize,
+    beam: usize,
+) -> Option<Return> {
     let word = hash(&[seed, column as u64, beam as u64]);
     let mut random = Random::new(&[word, 1]);
     let jitter = noise * 0.0002;
-    let azimuth = TAU * (column as f64 + 0.5) / sensor.columns as f64 + sensor.shift[beam] + jitter * random.normal();
+    let azimuth =
+        TAU * (column as f64 + 0.5) / sensor.columns as f64 + sensor.shift[beam] + jitter * random.normal();
     let elevation = sensor.elevation[beam] + jitter * random.normal();
     // The sensor turns clockwise, from straight behind.
     let (sin, cos) = (std::f64::consts::PI - azimuth).sin_cos();
@@ -166,7 +176,7 @@ fn roof(direction: V3, beam: usize, random: &mut Random) -> Option<Return> {
     if direction[2] > -0.05 {
         return None;
     }
-    for (height, x, y) in [(0.34, [-1.35, 0.75], 0.72), (0.85, [-2.0, 1.9], 0.85)] {
+    for (height, x, y) in [(0.42, [-1.2, 0.6], 0.62), (0.9, [-1.9, 1.9], 0.8)] {
         let t = -height / direction[2];
         let p = direction.map(|d| d * (t + 0.002 * random.normal()));
         if p[0] > x[0] && p[0] < x[1] && p[1].abs() < y {

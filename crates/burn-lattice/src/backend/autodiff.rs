@@ -1,14 +1,13 @@
 //! Backward passes, once for every backend.
 
 use burn::backend::Autodiff;
-use burn::backend::Backend;
 use burn::backend::autodiff::NodeId;
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind, unary};
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{TensorMetadata, autodiff::graph::NodeRef};
+use burn::backend::TensorMetadata;
 
 use super::{Activation, ConvMap, FusedOperands, LatticeBackend, LatticeKernels, Operand};
 use crate::RowMap;
@@ -29,7 +28,7 @@ struct ConvState {
 fn conv_backward<B: LatticeKernels>(
     state: ConvState,
     grad: FloatTensor<B>,
-    parents: [Option<NodeRef>; 2],
+    parents: [Option<NodeId>; 2],
     grads: &mut Gradients,
     checkpointer: &mut Checkpointer,
 ) {
@@ -40,10 +39,10 @@ fn conv_backward<B: LatticeKernels>(
     let weight = weight.map(|id| checkpointer.retrieve_node_output::<FloatTensor<B>>(id));
     if let (Some(node), Some(weight)) = (x_node, weight) {
         let dx = B::sparse_conv_input_grad(grad.clone(), weight, map.clone(), groups, c_in);
-        grads.register::<B>(node.id, dx);
+        grads.register::<B>(node, dx);
     }
     if let (Some(node), Some(x)) = (weight_node, x) {
-        grads.register::<B>(node.id, B::sparse_conv_weight_grad(x, grad, map, groups));
+        grads.register::<B>(node, B::sparse_conv_weight_grad(x, grad, map, groups));
     }
 }
 
@@ -56,7 +55,8 @@ impl<B: LatticeKernels> Backward<B, 2> for Conv {
 
     fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, checkpointer: &mut Checkpointer) {
         let grad = grads.consume::<B>(&ops.node);
-        conv_backward::<B>(ops.state, grad, ops.parents, grads, checkpointer);
+        let parents = ops.parents.map(|node| node.map(|node| node.id));
+        conv_backward::<B>(ops.state, grad, parents, grads, checkpointer);
     }
 }
 
@@ -75,7 +75,8 @@ impl<B: LatticeKernels> Backward<B, 3> for ConvBias {
             let sums = B::float_reshape(B::float_sum_dim(grad.clone(), 0), [channels].into());
             grads.register::<B>(node.id, sums);
         }
-        conv_backward::<B>(ops.state, grad, [x, weight], grads, checkpointer);
+        let parents = [x, weight].map(|node| node.map(|node| node.id));
+        conv_backward::<B>(ops.state, grad, parents, grads, checkpointer);
     }
 }
 
@@ -114,7 +115,7 @@ impl<B: LatticeKernels, C: CheckpointStrategy> LatticeBackend for Autodiff<B, C>
         map: ConvMap,
         groups: usize,
     ) -> FloatTensor<Self> {
-        let c_in = x.primitive.shape()[1];
+        let c_in = x.primitive().shape()[1];
         let (x_tracked, weight_tracked) = (x.is_tracked(), weight.is_tracked());
         match bias {
             Operand::Absent => {
@@ -128,12 +129,12 @@ impl<B: LatticeKernels, C: CheckpointStrategy> LatticeBackend for Autodiff<B, C>
                             groups,
                             c_in,
                         };
-                        let y = B::sparse_conv(x.primitive, weight.primitive, Operand::Absent, map, groups);
+                        let y = B::sparse_conv(x.into_primitive(), weight.into_primitive(), Operand::Absent, map, groups);
                         prep.finish(state, y)
                     }
                     OpsKind::UnTracked(prep) => prep.finish(B::sparse_conv(
-                        x.primitive,
-                        weight.primitive,
+                        x.into_primitive(),
+                        weight.into_primitive(),
                         Operand::Absent,
                         map,
                         groups,
@@ -151,12 +152,12 @@ impl<B: LatticeKernels, C: CheckpointStrategy> LatticeBackend for Autodiff<B, C>
                             groups,
                             c_in,
                         };
-                        let bias = Operand::Given(bias.primitive);
-                        prep.finish(state, B::sparse_conv(x.primitive, weight.primitive, bias, map, groups))
+                        let bias = Operand::Given(bias.into_primitive());
+                        prep.finish(state, B::sparse_conv(x.into_primitive(), weight.into_primitive(), bias, map, groups))
                     }
                     OpsKind::UnTracked(prep) => {
-                        let bias = Operand::Given(bias.primitive);
-                        prep.finish(B::sparse_conv(x.primitive, weight.primitive, bias, map, groups))
+                        let bias = Operand::Given(bias.into_primitive());
+                        prep.finish(B::sparse_conv(x.into_primitive(), weight.into_primitive(), bias, map, groups))
                     }
                 }
             }
@@ -178,10 +179,10 @@ impl<B: LatticeKernels, C: CheckpointStrategy> LatticeBackend for Autodiff<B, C>
     fn row_mix(x: FloatTensor<Self>, map: RowMap, fill: f32) -> FloatTensor<Self> {
         match RowMix.prepare::<C>([x.node()]).compute_bound().stateful() {
             OpsKind::Tracked(prep) => {
-                let y = B::row_mix(x.primitive, map.clone(), fill);
+                let y = B::row_mix(x.into_primitive(), map.clone(), fill);
                 prep.finish(map, y)
             }
-            OpsKind::UnTracked(prep) => prep.finish(B::row_mix(x.primitive, map, fill)),
+            OpsKind::UnTracked(prep) => prep.finish(B::row_mix(x.into_primitive(), map, fill)),
         }
     }
 
@@ -189,10 +190,10 @@ impl<B: LatticeKernels, C: CheckpointStrategy> LatticeBackend for Autodiff<B, C>
         match RowMax.prepare::<C>([x.node()]).compute_bound().stateful() {
             OpsKind::Tracked(mut prep) => {
                 let node = prep.checkpoint(&x);
-                let y = B::row_max(x.primitive, map.clone());
+                let y = B::row_max(x.into_primitive(), map.clone());
                 prep.finish((node, y.clone(), map), y)
             }
-            OpsKind::UnTracked(prep) => prep.finish(B::row_max(x.primitive, map)),
+            OpsKind::UnTracked(prep) => prep.finish(B::row_max(x.into_primitive(), map)),
         }
     }
 }

@@ -12,7 +12,7 @@ use crate::ops::{ActivationKind, GeluApproximation};
 macro_rules! plain_activation {
     ($name:ident, $kind:expr, $doc:literal) => {
         #[doc = $doc]
-        #[derive(Module, Clone, Debug, Default)]
+        #[derive(Module, Debug, Default)]
         pub struct $name;
 
         impl $name {

@@ -71,6 +71,11 @@ pub struct ConvBlockConfig {
     /// Shift of the window.
     #[config(default = "[0, 0, 0]")]
     pub padding: [usize; 3],
+    /// Makes every row that a strided kernel reaches in place of the floor-divided rows; see [`Conv3dConfig`].
+    #[config(default = false)]
+    pub kernel_reach: bool,
+    /// Extent of the input grid, which bounds `kernel_reach`.
+    pub reach_range: Option<[usize; 3]>,
     /// Adds a bias before the norm.
     #[config(default = false)]
     pub bias: bool,
@@ -117,6 +122,8 @@ impl ConvBlockConfig {
             .with_kernel_size(self.kernel_size)
             .with_stride(self.stride)
             .with_padding(self.padding)
+            .with_kernel_reach(self.kernel_reach)
+            .with_reach_range(self.reach_range)
             .with_bias(self.bias);
         self.block(BlockConv::Strided(conv.init(device)), device)
     }

@@ -248,7 +248,7 @@ impl TrilinearUpsample3d {
 macro_rules! global_pool {
     ($name:ident, $mode:expr, $doc:literal) => {
         #[doc = $doc]
-        #[derive(Module, Clone, Debug, Default)]
+        #[derive(Module, Debug, Default)]
         pub struct $name;
 
         impl $name {

@@ -25,11 +25,8 @@ pub fn union_coords(lhs: &Support, rhs: &Support) -> Result<Support> {
 }
 
 /// Rows of both supports, in the order of the left one.
-///
-/// # Errors
-/// As [`union_coords`].
-pub fn intersection_coords(lhs: &Support, rhs: &Support) -> Result<Support> {
-    Ok(core::intersection(lhs.to_host(), rhs.to_host())?.into())
+pub fn intersection_coords(lhs: &Support, rhs: &Support) -> Support {
+    core::intersection(lhs.to_host(), rhs.to_host()).into()
 }
 
 /// Row of every query `[n, 4]` in a support, -1 where it has none.
@@ -109,13 +106,10 @@ pub struct SparseOccupancy {
 }
 
 /// Halves a support and keeps which octants were active.
-///
-/// # Errors
-/// More rows than a support can hold.
-pub fn occupancy_downsample(coords: &Support, device: &Device) -> Result<SparseOccupancy> {
-    let found = core::occupancy_downsample(coords.to_host())?;
+pub fn occupancy_downsample(coords: &Support, device: &Device) -> SparseOccupancy {
+    let found = core::occupancy_downsample(coords.to_host());
     let n = found.masks.len();
-    Ok(SparseOccupancy { parents: found.parents.into(), masks: int_tensor(found.masks, [n], device) })
+    SparseOccupancy { parents: found.parents.into(), masks: int_tensor(found.masks, [n], device) }
 }
 
 /// One octree step down: the active octants of parents.
@@ -154,7 +148,7 @@ pub fn occupancy_expand(parents: &Support, masks: Tensor<1, Int>) -> Result<Occu
     Ok(OccupancyExpansion {
         parent_rows: int_tensor(found.parent_rows.iter().map(|&row| row as i32).collect(), [n], &device),
         child_indices: int_tensor(found.child_indices, [n], &device),
-        support: found.support.into(),
+        support: Support::try_new(found.coords)?,
     })
 }
 

@@ -30,7 +30,7 @@ impl NeighbourRelation {
 
     /// Number of queries.
     pub fn n_queries(&self) -> usize {
-        self.host.splits.len() - 1
+        self.host.splits.len().saturating_sub(1)
     }
 
     /// Number of neighbours over all queries.

@@ -6,7 +6,8 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use burn::tensor::{Device, Tensor, TensorData};
 use burn_lattice::trace::{self, LayerRecord};
-use burn_lattice::{Interpolation, ops};
+use burn_lattice::core::VoxelGrid;
+use burn_lattice::ops;
 use burn_store::{ModuleSnapshot, SafetensorsStore};
 use lattice_io::{Attribute, PointCloud, RenderOptions};
 use lattice_models::{MinkUNet, MinkUNetConfig, seed_parameters};
@@ -252,26 +253,24 @@ fn segment(model: &MinkUNet, cloud: &PointCloud, voxel_size: f64, device: &Devic
     let flat: Vec<f32> = scene::positions_f32(cloud).into_iter().flatten().collect();
     let points = Tensor::<2>::from_data(TensorData::new(flat, [cloud.len(), 3]), device);
     let features = input_features(cloud, voxel_size, device);
-    let size = [voxel_size as f32; 3];
+    let grid = VoxelGrid::cubic(voxel_size as f32)?;
+    // A voxel's scores belong to its centre, half a voxel above its corner.
+    let centres = VoxelGrid::try_new(grid.voxel_size, grid.voxel_size.map(|s| s / 2.0))?;
 
     let mut voxelize_ms = 0.0;
     let mut network_ms = 0.0;
     let mut devoxelize_ms = 0.0;
     let (result, records) = trace::record(|| -> Result<_> {
         let clock = Instant::now();
-        let voxels = ops::voxelize(&points, features, &ops::VoxelizeOptions::new(size))?;
+        let voxels = ops::voxelize(points.clone(), features, None, &ops::VoxelizeOptions::new(grid))?;
         voxelize_ms = clock.elapsed().as_secs_f64() * 1e3;
         let clock = Instant::now();
         let scores = model.forward(&voxels);
         device.sync().map_err(|e| anyhow::anyhow!("{e:?}"))?;
         network_ms = clock.elapsed().as_secs_f64() * 1e3;
         let clock = Instant::now();
-        // A voxel's scores belong to its centre: half a voxel above its corner.
-        let mut options = ops::DevoxelizeOptions::new(size);
-        options.origin = size.map(|s| s / 2.0);
-        options.interpolation = Interpolation::Linear;
-        options.renormalize = true;
-        let point_scores = ops::devoxelize(&points, &scores, &options)?;
+        let options = ops::DevoxelizeOptions::new(centres).with_renormalize(true);
+        let point_scores = ops::devoxelize(&scores, points, None, &options)?;
         let labels: Vec<u8> = point_scores.argmax(1).into_data().iter::<i64>().map(|l| l as u8).collect();
         devoxelize_ms = clock.elapsed().as_secs_f64() * 1e3;
         Ok((voxels, labels))

@@ -81,7 +81,12 @@ impl BlockTable {
             while bits != 0 {
                 let bit = bits.trailing_zeros() as i32;
                 bits &= bits - 1;
-                coords.push([key[0], key[1] << 2 | bit >> 4, key[2] << 2 | bit >> 2 & 3, key[3] << 2 | bit & 3]);
+                coords.push([
+                    key[0],
+                    key[1] << 2 | bit >> 4,
+                    key[2] << 2 | bit >> 2 & 3,
+                    key[3] << 2 | bit & 3,
+                ]);
             }
         }
         coords
@@ -159,6 +164,7 @@ pub(crate) fn bit(c: &Coord) -> u32 {
 #[inline]
 fn hash(key: &Coord) -> u64 {
     let word = |a: i32, b: i32| u64::from(a as u32) << 32 | u64::from(b as u32);
-    let mixed = word(key[0], key[1]).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ word(key[2], key[3]).wrapping_mul(0xd6e8_feb8_6659_fd93);
+    let mixed = word(key[0], key[1]).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+        ^ word(key[2], key[3]).wrapping_mul(0xd6e8_feb8_6659_fd93);
     (mixed ^ mixed >> 32).wrapping_mul(0xff51_afd7_ed55_8ccd)
 }

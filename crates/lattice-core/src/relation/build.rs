@@ -39,7 +39,10 @@ impl Relation {
         let op = "submanifold relation";
         spec.check(op)?;
         if !spec.is_odd() {
-            let what = format!("kernel size expected to be odd on every axis, found {:?}; use a forward relation", spec.size);
+            let what = format!(
+                "kernel size expected to be odd on every axis, found {:?}; use a forward relation",
+                spec.size
+            );
             return Err(Error::Value { op, what });
         }
         if spec.stride != [1; 3] || spec.padding != [0; 3] {
@@ -49,7 +52,13 @@ impl Relation {
             );
             return Err(Error::Value { op, what });
         }
-        Ok(Self::gathered(RelationKind::Submanifold, spec, support, support.clone(), Window::Over(TapOrigin::Centred)))
+        Ok(Self::gathered(
+            RelationKind::Submanifold,
+            spec,
+            support,
+            support.clone(),
+            Window::Over(TapOrigin::Centred),
+        ))
     }
 
     /// The relation onto the support that `policy` creates: `c = q * s + f - p`. Created supports are in canonical order.
@@ -59,12 +68,16 @@ impl Relation {
     pub fn forward(source: &Support, spec: &KernelSpec, policy: SupportPolicy) -> Result<Self> {
         spec.check("forward relation")?;
         let (target, origin) = match policy {
-            SupportPolicy::Floor if spec.stride == [1; 3] && spec.padding == [0; 3] => (source.clone(), TapOrigin::Centred),
+            SupportPolicy::Floor if spec.stride == [1; 3] && spec.padding == [0; 3] => {
+                (source.clone(), TapOrigin::Centred)
+            }
             SupportPolicy::Floor if spec.stride == [1; 3] => {
                 (Support::canonical(source.coords().to_vec())?, TapOrigin::Centred)
             }
             SupportPolicy::Floor => (downsample(source, spec.stride)?, TapOrigin::Centred),
-            SupportPolicy::KernelReach { range } => (kernel_reach_support(source, spec, range)?, TapOrigin::Indexed),
+            SupportPolicy::KernelReach { range } => {
+                (kernel_reach_support(source, spec, range)?, TapOrigin::Indexed)
+            }
         };
         Ok(Self::gathered(RelationKind::Forward, spec, source, target, Window::Over(origin)))
     }
@@ -75,7 +88,13 @@ impl Relation {
     /// What [`KernelSpec::try_new`] refuses.
     pub fn onto(source: &Support, target: &Support, spec: &KernelSpec) -> Result<Self> {
         spec.check("target relation")?;
-        Ok(Self::gathered(RelationKind::Target, spec, source, target.clone(), Window::Over(TapOrigin::Centred)))
+        Ok(Self::gathered(
+            RelationKind::Target,
+            spec,
+            source,
+            target.clone(),
+            Window::Over(TapOrigin::Centred),
+        ))
     }
 
     /// The relation onto all `q = c * s + f - p` with indexed offsets. The created support is in canonical order, without
@@ -139,15 +158,23 @@ impl Relation {
         let op = "relation from edges";
         spec.check(op)?;
         let (n_in, n_out, taps) = (source.n_rows(), target.n_rows(), spec.taps());
-        let outside = |e: &&Edge| e.in_row as usize >= n_in || e.out_row as usize >= n_out || e.tap as usize >= taps;
+        let outside =
+            |e: &&Edge| e.in_row as usize >= n_in || e.out_row as usize >= n_out || e.tap as usize >= taps;
         if let Some(edge) = edges.iter().find(outside) {
-            let what = format!("{edge:?} expected to lie within {n_in} input rows, {n_out} output rows and {taps} taps");
+            let what = format!(
+                "{edge:?} expected to lie within {n_in} input rows, {n_out} output rows and {taps} taps"
+            );
             return Err(Error::Value { op, what });
         }
         let mut edges = edges.to_vec();
         edges.sort_unstable_by_key(Edge::key);
-        if let Some(pair) = edges.windows(2).find(|pair| (pair[0].out_row, pair[0].tap) == (pair[1].out_row, pair[1].tap)) {
-            let what = format!("{:?} and {:?} share output row and tap, expected one edge at most", pair[0], pair[1]);
+        if let Some(pair) =
+            edges.windows(2).find(|pair| (pair[0].out_row, pair[0].tap) == (pair[1].out_row, pair[1].tap))
+        {
+            let what = format!(
+                "{:?} and {:?} share output row and tap, expected one edge at most",
+                pair[0], pair[1]
+            );
             return Err(Error::Value { op, what });
         }
         let mut splits = vec![0; n_out + 1];
@@ -165,9 +192,16 @@ impl Relation {
         Ok(Self(Arc::new(Record::new(kind, *spec, source.clone(), target.clone(), Arc::new(csr)))))
     }
 
-    fn gathered(kind: RelationKind, spec: &KernelSpec, source: &Support, target: Support, window: Window) -> Self {
+    fn gathered(
+        kind: RelationKind,
+        spec: &KernelSpec,
+        source: &Support,
+        target: Support,
+        window: Window,
+    ) -> Self {
         let index = BlockIndex::new(source.coords());
-        let itself = spec.is_odd() && spec.stride == [1; 3] && spec.padding == [0; 3] && source.same_identity(&target);
+        let itself =
+            spec.is_odd() && spec.stride == [1; 3] && spec.padding == [0; 3] && source.same_identity(&target);
         let symmetric = itself && matches!(window, Window::Over(TapOrigin::Centred));
         let csr = match symmetric && is_neighbourhood(spec) {
             true => neighbourhood(&index, spec),

@@ -79,7 +79,11 @@ impl RelationCache {
     ///
     /// # Errors
     /// Those of `build`; nothing is kept then.
-    pub fn get_or_build(&self, key: RelationKey, build: impl FnOnce() -> Result<Relation>) -> Result<Relation> {
+    pub fn get_or_build(
+        &self,
+        key: RelationKey,
+        build: impl FnOnce() -> Result<Relation>,
+    ) -> Result<Relation> {
         if let Some(relation) = self.lock().find(&key) {
             return Ok(relation);
         }
@@ -88,7 +92,12 @@ impl RelationCache {
         store.misses += 1;
         let now = store.tick();
         let supports = [built.source().clone(), built.target().clone()];
-        let entry = store.entries.entry(key).or_insert(Entry { relation: built, _supports: supports, last_used: now, hits: 0 });
+        let entry = store.entries.entry(key).or_insert(Entry {
+            relation: built,
+            _supports: supports,
+            last_used: now,
+            hits: 0,
+        });
         entry.last_used = now;
         let relation = entry.relation.clone();
         store.shrink();
@@ -98,6 +107,14 @@ impl RelationCache {
     /// The relation under `key`, if it is here.
     pub fn get(&self, key: &RelationKey) -> Option<Relation> {
         self.lock().find(key)
+    }
+
+    /// The relation used last among those that `fits` accepts; not counted as a request.
+    pub fn newest(&self, fits: impl Fn(&Relation) -> bool) -> Option<Relation> {
+        let store = self.lock();
+        // A tick belongs to one request, so the largest is unique and the order of the map's values does not show.
+        let newest = store.entries.values().filter(|e| fits(&e.relation)).max_by_key(|e| e.last_used)?;
+        Some(newest.relation.clone())
     }
 
     /// Drops all relations. The counts of hits and misses stay.
@@ -168,7 +185,15 @@ impl Store {
     fn lines(&self) -> Vec<(u64, CacheEntry)> {
         let line = |(key, entry): (&RelationKey, &Entry)| {
             let relation = &entry.relation;
-            (entry.last_used, CacheEntry { key: *key, n_pairs: relation.n_pairs(), bytes: relation.bytes(), hits: entry.hits })
+            (
+                entry.last_used,
+                CacheEntry {
+                    key: *key,
+                    n_pairs: relation.n_pairs(),
+                    bytes: relation.bytes(),
+                    hits: entry.hits,
+                },
+            )
         };
         self.entries.iter().map(line).collect()
     }

@@ -38,7 +38,8 @@ impl Csr {
         let cut_owners = cut(&mut splits[1..], pieces.iter().map(|p| p.counts.len()));
         let cut_rows = cut(&mut rows, pieces.iter().map(|p| p.rows.len()));
         let cut_taps = cut(&mut taps, pieces.iter().map(|p| p.taps.len()));
-        let jobs: Vec<_> = pieces.iter().zip(starts).zip(cut_owners).zip(cut_rows.into_iter().zip(cut_taps)).collect();
+        let jobs: Vec<_> =
+            pieces.iter().zip(starts).zip(cut_owners).zip(cut_rows.into_iter().zip(cut_taps)).collect();
         jobs.into_par_iter().for_each(|(((piece, start), ends), (rows, taps))| {
             rows.copy_from_slice(&piece.rows);
             taps.copy_from_slice(&piece.taps);
@@ -61,7 +62,8 @@ impl Csr {
         let buckets = n_rows.div_ceil(width).max(1);
         let shift = width.trailing_zeros();
         let bounds = piece_bounds(owners, buckets);
-        let pieces: Vec<_> = bounds.par_iter().map(|r| self.count(r, buckets, |row, _| row as usize >> shift)).collect();
+        let pieces: Vec<_> =
+            bounds.par_iter().map(|r| self.count(r, buckets, |row, _| row as usize >> shift)).collect();
         let pairs = self.rows.len();
         let (mut from, mut to, mut taps) = (vec![0u32; pairs], vec![0u32; pairs], vec![0u16; pairs]);
         let from_cuts = cut_transposed(&mut from, &pieces, buckets);
@@ -81,7 +83,11 @@ impl Csr {
         let starts = bucket_len.iter().scan(0, |at, &n| Some(std::mem::replace(at, *at + n)));
         let jobs: Vec<_> = starts
             .zip(splits[1..].chunks_mut(width))
-            .zip(cut(&mut rows, bucket_len.iter().copied()).into_iter().zip(cut(&mut out_taps, bucket_len.iter().copied())))
+            .zip(
+                cut(&mut rows, bucket_len.iter().copied())
+                    .into_iter()
+                    .zip(cut(&mut out_taps, bucket_len.iter().copied())),
+            )
             .collect();
         jobs.into_par_iter().enumerate().for_each(|(b, ((start, ends), (rows, out_taps)))| {
             let range = start..start + rows.len();
@@ -106,7 +112,12 @@ impl Csr {
     }
 
     /// Pairs per bucket among the owners of `range`.
-    pub fn count(&self, range: &std::ops::Range<usize>, buckets: usize, bucket: impl Fn(u32, u16) -> usize) -> Vec<usize> {
+    pub fn count(
+        &self,
+        range: &std::ops::Range<usize>,
+        buckets: usize,
+        bucket: impl Fn(u32, u16) -> usize,
+    ) -> Vec<usize> {
         let mut counts = vec![0; buckets];
         let pairs = self.splits[range.start]..self.splits[range.end];
         for (&row, &tap) in self.rows[pairs.clone()].iter().zip(&self.taps[pairs]) {
@@ -145,10 +156,12 @@ pub(crate) fn for_each_chunk(
     visit: impl Fn(&[usize], &mut [u32], &mut [u16]) + Sync,
 ) {
     let owners = splits.len() - 1;
-    let chunks: Vec<&[usize]> =
-        (0..owners.div_ceil(CHUNK_ROWS)).map(|i| &splits[i * CHUNK_ROWS..=owners.min((i + 1) * CHUNK_ROWS)]).collect();
+    let chunks: Vec<&[usize]> = (0..owners.div_ceil(CHUNK_ROWS))
+        .map(|i| &splits[i * CHUNK_ROWS..=owners.min((i + 1) * CHUNK_ROWS)])
+        .collect();
     let lengths = || chunks.iter().map(|chunk| chunk[chunk.len() - 1] - chunk[0]);
-    let jobs: Vec<_> = chunks.iter().zip(cut(rows, lengths()).into_iter().zip(cut(taps, lengths()))).collect();
+    let jobs: Vec<_> =
+        chunks.iter().zip(cut(rows, lengths()).into_iter().zip(cut(taps, lengths()))).collect();
     jobs.into_par_iter().for_each(|(splits, (rows, taps))| visit(splits, rows, taps));
 }
 
@@ -159,7 +172,11 @@ pub(crate) fn cut<T>(mut all: &mut [T], lengths: impl Iterator<Item = usize>) ->
 
 /// Cuts `all`, laid out bucket by bucket and within a bucket piece by piece, and hands each piece its slice of every bucket.
 /// `counts[piece][bucket]` are the lengths.
-pub(crate) fn cut_transposed<'a, T>(mut all: &'a mut [T], counts: &[Vec<usize>], buckets: usize) -> Vec<Vec<&'a mut [T]>> {
+pub(crate) fn cut_transposed<'a, T>(
+    mut all: &'a mut [T],
+    counts: &[Vec<usize>],
+    buckets: usize,
+) -> Vec<Vec<&'a mut [T]>> {
     let mut cuts: Vec<Vec<&mut [T]>> = counts.iter().map(|_| Vec::with_capacity(buckets)).collect();
     for bucket in 0..buckets {
         for (cut, counts) in cuts.iter_mut().zip(counts) {

@@ -119,13 +119,19 @@ impl<'a> Scan<'a> {
     fn fill_cells(&mut self, batch: i32) {
         let [x, y, z] = &self.axes;
         let (filled_batch, groups) = &mut self.filled;
-        if *filled_batch == batch && groups.iter().zip(&self.axes).all(|(filled, axis)| *filled == axis.groups) {
+        if *filled_batch == batch
+            && groups.iter().zip(&self.axes).all(|(filled, axis)| *filled == axis.groups)
+        {
             return;
         }
         self.cells.clear();
         for &x in &x.groups {
             for &y in &y.groups {
-                self.cells.extend(z.groups.iter().map(|&z| self.index.table.get(&[batch, x, y, z]).copied().unwrap_or_default()));
+                self.cells.extend(
+                    z.groups
+                        .iter()
+                        .map(|&z| self.index.table.get(&[batch, x, y, z]).copied().unwrap_or_default()),
+                );
             }
         }
         *filled_batch = batch;

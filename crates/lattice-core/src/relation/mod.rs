@@ -5,6 +5,7 @@ mod build;
 mod cache;
 mod csr;
 mod gather;
+mod neighbours;
 mod reach;
 mod record;
 mod submanifold;
@@ -13,6 +14,7 @@ mod views;
 
 pub use build::SupportPolicy;
 pub use cache::{CacheEntry, RelationCache, RelationKey};
+pub use neighbours::{Neighbours, knn, radius};
 pub use record::{Edge, Relation, RelationId, RelationKind};
 pub use tiles::TapTiles;
 pub use views::{InputView, NeighbourTable, SortedTable, TapView};

@@ -15,7 +15,11 @@ pub(crate) fn transposed_support(source: &Support, spec: &KernelSpec) -> Result<
 }
 
 /// All `q >= 0` with `q * s + i * d - p = c` below the bound of the range or of the largest input, in canonical order.
-pub(crate) fn kernel_reach_support(source: &Support, spec: &KernelSpec, range: Option<[u32; 3]>) -> Result<Support> {
+pub(crate) fn kernel_reach_support(
+    source: &Support,
+    spec: &KernelSpec,
+    range: Option<[u32; 3]>,
+) -> Result<Support> {
     let Some((_, largest)) = source.bounds() else { return Support::canonical(Vec::new()) };
     let [s, p, d] = wide(spec);
     let last: [i64; 3] = std::array::from_fn(|a| {
@@ -28,7 +32,9 @@ pub(crate) fn kernel_reach_support(source: &Support, spec: &KernelSpec, range: O
     expand(source, spec, |axis, c, i| {
         let scaled = i64::from(c) + p[axis] - i * d[axis];
         let q = scaled.div_euclid(s[axis]);
-        (scaled.rem_euclid(s[axis]) == 0 && (0..=last[axis]).contains(&q)).then(|| i32::try_from(q).ok()).flatten()
+        (scaled.rem_euclid(s[axis]) == 0 && (0..=last[axis]).contains(&q))
+            .then(|| i32::try_from(q).ok())
+            .flatten()
     })
 }
 

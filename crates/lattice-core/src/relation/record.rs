@@ -101,8 +101,15 @@ pub(super) struct Record {
 }
 
 impl Record {
-    pub(super) fn new(kind: RelationKind, spec: KernelSpec, source: Support, target: Support, csr: Arc<Csr>) -> Self {
-        let indexed = !matches!(kind, RelationKind::Forward | RelationKind::Target | RelationKind::Submanifold);
+    pub(super) fn new(
+        kind: RelationKind,
+        spec: KernelSpec,
+        source: Support,
+        target: Support,
+        csr: Arc<Csr>,
+    ) -> Self {
+        let indexed =
+            !matches!(kind, RelationKind::Forward | RelationKind::Target | RelationKind::Submanifold);
         Self {
             id: RelationId::new(),
             kind,
@@ -203,7 +210,9 @@ impl Relation {
     /// All edges in canonical order: ascending `(out_row, tap, in_row)`.
     pub fn edges(&self) -> Vec<Edge> {
         let mut edges = Vec::with_capacity(self.n_pairs());
-        self.0.csr.for_each_pair(&(0..self.n_out()), |out_row, in_row, tap| edges.push(Edge { in_row, out_row, tap }));
+        self.0.csr.for_each_pair(&(0..self.n_out()), |out_row, in_row, tap| {
+            edges.push(Edge { in_row, out_row, tap })
+        });
         edges
     }
 

@@ -195,27 +195,33 @@ const DIRECTIONS: [Direction; 26] = {
 fn in_row_order(index: &BlockIndex, ranked: &Csr) -> Csr {
     let n = index.ranks.len();
     let length = |rank: u32| ranked.splits[rank as usize + 1] - ranked.splits[rank as usize];
-    let sizes: Vec<usize> =
-        index.ranks.par_chunks(CHUNK_ROWS).map(|ranks| ranks.iter().map(|&rank| length(rank)).sum()).collect();
-    let (mut splits, mut rows, mut taps) = (vec![0; n + 1], vec![0; ranked.rows.len()], vec![0; ranked.rows.len()]);
+    let sizes: Vec<usize> = index
+        .ranks
+        .par_chunks(CHUNK_ROWS)
+        .map(|ranks| ranks.iter().map(|&rank| length(rank)).sum())
+        .collect();
+    let (mut splits, mut rows, mut taps) =
+        (vec![0; n + 1], vec![0; ranked.rows.len()], vec![0; ranked.rows.len()]);
     let starts = sizes.iter().scan(0, |at, &size| Some(std::mem::replace(at, *at + size)));
     let cuts = cut(&mut rows, sizes.iter().copied()).into_iter().zip(cut(&mut taps, sizes.iter().copied()));
     let jobs: Vec<_> = starts.zip(splits[1..].chunks_mut(CHUNK_ROWS)).zip(cuts).collect();
-    jobs.into_par_iter().zip(index.ranks.par_chunks(CHUNK_ROWS)).for_each(|(((start, ends), (rows, taps)), ranks)| {
-        let mut at = 0;
-        for (end, &rank) in ends.iter_mut().zip(ranks) {
-            let from = ranked.splits[rank as usize]..ranked.splits[rank as usize + 1];
-            let to = at..at + from.len();
-            at = to.end;
-            *end = start + at;
-            // Lists are short: a plain loop beats a call that copies.
-            for (new, old) in rows[to.clone()].iter_mut().zip(&ranked.rows[from.clone()]) {
-                *new = *old;
+    jobs.into_par_iter().zip(index.ranks.par_chunks(CHUNK_ROWS)).for_each(
+        |(((start, ends), (rows, taps)), ranks)| {
+            let mut at = 0;
+            for (end, &rank) in ends.iter_mut().zip(ranks) {
+                let from = ranked.splits[rank as usize]..ranked.splits[rank as usize + 1];
+                let to = at..at + from.len();
+                at = to.end;
+                *end = start + at;
+                // Lists are short: a plain loop beats a call that copies.
+                for (new, old) in rows[to.clone()].iter_mut().zip(&ranked.rows[from.clone()]) {
+                    *new = *old;
+                }
+                for (new, old) in taps[to].iter_mut().zip(&ranked.taps[from]) {
+                    *new = *old;
+                }
             }
-            for (new, old) in taps[to].iter_mut().zip(&ranked.taps[from]) {
-                *new = *old;
-            }
-        }
-    });
+        },
+    );
     Csr { splits, rows, taps }
 }

@@ -115,8 +115,12 @@ impl Relation {
     /// Bytes of the edges and of the views built so far, those of the kept transpose included. Supports are not counted.
     pub fn bytes(&self) -> usize {
         let r = &self.0;
-        let input = |v: &InputView| size_of_val(&v.splits[..]) + size_of_val(&v.out_rows[..]) + size_of_val(&v.taps[..]);
-        let tap = |v: &TapView| size_of_val(&v.splits[..]) + size_of_val(&v.in_rows[..]) + size_of_val(&v.out_rows[..]);
+        let input = |v: &InputView| {
+            size_of_val(&v.splits[..]) + size_of_val(&v.out_rows[..]) + size_of_val(&v.taps[..])
+        };
+        let tap = |v: &TapView| {
+            size_of_val(&v.splits[..]) + size_of_val(&v.in_rows[..]) + size_of_val(&v.out_rows[..])
+        };
         let table = |v: &NeighbourTable| size_of_val(&v.table[..]) + size_of_val(&v.masks[..]);
         let sorted = |v: &SortedTable| {
             size_of_val(&v.reorder_rows[..]) + 2 * size_of_val(&v.table[..]) + size_of_val(&v.tile_masks[..])
@@ -251,13 +255,17 @@ impl SortedTable {
             sorted.copy_from_slice(&natural.table[row as usize * taps..(row as usize + 1) * taps]);
         });
         let mut table_by_tap = vec![0; n_out * taps];
-        if n_out > 0 {
-            table_by_tap.par_chunks_mut(n_out).enumerate().for_each(|(tap, column)| {
-                for (cell, row) in column.iter_mut().zip(table.chunks_exact(taps)) {
+        // Chunks of rows that stay in the cache while their columns are read.
+        let lengths: Vec<Vec<usize>> =
+            table.chunks(CHUNK_ROWS * taps).map(|rows| vec![rows.len() / taps; taps]).collect();
+        let columns = cut_transposed(&mut table_by_tap, &lengths, taps);
+        columns.into_par_iter().zip(table.par_chunks(CHUNK_ROWS * taps)).for_each(|(columns, rows)| {
+            for (tap, column) in columns.into_iter().enumerate() {
+                for (cell, row) in column.iter_mut().zip(rows.chunks_exact(taps)) {
                     *cell = row[tap];
                 }
-            });
-        }
+            }
+        });
         let mut tile_masks = vec![0; n_out.div_ceil(64) * 4 * words];
         for (tile, rows) in tile_masks.chunks_exact_mut(words).zip(reorder_rows.chunks(16)) {
             for &row in rows {

@@ -1,11 +1,13 @@
 //! Sparse convolution over a relation, and its two gradients.
 
 mod depthwise;
+mod edges;
 mod panels;
 pub(crate) mod plain;
 pub(crate) mod tiles;
 pub(crate) mod weight_grad;
 
+pub use edges::conv_edge_loop;
 use lattice_core::Relation;
 
 use crate::isa::engine;
@@ -39,7 +41,7 @@ impl ConvShape {
         taps * (self.c_in / self.groups) * self.c_out
     }
 
-    fn check(&self, op: &str) {
+    pub(crate) fn check(&self, op: &str) {
         let Self { c_in, c_out, groups } = *self;
         let fits = groups > 0 && c_in.is_multiple_of(groups) && c_out.is_multiple_of(groups);
         assert!(fits, "{op}: {c_in} input and {c_out} output channels do not divide into {groups} groups");
@@ -106,6 +108,22 @@ pub fn conv_forward<T: Scalar>(
     }
     let pairs = &TileRef::of(relation);
     T::products(engine(), Products { x, w, adjoint: false, pairs, shape, epilogue }, out);
+}
+
+/// [`conv_forward`] where every channel is a group of its own; bound by memory, so it walks rows and packs nothing.
+///
+/// # Panics
+/// As [`conv_forward`]; also when `shape` is not depthwise.
+pub fn conv_depthwise<T: Scalar>(
+    x: &[T],
+    w: &[T],
+    relation: &Relation,
+    shape: ConvShape,
+    epilogue: &Epilogue<'_, T>,
+    out: &mut [T],
+) {
+    assert!(shape.is_depthwise(), "conv_depthwise: {shape:?} is not depthwise");
+    conv_forward(x, w, relation, shape, epilogue, out);
 }
 
 /// `dx[i, :] = sum over edges (i, o, k) of g[o, :] @ w[k]^T`: the gradient of [`conv_forward`] with respect to `x`.

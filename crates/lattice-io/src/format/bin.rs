@@ -21,7 +21,8 @@ impl FormatReader for Bin {
 
     fn read(&self, input: &Input<'_>) -> Result<PointCloud, Fault> {
         let bytes = input.bytes.as_ref();
-        let name = input.path.file_name().map(|n| n.to_string_lossy().to_ascii_lowercase()).unwrap_or_default();
+        let name =
+            input.path.file_name().map(|n| n.to_string_lossy().to_ascii_lowercase()).unwrap_or_default();
         let by_name = if name.ends_with(".pcd.bin") { 5 } else { 4 };
         let columns = input.options.columns.unwrap_or(by_name);
         let row = 4 * columns;
@@ -33,7 +34,8 @@ impl FormatReader for Bin {
                 "say how many columns it has (`columns`), or copy the file again",
             ));
         }
-        let value = |r: &[u8], c: usize| f32::from_le_bytes([r[4 * c], r[4 * c + 1], r[4 * c + 2], r[4 * c + 3]]);
+        let value =
+            |r: &[u8], c: usize| f32::from_le_bytes([r[4 * c], r[4 * c + 1], r[4 * c + 2], r[4 * c + 3]]);
         let rows = bytes.chunks_exact(row);
         let positions = rows.clone().map(|r| [0, 1, 2].map(|c| f64::from(value(r, c)))).collect();
         let mut cloud = PointCloud { positions, ..PointCloud::default() };

@@ -90,7 +90,11 @@ fn check_header(bytes: &[u8]) -> Result<Header, Fault> {
         ));
     }
     if bytes.len() < 227 {
-        return Err(Fault::truncated(bytes.len(), "a header of 227 bytes or more", format!("{} bytes", bytes.len())));
+        return Err(Fault::truncated(
+            bytes.len(),
+            "a header of 227 bytes or more",
+            format!("{} bytes", bytes.len()),
+        ));
     }
     let (major, minor) = (bytes[24], bytes[25]);
     if major != 1 || minor > 4 {
@@ -208,7 +212,10 @@ fn decode(bytes: SharedBytes, header: &Header) -> Result<PointCloud, Fault> {
     let mut done = 0;
     while done < header.n_points {
         let n = reader.fill_points(BATCH.min(header.n_points - done), &mut batch).map_err(|e| {
-            broken(header.points_at, format!("`{e}` between points {done} and {}", (done + BATCH).min(header.n_points)))
+            broken(
+                header.points_at,
+                format!("`{e}` between points {done} and {}", (done + BATCH).min(header.n_points)),
+            )
         })?;
         if n == 0 {
             return Err(broken(header.points_at, format!("{done} points, {} promised", header.n_points)));
@@ -248,8 +255,7 @@ impl Columns {
                 i64::from(if header.scale[a] < 0.0 { largest() } else { min[a] })
             });
             cloud.origin = std::array::from_fn(|a| steps[a].times(base[a]) + header.offset[a]);
-            let relative =
-                |p: &[i32; 3]| std::array::from_fn(|a| steps[a].times(i64::from(p[a]) - base[a]));
+            let relative = |p: &[i32; 3]| std::array::from_fn(|a| steps[a].times(i64::from(p[a]) - base[a]));
             cloud.positions = self.raw.iter().map(relative).collect();
         }
         let largest = self.colour.iter().flatten().copied().max().unwrap_or(0);

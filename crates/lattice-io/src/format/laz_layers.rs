@@ -21,7 +21,11 @@ pub(super) fn check(bytes: &[u8], header: &Header) -> Result<(), Fault> {
     let compressor = u16_at(data, 0);
     let n_items = usize::from(u16_at(data, 32));
     let Some(items) = data.get(34..34 + 6 * n_items) else {
-        return Err(fault(at, format!("{n_items} items in the LASzip record"), format!("{} bytes", data.len())));
+        return Err(fault(
+            at,
+            format!("{n_items} items in the LASzip record"),
+            format!("{} bytes", data.len()),
+        ));
     };
     let mut n_layers = 0;
     let mut point_bytes = 0;
@@ -40,13 +44,21 @@ pub(super) fn check(bytes: &[u8], header: &Header) -> Result<(), Fault> {
             _ => return Err(fault(at, "LASzip items of kinds 0 and 6 to 14", format!("kind {kind}"))),
         };
         if fixed.is_some_and(|f| f != size) || size == 0 {
-            return Err(fault(at, "LASzip items of their standard sizes", format!("kind {kind} of {size} bytes")));
+            return Err(fault(
+                at,
+                "LASzip items of their standard sizes",
+                format!("kind {kind} of {size} bytes"),
+            ));
         }
         n_layers += layers;
         point_bytes += size;
     }
     if point_bytes != header.record_bytes {
-        return Err(fault(at, format!("LASzip items of {} bytes in all", header.record_bytes), format!("{point_bytes}")));
+        return Err(fault(
+            at,
+            format!("LASzip items of {} bytes in all", header.record_bytes),
+            format!("{point_bytes}"),
+        ));
     }
     if header.n_points == 0 || compressor < 2 {
         return Ok(());

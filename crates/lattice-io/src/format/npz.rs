@@ -88,7 +88,12 @@ impl FormatReader for Npz {
                 columns.append(&mut found);
                 if columns.len() > MAX_COLUMNS {
                     let found = format!("{}", columns.len());
-                    return Err(Fault::new(place, "at most 4096 columns in all", found, "save fewer columns"));
+                    return Err(Fault::new(
+                        place,
+                        "at most 4096 columns in all",
+                        found,
+                        "save fewer columns",
+                    ));
                 }
             }
         }
@@ -155,7 +160,10 @@ fn unpack(bytes: &[u8]) -> Result<Vec<Member>, Fault> {
         let place = Place::Member(name.clone());
         let limit = budget.min(file.compressed_size().saturating_mul(MAX_RATIO).saturating_add(64));
         let mut unpacked = Vec::new();
-        file.by_ref().take(limit).read_to_end(&mut unpacked).map_err(|e| damaged(place.clone(), e.to_string()))?;
+        file.by_ref()
+            .take(limit)
+            .read_to_end(&mut unpacked)
+            .map_err(|e| damaged(place.clone(), e.to_string()))?;
         if (unpacked.len() as u64) < file.size() {
             let found = format!("{} bytes", unpacked.len());
             return Err(Fault::new(place, format!("{} unpacked bytes", file.size()), found, HELP));

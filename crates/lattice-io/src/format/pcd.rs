@@ -72,7 +72,8 @@ impl FormatReader for Pcd {
             first_column.push((!field.is_padding()).then_some(columns.len()));
             if !field.is_padding() {
                 columns.extend((0..field.count).map(|i| {
-                    let name = if field.count == 1 { field.name.clone() } else { format!("{}_{i}", field.name) };
+                    let name =
+                        if field.count == 1 { field.name.clone() } else { format!("{}_{i}", field.name) };
                     Column::new(name, field.scalar, 0)
                 }));
             }
@@ -134,12 +135,22 @@ fn read_ascii(
             for i in 0..field.count {
                 let word = words.next().ok_or_else(|| {
                     let expected = format!("a value of `{}`", field.name);
-                    Fault::new(place.clone(), expected, "the end of the line", "the line is too short: export it again")
+                    Fault::new(
+                        place.clone(),
+                        expected,
+                        "the end of the line",
+                        "the line is too short: export it again",
+                    )
                 })?;
                 let Some(first) = first else { continue };
                 let value = field.scalar.parse(word).ok_or_else(|| {
                     let expected = format!("a number for `{}` ({:?})", field.name, field.scalar);
-                    Fault::new(place.clone(), expected, quote(word), "correct the number or the header's TYPE")
+                    Fault::new(
+                        place.clone(),
+                        expected,
+                        quote(word),
+                        "correct the number or the header's TYPE",
+                    )
                 })?;
                 columns[first + i].push(value);
             }
@@ -159,7 +170,8 @@ fn read_compressed(
         let found = format!("{} bytes", body.len());
         return Err(Fault::truncated(file_bytes, "8 bytes: the packed and the unpacked size", found));
     };
-    let size_at = |at: usize| u64::from(u32::from_le_bytes([sizes[at], sizes[at + 1], sizes[at + 2], sizes[at + 3]]));
+    let size_at =
+        |at: usize| u64::from(u32::from_le_bytes([sizes[at], sizes[at + 1], sizes[at + 2], sizes[at + 3]]));
     let (packed_size, unpacked_size) = (size_at(0), size_at(4));
     let (n, _) = check_size(header, unpacked_size, file_bytes)?;
     if packed_size > packed.len() as u64 {
@@ -184,7 +196,8 @@ fn read_compressed(
         at += all.len();
         if let Some(first) = first {
             for row in all.chunks_exact(field.bytes()) {
-                for (column, value) in columns[*first..].iter_mut().zip(row.chunks_exact(field.scalar.size())) {
+                for (column, value) in columns[*first..].iter_mut().zip(row.chunks_exact(field.scalar.size()))
+                {
                     column.push(field.scalar.read(value, false));
                 }
             }
@@ -250,7 +263,11 @@ fn parse_header(bytes: &[u8]) -> Result<Header, Fault> {
                 ["binary_compressed"] => break Encoding::Compressed,
                 _ => return Err(wrong("DATA ascii, binary or binary_compressed")),
             },
-            _ => return Err(wrong("a PCD header line (FIELDS, SIZE, TYPE, COUNT, WIDTH, HEIGHT, POINTS, DATA)")),
+            _ => {
+                return Err(wrong(
+                    "a PCD header line (FIELDS, SIZE, TYPE, COUNT, WIDTH, HEIGHT, POINTS, DATA)",
+                ));
+            }
         }
     };
     let at = Place::Line(lines.number);
@@ -283,7 +300,10 @@ fn parse_header(bytes: &[u8]) -> Result<Header, Fault> {
             ('F', 4) => Scalar::F32,
             ('F', 8) => Scalar::F64,
             (_, size) => {
-                return Err(wrong("floats of 4 or 8 bytes".into(), format!("{size} bytes for field {}", quote(&name))));
+                return Err(wrong(
+                    "floats of 4 or 8 bytes".into(),
+                    format!("{size} bytes for field {}", quote(&name)),
+                ));
             }
         };
         fields.push(Field { name, scalar, count: counts[i] });

@@ -76,7 +76,10 @@ fn check_promises(header: &Header, file_bytes: usize) -> Result<(), Fault> {
         if needed > have.saturating_add(slack) {
             return Err(Fault::truncated(
                 file_bytes,
-                format!("{} rows of element `{}`, at least {needed} bytes of data", element.rows, element.name),
+                format!(
+                    "{} rows of element `{}`, at least {needed} bytes of data",
+                    element.rows, element.name
+                ),
                 format!("{have} bytes of data"),
             ));
         }

@@ -76,7 +76,12 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Header, Fault> {
     let mut n_properties = 0;
     let magic = lines.next_text().unwrap_or_default();
     if magic.trim_end() != "ply" {
-        return Err(Fault::new(Place::Line(1), "`ply`", quote(&magic), "this is not a PLY file: check its name"));
+        return Err(Fault::new(
+            Place::Line(1),
+            "`ply`",
+            quote(&magic),
+            "this is not a PLY file: check its name",
+        ));
     }
     loop {
         let Some(line) = lines.next_text() else {
@@ -102,13 +107,16 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Header, Fault> {
                 });
             }
             ["element", name, count] => {
-                let rows =
-                    count.parse().map_err(|_| wrong("`element NAME COUNT` with a whole, positive COUNT", HELP))?;
+                let rows = count
+                    .parse()
+                    .map_err(|_| wrong("`element NAME COUNT` with a whole, positive COUNT", HELP))?;
                 elements.push(Element { name: (*name).to_owned(), rows, properties: Vec::new() });
             }
             ["property", rest @ ..] => {
                 let shape = "`property TYPE NAME` or `property list TYPE TYPE NAME`";
-                let kind = |word| scalar(word).ok_or_else(|| wrong("a PLY number type, such as float or uchar", HELP));
+                let kind = |word| {
+                    scalar(word).ok_or_else(|| wrong("a PLY number type, such as float or uchar", HELP))
+                };
                 let property = match rest {
                     ["list", count, value, name] => {
                         let count = kind(count)?;
@@ -130,7 +138,12 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Header, Fault> {
                 }
             }
             ["end_header"] => break,
-            _ => return Err(wrong("a PLY header line (format, element, property, comment, end_header)", HELP)),
+            _ => {
+                return Err(wrong(
+                    "a PLY header line (format, element, property, comment, end_header)",
+                    HELP,
+                ));
+            }
         }
     }
     let Some(encoding) = encoding else {

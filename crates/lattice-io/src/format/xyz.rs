@@ -30,7 +30,8 @@ impl FormatReader for Xyz {
         let mut columns: Vec<Column> = Vec::new();
         while let Some(line) = lines.next_filled() {
             let place = Place::Line(lines.number);
-            let comment = line.trim_start().strip_prefix("//").or_else(|| line.trim_start().strip_prefix('#'));
+            let comment =
+                line.trim_start().strip_prefix("//").or_else(|| line.trim_start().strip_prefix('#'));
             if let Some(comment) = comment {
                 let words: Vec<&str> = split(comment).collect();
                 let named = ["x", "y", "z"].iter().all(|a| words.iter().any(|w| w.eq_ignore_ascii_case(a)));
@@ -101,7 +102,12 @@ fn push_row(line: &str, columns: &mut [Column], place: Place) -> Result<(), Faul
     let mut words = split(line);
     for (i, column) in columns.iter_mut().enumerate() {
         let Some(word) = words.next() else {
-            return Err(Fault::new(place, format!("{n} columns"), format!("{i}"), "complete or remove the line"));
+            return Err(Fault::new(
+                place,
+                format!("{n} columns"),
+                format!("{i}"),
+                "complete or remove the line",
+            ));
         };
         match word.parse() {
             Ok(x) => column.push(Value::Float(x)),

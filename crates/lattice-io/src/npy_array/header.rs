@@ -82,7 +82,10 @@ impl<'a> RawArray<'a> {
         }
         let descr = entry("descr").ok_or_else(|| wrong("`descr`", quote(&text)))?;
         let (fields, item_bytes, structured) = fields(descr).ok_or_else(|| {
-            wrong("`descr` of numbers: b1, i1 to i8, u1 to u8, f2, f4, f8, or named fields of these", quote(&text))
+            wrong(
+                "`descr` of numbers: b1, i1 to i8, u1 to u8, f2, f4, f8, or named fields of these",
+                quote(&text),
+            )
         })?;
         let n = shape.iter().try_fold(1u64, |n, &d| n.checked_mul(d as u64));
         let needed = n.and_then(|n| n.checked_mul(item_bytes as u64));
@@ -230,7 +233,9 @@ mod tests {
 
     #[test]
     fn headers_of_old_and_new_numpy_parse() {
-        let mut parser = Parser { rest: "{'descr': [('x', '<f4'), ('t', '|V4')], 'fortran_order': False, 'shape': (2L,)}" };
+        let mut parser = Parser {
+            rest: "{'descr': [('x', '<f4'), ('t', '|V4')], 'fortran_order': False, 'shape': (2L,)}",
+        };
         let Literal::Dict(entries) = parser.literal(0).unwrap() else { panic!() };
         let (fields, size, structured) = fields(&entries[0].1).unwrap();
         assert_eq!((fields.len(), size, structured), (1, 8, true));

@@ -17,17 +17,27 @@ pub(super) enum Camera {
     /// Parallel, from above.
     Top { centre: [f64; 3], top: f64, scale: f64, middle: [f64; 2] },
     /// From `eye` along `forward`.
-    Perspective { eye: [f64; 3], right: [f64; 3], up: [f64; 3], forward: [f64; 3], focal: f64, middle: [f64; 2] },
+    Perspective {
+        eye: [f64; 3],
+        right: [f64; 3],
+        up: [f64; 3],
+        forward: [f64; 3],
+        focal: f64,
+        middle: [f64; 2],
+    },
 }
 
 /// Part of a panel, along each axis, that the bulk of the points fills.
-const FILL: f64 = 0.92;
+const FILL: f64 = 0.9;
 
-fn dot(a: [f64; 3], b: [f64; 3]) -> f64 {
+/// Directions of sight that are tried, in radians from the y axis towards the x axis: never along a wall.
+const AZIMUTHS: [f64; 4] = [0.35, 0.62, 0.95, 1.2];
+
+pub(super) fn dot(a: [f64; 3], b: [f64; 3]) -> f64 {
     a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
 }
 
-fn cross(a: [f64; 3], b: [f64; 3]) -> [f64; 3] {
+pub(super) fn cross(a: [f64; 3], b: [f64; 3]) -> [f64; 3] {
     [a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]]
 }
 
@@ -45,7 +55,8 @@ impl Camera {
         Self::Top { centre, top: hi[2] + extent(2), scale, middle: panel.map(|v| 0.5 * v) }
     }
 
-    /// From the front, the left and above, at the distance from which the sample of the box's points fills a panel.
+    /// From the front, the left and above, at the distance from which the sample of the box's points fills a panel; of a
+    /// few directions the one that lets the eye come nearest.
     pub(super) fn perspective(
         sample: &[[f64; 3]],
         lo: [f64; 3],
@@ -53,22 +64,30 @@ impl Camera {
         panel: [f64; 2],
         elevation: f64,
     ) -> Self {
+        let all = AZIMUTHS.map(|azimuth| Self::from_azimuth(sample, lo, hi, panel, elevation, azimuth));
+        let nearest = all.into_iter().min_by(|a, b| a.1.total_cmp(&b.1));
+        nearest.map_or_else(|| Self::top(lo, hi, panel), |(camera, _)| camera)
+    }
+
+    /// The camera of one direction, and its distance.
+    fn from_azimuth(
+        sample: &[[f64; 3]],
+        lo: [f64; 3],
+        hi: [f64; 3],
+        panel: [f64; 2],
+        elevation: f64,
+        azimuth: f64,
+    ) -> (Self, f64) {
         let centre: [f64; 3] = std::array::from_fn(|a| 0.5 * (lo[a] + hi[a]));
-        let azimuth = 0.62_f64;
-        let forward = unit([
-            azimuth.sin() * elevation.cos(),
-            azimuth.cos() * elevation.cos(),
-            -elevation.sin(),
-        ]);
+        let forward =
+            unit([azimuth.sin() * elevation.cos(), azimuth.cos() * elevation.cos(), -elevation.sin()]);
         let right = unit(cross(forward, [0.0, 0.0, 1.0]));
         let up = cross(right, forward);
         let focal = 1.5 * panel[0].min(panel[1]);
-        let radius = dot(
-            std::array::from_fn(|a| hi[a] - centre[a]),
-            std::array::from_fn(|a| hi[a] - centre[a]),
-        )
-        .sqrt()
-        .max(1e-9);
+        let radius =
+            dot(std::array::from_fn(|a| hi[a] - centre[a]), std::array::from_fn(|a| hi[a] - centre[a]))
+                .sqrt()
+                .max(1e-9);
         let at = |distance: f64, shift: [f64; 2]| Self::Perspective {
             eye: std::array::from_fn(|a| centre[a] - forward[a] * distance),
             right,
@@ -96,7 +115,17 @@ impl Camera {
         let shift = bounds(&at(far, [0.0; 2]))
             .filter(|b| b[0].is_finite())
             .map_or([0.0; 2], |b| [0.5 * (panel[0] - b[0] - b[2]), 0.5 * (panel[1] - b[1] - b[3])]);
-        at(far, shift)
+        (at(far, shift), far)
+    }
+
+    /// Direction towards a light over the eye's left shoulder.
+    pub(super) fn light(&self) -> [f64; 3] {
+        match *self {
+            Self::Top { .. } => unit([-0.35, 0.35, 1.0]),
+            Self::Perspective { right, up, forward, .. } => {
+                unit(std::array::from_fn(|a| 0.6 * up[a] - 0.5 * right[a] - forward[a]))
+            }
+        }
     }
 
     /// Where a point is seen; `None` behind or too near the eye.
@@ -115,7 +144,12 @@ impl Camera {
                     return None;
                 }
                 let scale = focal / depth;
-                Some(Seen { x: middle[0] + dot(d, right) * scale, y: middle[1] - dot(d, up) * scale, depth, scale })
+                Some(Seen {
+                    x: middle[0] + dot(d, right) * scale,
+                    y: middle[1] - dot(d, up) * scale,
+                    depth,
+                    scale,
+                })
             }
         }
     }

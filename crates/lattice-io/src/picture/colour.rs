@@ -38,8 +38,8 @@ impl Ramp {
             Self::Turbo => &TURBO,
             Self::Viridis => &VIRIDIS,
         };
-        // The darkest end would sink into the background.
-        let t = if self == Self::Turbo { 0.06 + 0.92 * t } else { 0.08 + 0.92 * t };
+        // The darkest ends would sink into the background.
+        let t = if self == Self::Turbo { 0.07 + 0.86 * t } else { 0.08 + 0.92 * t };
         std::array::from_fn(|c| {
             let v = terms.iter().rev().fold(0.0, |sum, term| sum * t + term[c]);
             (v.clamp(0.0, 1.0) * 255.0).round() as u8
@@ -48,7 +48,8 @@ impl Ramp {
 }
 
 /// Class id of points without a class.
-const IGNORED: i64 = 255;
+const IGNORED: usize = 255;
+const NO_CLASS: [u8; 3] = [72, 74, 80];
 
 /// Colours of the classes 0, 1, 2, ...: far apart from each other and from the dark background.
 const PALETTE: [[u8; 3]; 20] = [
@@ -74,12 +75,14 @@ const PALETTE: [[u8; 3]; 20] = [
     [150, 150, 60],
 ];
 
-/// The fixed colour of a class: the same in every picture. Ids past 19 repeat; 255 and negative ids are grey: no class.
-pub fn class_colour(class: i64) -> [u8; 3] {
-    if class == IGNORED || class < 0 {
-        return [72, 74, 80];
-    }
-    PALETTE[(class % PALETTE.len() as i64) as usize]
+/// The fixed colour of a class: the same in every picture. Ids past 19 repeat; 255 is grey: no class.
+pub fn class_colour(class: usize) -> [u8; 3] {
+    if class == IGNORED { NO_CLASS } else { PALETTE[class % PALETTE.len()] }
+}
+
+/// As [`class_colour`], for ids as files have them; negative ones are no class.
+pub(super) fn colour_of_id(id: i64) -> [u8; 3] {
+    usize::try_from(id).map_or(NO_CLASS, class_colour)
 }
 
 /// Values at the given fractions of the sorted finite values; of at most about 200,000, evenly picked.
@@ -105,7 +108,7 @@ mod tests {
         let [r, g, b] = Ramp::Viridis.at(1.0);
         assert!(r > 230 && g > 210 && b < 80, "{r} {g} {b}");
         let [r, g, b] = Ramp::Turbo.at(1.0);
-        assert!(r > 110 && g < 60 && b < 60, "{r} {g} {b}");
+        assert!(r > 150 && g < 70 && b < 60, "{r} {g} {b}");
         assert_eq!(Ramp::Turbo.at(f64::NAN), Ramp::Turbo.at(-3.0));
     }
 
@@ -115,7 +118,8 @@ mod tests {
         colours.sort_unstable();
         colours.dedup();
         assert_eq!(colours.len(), 21);
-        assert_eq!(class_colour(i64::MAX), class_colour(i64::MAX % 20));
+        assert_eq!(class_colour(usize::MAX), class_colour(usize::MAX % 20));
+        assert_eq!(colour_of_id(-1), class_colour(255));
     }
 
     #[test]

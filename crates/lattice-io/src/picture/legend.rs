@@ -1,7 +1,7 @@
 //! What is written over a picture: captions, the scale bar, the ramp or the classes.
 
 use super::canvas::Canvas;
-use super::colour::{Ramp, class_colour};
+use super::colour::{Ramp, colour_of_id};
 use super::font;
 
 const INK: [u8; 3] = [222, 226, 232];
@@ -28,7 +28,7 @@ pub(super) fn grouped(n: usize) -> String {
     let digits = n.to_string();
     let mut out = String::new();
     for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i) % 3 == 0 {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
             out.push(',');
         }
         out.push(digit);
@@ -58,6 +58,10 @@ pub(super) fn round_length(most: f64) -> f64 {
 /// Writes a caption into the top left corner of a panel: a bright word, then faint ones.
 pub(super) fn caption(canvas: &mut Canvas, x: usize, scale: usize, bright: &str, faint: &str) {
     let (left, top) = ((x + 8 * scale) as i64, 8 * scale as i64);
+    let s = scale as i64;
+    let gap = if faint.is_empty() { 0 } else { 8 * s };
+    let wide = (font::width(bright, scale) + font::width(faint, scale)) as i64 + gap;
+    dim(canvas, [left - 3 * s, top - 3 * s], [wide + 6 * s, 14 * s]);
     font::draw(canvas, left, top, scale, bright, INK);
     font::draw(canvas, left + font::width(bright, scale) as i64 + 8 * scale as i64, top, scale, faint, FAINT);
 }
@@ -78,11 +82,13 @@ pub(super) fn scale_bar(
     }
     let (s, wide) = (scale as i64, wide as i64);
     let (left, bottom) = (x as i64 + 8 * s, canvas.height as i64 - 8 * s);
+    let text = if unit.is_empty() { short(length) } else { format!("{} {unit}", short(length)) };
+    let dark = wide.max(font::width(&text, scale) as i64) + 8 * s;
+    dim(canvas, [left - 4 * s, bottom - 19 * s], [dark, 23 * s]);
     canvas.fill([left, bottom - s], [wide, s], INK);
     for end in [left, left + wide - s] {
         canvas.fill([end, bottom - 4 * s], [s, 4 * s], INK);
     }
-    let text = if unit.is_empty() { short(length) } else { format!("{} {unit}", short(length)) };
     font::draw(canvas, left, bottom - 15 * s, scale, &text, INK);
 }
 
@@ -94,19 +100,22 @@ pub(super) fn key(canvas: &mut Canvas, scale: usize, key: &Key) {
         Key::None => {}
         Key::Range { name, lo, hi, ramp } => {
             let wide = (canvas.width as i64 / 5).clamp(60 * s, 160 * s).min(right);
+            let above = 18 * s;
+            dim(canvas, [right - wide - 4 * s, bottom - above - 4 * s], [wide + 8 * s, above + 8 * s]);
             for x in 0..wide {
                 let colour = ramp.at(x as f64 / (wide - 1).max(1) as f64);
                 canvas.fill([right - wide + x, bottom - 7 * s], [1, 7 * s], colour);
             }
             let (lo, hi) = (short(*lo), short(*hi));
-            let y = bottom - 18 * s;
+            let y = bottom - above;
             font::draw(canvas, right - wide, y, scale, &lo, FAINT);
             font::draw(canvas, right - font::width(&hi, scale) as i64, y, scale, &hi, FAINT);
-            let name_wide = font::width(name, scale) as i64;
-            let room = wide - (font::width(&lo, scale) + font::width(&hi, scale)) as i64;
-            // A long name goes above the numbers.
-            let y = if name_wide + 12 * s > room { y - 11 * s } else { y };
-            font::draw(canvas, right - (wide + name_wide) / 2, y, scale, name, INK);
+            let ends = (font::width(&lo, scale) + font::width(&hi, scale)) as i64;
+            // What does not fit between the numbers is cut.
+            let room = (wide - ends - 12 * s).max(0) as usize;
+            let name: String = name.chars().take(room / (6 * scale)).collect();
+            let name_wide = font::width(&name, scale) as i64;
+            font::draw(canvas, right - (wide + name_wide) / 2, y, scale, &name, INK);
         }
         Key::Classes(classes) => {
             let line = 12 * s;
@@ -118,7 +127,8 @@ pub(super) fn key(canvas: &mut Canvas, scale: usize, key: &Key) {
                     if percent > 0.0 && percent < 0.1 { "<0.1%".into() } else { format!("{percent:.1}%") };
                 (name.clone(), percent)
             };
-            let widest = |f: &dyn Fn(&(i64, String, f64)) -> usize| shown.iter().map(f).max().unwrap_or(0) as i64;
+            let widest =
+                |f: &dyn Fn(&(i64, String, f64)) -> usize| shown.iter().map(f).max().unwrap_or(0) as i64;
             let name_wide = widest(&|c| font::width(&text(c).0, scale));
             let share_wide = widest(&|c| font::width(&text(c).1, scale));
             let wide = 14 * s + name_wide + 10 * s + share_wide;
@@ -127,7 +137,7 @@ pub(super) fn key(canvas: &mut Canvas, scale: usize, key: &Key) {
             for (i, class) in shown.iter().enumerate() {
                 let y = bottom - height + i as i64 * line;
                 let (name, share) = text(class);
-                canvas.fill([right - wide, y], [9 * s, 8 * s], class_colour(class.0));
+                canvas.fill([right - wide, y], [9 * s, 8 * s], colour_of_id(class.0));
                 font::draw(canvas, right - wide + 14 * s, y, scale, &name, INK);
                 font::draw(canvas, right - font::width(&share, scale) as i64, y, scale, &share, FAINT);
             }
@@ -154,7 +164,13 @@ mod tests {
     fn numbers_are_short_and_lengths_round() {
         assert_eq!([short(0.0), short(12.0), short(-0.051), short(1234.5)], ["0", "12", "-0.051", "1234"]);
         assert_eq!([short(0.30000001), short(2e12), short(100.0)], ["0.3", "2.00e12", "100"]);
-        assert_eq!([round_length(7.0), round_length(4.9), round_length(0.19), round_length(1.0)], [5.0, 2.0, 0.1, 1.0]);
-        assert_eq!([grouped(0), grouped(999), grouped(1000), grouped(1234567)], ["0", "999", "1,000", "1,234,567"]);
+        assert_eq!(
+            [round_length(7.0), round_length(4.9), round_length(0.19), round_length(1.0)],
+            [5.0, 2.0, 0.1, 1.0]
+        );
+        assert_eq!(
+            [grouped(0), grouped(999), grouped(1000), grouped(1234567)],
+            ["0", "999", "1,000", "1,234,567"]
+        );
     }
 }

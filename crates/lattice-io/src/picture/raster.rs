@@ -1,8 +1,9 @@
 //! Splats into a depth buffer, then eye-dome lighting and one averaging to the final size.
 //!
-//! Everything is drawn at twice the final width and height. A splat is a round, flat disc facing the eye.
+//! Everything is drawn at twice the final width and height. A splat is a round, flat disc facing the eye. The triangles
+//! of a mesh are filled instead, with the colour of the nearest corner and a light from the eye's left shoulder.
 
-use super::camera::Camera;
+use super::camera::{Camera, Seen, cross, dot};
 use super::canvas::Canvas;
 
 /// Drawn pixels along each axis for one final pixel.
@@ -15,6 +16,8 @@ const LIGHT_STRENGTH: f64 = 6.0;
 pub(super) struct Scene<'a> {
     pub(super) positions: &'a [[f64; 3]],
     pub(super) colours: &'a [[u8; 3]],
+    /// Corners, all of them points; nothing is drawn of the points themselves where there are triangles.
+    pub(super) triangles: &'a [[u32; 3]],
     pub(super) background: [[u8; 3]; 2],
     /// Final pixels a splat is wide in the middle of the scene; found from the density where not given.
     pub(super) point_size: Option<f64>,
@@ -29,13 +32,79 @@ pub(super) fn draw(
 ) -> Canvas {
     let (w, h) = (width * OVERSAMPLING, height * OVERSAMPLING);
     let camera = make([w as f64, h as f64]);
-    let mut depth = vec![f32::INFINITY; w * h];
-    let mut colour = vec![[0u8; 3]; w * h];
-    let middle = median_scale(scene, &camera, w, h);
-    let size = scene.point_size.map_or_else(
-        || automatic_size(scene, &camera, w, h),
-        |s| s * OVERSAMPLING as f64,
-    );
+    let mut layer = Layer { w, h, depth: vec![f32::INFINITY; w * h], colour: vec![[0u8; 3]; w * h] };
+    if scene.triangles.is_empty() {
+        draw_points(scene, &camera, &mut layer);
+    } else {
+        draw_triangles(scene, &camera, &mut layer);
+    }
+    let shade = lighting(&layer.depth, w, h, &camera);
+    average(&layer.depth, &layer.colour, &shade, width, height, scene.background)
+}
+
+/// What is in front, at every drawn pixel.
+struct Layer {
+    w: usize,
+    h: usize,
+    depth: Vec<f32>,
+    colour: Vec<[u8; 3]>,
+}
+
+impl Layer {
+    fn put(&mut self, at: usize, depth: f64, colour: [u8; 3]) {
+        if (depth as f32) < self.depth[at] {
+            self.depth[at] = depth as f32;
+            self.colour[at] = colour;
+        }
+    }
+}
+
+fn draw_triangles(scene: &Scene<'_>, camera: &Camera, layer: &mut Layer) {
+    let seen: Vec<Option<Seen>> = scene.positions.iter().map(|p| camera.see(*p)).collect();
+    let light = camera.light();
+    for corners in scene.triangles {
+        let corners = corners.map(|i| i as usize);
+        let [Some(a), Some(b), Some(c)] = corners.map(|i| seen.get(i).copied().flatten()) else { continue };
+        let area = (b.x - a.x) * (c.y - a.y) - (c.x - a.x) * (b.y - a.y);
+        if area == 0.0 || !area.is_finite() {
+            continue;
+        }
+        let [p, q, r] = corners.map(|i| scene.positions[i]);
+        let normal = cross(std::array::from_fn(|k| q[k] - p[k]), std::array::from_fn(|k| r[k] - p[k]));
+        let length = dot(normal, normal).sqrt();
+        // Either side is lit: scans seldom agree on which is out.
+        let facing = if length > 0.0 { (dot(normal, light) / length).abs() } else { 1.0 };
+        let bright = 0.42 + 0.58 * facing;
+        let range = |v: [f64; 3], length: usize| {
+            let (lo, hi) = (v.into_iter().fold(f64::MAX, f64::min), v.into_iter().fold(f64::MIN, f64::max));
+            (lo - 0.5).ceil().max(0.0) as usize..((hi + 0.5).floor().max(0.0) as usize).min(length)
+        };
+        for y in range([a.y, b.y, c.y], layer.h) {
+            for x in range([a.x, b.x, c.x], layer.w) {
+                let (px, py) = (x as f64 + 0.5, y as f64 + 0.5);
+                let wb = ((px - a.x) * (c.y - a.y) - (c.x - a.x) * (py - a.y)) / area;
+                let wc = ((b.x - a.x) * (py - a.y) - (px - a.x) * (b.y - a.y)) / area;
+                let weights = [1.0 - wb - wc, wb, wc];
+                if weights.iter().all(|&v| v >= -1e-9) {
+                    let depth = weights[0] * a.depth + wb * b.depth + wc * c.depth;
+                    let heaviest = if wb > weights[0] {
+                        usize::from(wc > wb) + 1
+                    } else {
+                        2 * usize::from(wc > weights[0])
+                    };
+                    let colour = scene.colours[corners[heaviest]].map(|v| (f64::from(v) * bright) as u8);
+                    layer.put(y * layer.w + x, depth, colour);
+                }
+            }
+        }
+    }
+}
+
+fn draw_points(scene: &Scene<'_>, camera: &Camera, layer: &mut Layer) {
+    let (w, h) = (layer.w, layer.h);
+    let middle = median_scale(scene, camera, w, h);
+    let size =
+        scene.point_size.map_or_else(|| automatic_size(scene, camera, w, h), |s| s * OVERSAMPLING as f64);
     for (p, &c) in scene.positions.iter().zip(scene.colours) {
         let Some(seen) = camera.see(*p) else { continue };
         let wide = (size * (seen.scale / middle).clamp(0.3, 3.0)).clamp(1.0, WIDEST * OVERSAMPLING as f64);
@@ -52,16 +121,12 @@ pub(super) fn draw(
         for y in range(seen.y, h) {
             for x in range(seen.x, w) {
                 let (dx, dy) = (x as f64 + 0.5 - seen.x, y as f64 + 0.5 - seen.y);
-                let at = y * w + x;
-                if (wide <= 2.0 || dx * dx + dy * dy <= reach) && (seen.depth as f32) < depth[at] {
-                    depth[at] = seen.depth as f32;
-                    colour[at] = c;
+                if wide <= 2.0 || dx * dx + dy * dy <= reach {
+                    layer.put(y * w + x, seen.depth, c);
                 }
             }
         }
     }
-    let shade = lighting(&depth, w, h, &camera);
-    average(&depth, &colour, &shade, width, height, scene.background)
 }
 
 /// Median of the pixels a unit, over the points that are in sight.
@@ -98,8 +163,8 @@ fn automatic_size(scene: &Scene<'_>, camera: &Camera, w: usize, h: usize) -> f64
     let mut filled: Vec<u32> = blocks.into_iter().filter(|&n| n > 1).collect();
     filled.sort_unstable();
     let median = filled.get(filled.len() / 2).copied().unwrap_or(1);
-    let spacing = ((BLOCK * BLOCK) as f64 / f64::from(median.max(1))).sqrt();
-    spacing.clamp(1.3 * OVERSAMPLING as f64, 4.5 * OVERSAMPLING as f64)
+    let spacing = 1.2 * ((BLOCK * BLOCK) as f64 / f64::from(median.max(1))).sqrt();
+    spacing.clamp(1.5 * OVERSAMPLING as f64, 4.5 * OVERSAMPLING as f64)
 }
 
 /// Eye-dome lighting: a pixel darkens by how far its neighbours stand in front of it.
@@ -174,7 +239,8 @@ fn average(
                         };
                 }
             }
-            canvas.pixels[y * width + x] = sum.map(|v| (v.powf(1.0 / 2.2) * 255.0).round().clamp(0.0, 255.0) as u8);
+            canvas.pixels[y * width + x] =
+                sum.map(|v| (v.powf(1.0 / 2.2) * 255.0).round().clamp(0.0, 255.0) as u8);
         }
     }
     canvas

@@ -12,7 +12,11 @@ use crate::{Attribute, PointCloud, WriteError};
 /// Coordinates, origin added back, as one row after the other: float32 where that holds all of them exactly, else float64.
 fn coordinates(cloud: &PointCloud) -> Attribute {
     let all = (0..cloud.len()).flat_map(|i| cloud.world(i));
-    if fits_f32(cloud) { Attribute::F32(all.map(|v| v as f32).collect()) } else { Attribute::F64(all.collect()) }
+    if fits_f32(cloud) {
+        Attribute::F32(all.map(|v| v as f32).collect())
+    } else {
+        Attribute::F64(all.collect())
+    }
 }
 
 /// Writes the positions alone as an (N, 3) array, with the origin added back; attributes are left out.

@@ -16,7 +16,9 @@ pub fn ply(encoding: &str) -> Vec<u8> {
     )
     .into_bytes();
     if encoding == "ascii" {
-        out.extend(b"1.5 2 -3 255 128 0 2 7 8 -1\n0 0.1 4 1 2 3 0 5\n\n2 1 1 9 9 9 0 6\r\n3 1 1 9 9 9 1 4 7\n");
+        out.extend(
+            b"1.5 2 -3 255 128 0 2 7 8 -1\n0 0.1 4 1 2 3 0 5\n\n2 1 1 9 9 9 0 6\r\n3 1 1 9 9 9 1 4 7\n",
+        );
         out.extend(b"0 3 0 1 2\n1 4 0 1 2 3\n0 1\n");
         return out;
     }
@@ -67,7 +69,8 @@ pub fn pcd(data: &str) -> Vec<u8> {
     )
     .into_bytes();
     let colour = f32::from_bits(0x00_ff_80_01);
-    let rows: [([f32; 3], u16); 3] = [([1.0, 2.0, 3.0], 7), ([f32::NAN, 0.0, 0.0], 8), ([-1.0, 0.5, 0.25], 65535)];
+    let rows: [([f32; 3], u16); 3] =
+        [([1.0, 2.0, 3.0], 7), ([f32::NAN, 0.0, 0.0], 8), ([-1.0, 0.5, 0.25], 65535)];
     match data {
         "ascii" => {
             for (p, label) in rows {
@@ -164,7 +167,10 @@ pub fn all() -> Vec<(&'static str, Vec<u8>)> {
         ("packed.pcd", pcd("binary_compressed")),
         ("a.npy", xyz.clone()),
         ("fortran.npy", npy("'>f8'", true, "(1, 3)", &[0; 24])),
-        ("fields.npy", npy("[('x', '<f4'), ('y', '<f4'), ('z', '<f4'), ('t', '|u1')]", false, "(1,)", &[0; 13])),
+        (
+            "fields.npy",
+            npy("[('x', '<f4'), ('y', '<f4'), ('z', '<f4'), ('t', '|u1')]", false, "(1,)", &[0; 13]),
+        ),
         ("a.npz", npz(&[("xyz", xyz), ("label", npy("'|u1'", false, "(2,)", &[3, 4]))])),
         ("a.las", las(3, false, 5)),
         ("six.las", las(6, false, 5)),

@@ -1,6 +1,7 @@
 //! Vectors, solids that rays hit, and the tree over them.
 
 mod solid;
+mod surface;
 mod tree;
 mod vector;
 

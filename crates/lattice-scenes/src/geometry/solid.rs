@@ -1,7 +1,7 @@
 //! Solids: what a ray hits, what a surface sampler samples.
 
 use super::{Frame, V3, add, cross, dot, mul, norm, scale, sub, unit};
-use crate::random::{Random, hash, unit as unit_of};
+use crate::random::{hash, unit as unit_of};
 
 /// A half line with unit direction.
 #[derive(Debug, Clone, Copy)]
@@ -102,7 +102,9 @@ impl Solid {
     /// Corners of a world box around the solid.
     pub fn bounds(&self) -> (V3, V3) {
         let (centre, half) = match &self.shape {
-            Shape::Box { half, .. } | Shape::Hull { half, .. } | Shape::Ellipsoid { half } => ([0.0; 3], *half),
+            Shape::Box { half, .. } | Shape::Hull { half, .. } | Shape::Ellipsoid { half } => {
+                ([0.0; 3], *half)
+            }
             Shape::Leaves { half, .. } => ([0.0; 3], *half),
             Shape::Cone { bottom, top, height } => {
                 let r = bottom.max(*top);
@@ -148,7 +150,8 @@ impl Solid {
                 } else {
                     ellipsoid_span(o, d, *half)?
                 };
-                let distance = leaf(o, d, [near.max(0.0), far.min(limit)], *density, hash(&[*word, ray_word]), *word)?;
+                let distance =
+                    leaf(o, d, [near.max(0.0), far.min(limit)], *density, hash(&[*word, ray_word]), *word)?;
                 Hit { distance, normal: scale(d, -1.0), is_lost: false }
             }
         };
@@ -156,35 +159,6 @@ impl Solid {
             hit.normal = self.frame.turn(hit.normal);
             hit
         })
-    }
-
-    /// Area of the surface, m²; 0 for leaves and hulls, which are not sampled.
-    pub fn area(&self) -> f64 {
-        match &self.shape {
-            Shape::Box { half: [x, y, z], .. } => 8.0 * (x * y + y * z + z * x),
-            Shape::Cone { bottom, top, height } => {
-                let slant = ((bottom - top).powi(2) + height * height).sqrt();
-                std::f64::consts::PI * ((bottom + top) * slant + bottom * bottom + top * top)
-            }
-            Shape::Ellipsoid { half: [x, y, z] } => {
-                let mean = ((x * y).powf(1.6) + (y * z).powf(1.6) + (z * x).powf(1.6)) / 3.0;
-                4.0 * std::f64::consts::PI * mean.powf(1.0 / 1.6)
-            }
-            Shape::Hull { .. } | Shape::Leaves { .. } => 0.0,
-        }
-    }
-
-    /// A point of the surface, uniform by area, with its outward normal.
-    pub fn sample(&self, random: &mut Random) -> (V3, V3) {
-        let (p, n) = match &self.shape {
-            Shape::Box { half, .. } => box_sample(*half, random),
-            Shape::Cone { bottom, top, height } => cone_sample(*bottom, *top, *height, random),
-            Shape::Ellipsoid { half } | Shape::Hull { half, .. } | Shape::Leaves { half, .. } => {
-                let u = unit([random.normal(), random.normal(), random.normal()]);
-                (mul(u, *half), unit([u[0] / half[0], u[1] / half[1], u[2] / half[2]]))
-            }
-        };
-        (self.frame.world(p), self.frame.turn(n))
     }
 }
 
@@ -215,7 +189,11 @@ impl Windows {
         if draw < self.loss {
             return Some(Hit { distance: pane, is_lost: true, ..wall });
         }
-        let inside = if draw < self.loss + 0.3 * (1.0 - self.loss) { 4.0 * unit_of(hash(&[ray_word, 78])) } else { 0.0 };
+        let inside = if draw < self.loss + 0.3 * (1.0 - self.loss) {
+            4.0 * unit_of(hash(&[ray_word, 78]))
+        } else {
+            0.0
+        };
         Some(Hit { distance: pane + inside, ..wall })
     }
 }
@@ -326,7 +304,8 @@ fn leaf(o: V3, d: V3, [near, far]: [f64; 2], density: f64, beam: u64, plant: u64
         let step = STEP.min(far - t);
         let p = add(o, scale(d, t + step / 2.0));
         let cell = p.map(|v| (v / CLUMP).floor() as i64 as u64);
-        let local = if unit_of(hash(&[plant, cell[0], cell[1], cell[2]])) < 0.45 { 2.1 } else { 0.1 } * density;
+        let local =
+            if unit_of(hash(&[plant, cell[0], cell[1], cell[2]])) < 0.45 { 2.1 } else { 0.1 } * density;
         if local * step >= budget {
             return Some(t + budget / local);
         }
@@ -336,44 +315,13 @@ fn leaf(o: V3, d: V3, [near, far]: [f64; 2], density: f64, beam: u64, plant: u64
     None
 }
 
-fn box_sample([x, y, z]: V3, random: &mut Random) -> (V3, V3) {
-    let mut draw = random.unit() * (x * y + y * z + z * x);
-    let side = random.sign();
-    let (u, v) = (random.range(-1.0, 1.0), random.range(-1.0, 1.0));
-    draw -= x * y;
-    if draw < 0.0 {
-        return ([u * x, v * y, side * z], [0.0, 0.0, side]);
-    }
-    if draw < y * z { ([side * x, u * y, v * z], [side, 0.0, 0.0]) } else { ([u * x, side * y, v * z], [0.0, side, 0.0]) }
-}
-
-fn cone_sample(bottom: f64, top: f64, height: f64, random: &mut Random) -> (V3, V3) {
-    let slant = ((bottom - top).powi(2) + height * height).sqrt();
-    let (wall, low, high) = ((bottom + top) * slant, bottom * bottom, top * top);
-    let draw = random.unit() * (wall + low + high);
-    let (s, c) = (std::f64::consts::TAU * random.unit()).sin_cos();
-    if draw < wall {
-        // Inverse of the area below height fraction f of a truncated cone.
-        let q = random.unit();
-        let f = if (bottom - top).abs() < 1e-9 {
-            q
-        } else {
-            (bottom - (bottom * bottom - q * (bottom * bottom - top * top)).max(0.0).sqrt()) / (bottom - top)
-        };
-        let r = bottom + (top - bottom) * f;
-        return ([r * c, r * s, f * height], unit([c, s, (bottom - top) / height]));
-    }
-    let (r, z, n) = if draw < wall + low { (bottom, 0.0, -1.0) } else { (top, height, 1.0) };
-    let r = r * random.unit().sqrt();
-    ([r * c, r * s, z], [0.0, 0.0, n])
-}
-
-/// The planes of a convex polyhedron from outward faces given as three points each.
 impl Shape {
     /// A hull from eight corners of a deformed box: `low` and `high` are the lower and upper rectangle as
     /// `[x0, x1, half width]` at `z0` and `z1`. Bit i of `glass`: 0 rear, 1 front, 2 right, 3 left, 4 bottom, 5 top.
     pub fn tapered(low: V3, high: V3, z0: f64, z1: f64, glass: u32) -> Self {
-        let corner = |r: V3, z: f64, front: bool, left: bool| [r[usize::from(front)], if left { r[2] } else { -r[2] }, z];
+        let corner = |r: V3, z: f64, front: bool, left: bool| {
+            [r[usize::from(front)], if left { r[2] } else { -r[2] }, z]
+        };
         let middle = scale(add([low[0] + low[1], 0.0, z0 * 2.0], [high[0] + high[1], 0.0, z1 * 2.0]), 0.25);
         let face = |a: V3, b: V3, c: V3| {
             let n = unit(cross(sub(b, a), sub(c, a)));
@@ -392,5 +340,91 @@ impl Shape {
         let half = [x, low[2].max(high[2]), z0.abs().max(z1.abs())];
         debug_assert!(norm(half) > 0.0);
         Self::Hull { planes, half, glass }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::Random;
+
+    fn solid(shape: Shape, at: V3) -> Solid {
+        Solid { shape, frame: Frame::yaw(at, 0.4), material: Material::grey(0.5, 0.0), label: 1 }
+    }
+
+    fn shapes() -> Vec<Shape> {
+        vec![
+            Shape::Box { half: [0.5, 0.7, 0.3], windows: None },
+            Shape::Cone { bottom: 0.6, top: 0.2, height: 0.9 },
+            Shape::Ellipsoid { half: [0.4, 0.8, 0.5] },
+        ]
+    }
+
+    #[test]
+    fn a_ray_to_a_sample_of_the_near_side_hits_the_sample() {
+        let mut random = Random::new(&[3]);
+        let mut near = 0;
+        for shape in shapes() {
+            let solid = solid(shape, [5.0, 1.0, -0.5]);
+            for _ in 0..200 {
+                let (p, normal) = solid.sample(&mut random);
+                let direction = unit(p);
+                // The solids are convex: a point faces the ray exactly when nothing hides it.
+                if dot(direction, normal) < -0.05 {
+                    near += 1;
+                    let hit =
+                        solid.hit(&Ray::new([0.0; 3], direction), 100.0, 0).expect("the ray meets the solid");
+                    assert!((hit.distance - norm(p)).abs() < 1e-6, "{:?}", solid.shape);
+                    assert!(
+                        norm(sub(hit.normal, normal)) < 1e-6,
+                        "{:?} {:?} {normal:?}",
+                        solid.shape,
+                        hit.normal
+                    );
+                }
+            }
+        }
+        assert!(near > 150);
+    }
+
+    #[test]
+    fn samples_lie_inside_the_bounds() {
+        let mut random = Random::new(&[4]);
+        for shape in shapes() {
+            let solid = solid(shape, [-2.0, 3.0, 1.0]);
+            let (low, high) = solid.bounds();
+            for _ in 0..200 {
+                let (p, _) = solid.sample(&mut random);
+                assert!((0..3).all(|a| p[a] >= low[a] - 1e-9 && p[a] <= high[a] + 1e-9));
+            }
+        }
+    }
+
+    #[test]
+    fn a_tapered_hull_without_taper_is_a_box() {
+        let block = Shape::tapered([-1.0, 1.0, 0.5], [-1.0, 1.0, 0.5], -0.4, 0.4, 0);
+        let hull = solid(block, [4.0, 0.0, 0.0]);
+        let cuboid = solid(Shape::Box { half: [1.0, 0.5, 0.4], windows: None }, [4.0, 0.0, 0.0]);
+        for i in 0..60 {
+            let direction = unit([1.0, 0.01 * f64::from(i) - 0.3, 0.004 * f64::from(i) - 0.1]);
+            let ray = Ray::new([0.0; 3], direction);
+            let (a, b) = (hull.hit(&ray, 50.0, 0), cuboid.hit(&ray, 50.0, 0));
+            assert_eq!(a.is_some(), b.is_some());
+            if let (Some(a), Some(b)) = (a, b) {
+                assert!((a.distance - b.distance).abs() < 1e-9);
+            }
+        }
+    }
+
+    #[test]
+    fn a_beam_stops_inside_a_dense_plant_and_passes_a_thin_one() {
+        let plant = |density| {
+            solid(Shape::Leaves { half: [1.0; 3], density, is_box: false, word: 9 }, [5.0, 0.0, 0.0])
+        };
+        let ray = Ray::new([0.0; 3], [1.0, 0.0, 0.0]);
+        let stopped =
+            |density: f64| (0..200).filter(|&w| plant(density).hit(&ray, 50.0, w).is_some()).count();
+        assert!(stopped(50.0) > 190);
+        assert!(stopped(0.02) < 40);
     }
 }

@@ -121,3 +121,37 @@ fn entry(node: &Node, ray: &Ray, limit: f64) -> Option<f64> {
     }
     (near <= far).then_some(near)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::geometry::{Frame, Material, Shape, unit};
+    use crate::random::Random;
+
+    #[test]
+    fn the_tree_finds_the_hit_that_a_loop_finds() {
+        let mut random = Random::new(&[8]);
+        let solids: Vec<Solid> = (0..300)
+            .map(|i| {
+                let at = [0, 1, 2].map(|_| random.range(-9.0, 9.0));
+                let half = [0, 1, 2].map(|_| random.range(0.1, 0.8));
+                let shape =
+                    if i % 2 == 0 { Shape::Ellipsoid { half } } else { Shape::Box { half, windows: None } };
+                let frame = Frame::yaw(at, random.range(0.0, 3.0));
+                Solid { shape, frame, material: Material::grey(0.5, 0.0), label: 0 }
+            })
+            .collect();
+        let tree = Tree::new(solids.clone());
+        let mut hits = 0;
+        for word in 0..500 {
+            let ray = Ray::new([0.0, 0.0, 12.0], unit([random.normal(), random.normal(), -1.5]));
+            let by_loop = solids.iter().filter_map(|s| s.hit(&ray, 60.0, word)).map(|h| h.distance);
+            let nearest = by_loop.fold(f64::INFINITY, f64::min);
+            let found = tree.first_hit(&ray, 60.0, word).map_or(f64::INFINITY, |(h, _)| h.distance);
+            assert_eq!(found, nearest);
+            hits += usize::from(nearest.is_finite());
+        }
+        assert!(hits > 50);
+        assert!(Tree::new(Vec::new()).first_hit(&Ray::new([0.0; 3], [1.0, 0.0, 0.0]), 9.0, 0).is_none());
+    }
+}

@@ -173,7 +173,8 @@ impl Room {
             .filter(|&(i, _)| seen[i] > 0.0)
             .flat_map(|(i, solid)| {
                 let n = (density * solid.area()).round() as usize;
-                (0..n.div_ceil(CANDIDATES_A_TASK)).map(move |c| (i, c, CANDIDATES_A_TASK.min(n - c * CANDIDATES_A_TASK)))
+                (0..n.div_ceil(CANDIDATES_A_TASK))
+                    .map(move |c| (i, c, CANDIDATES_A_TASK.min(n - c * CANDIDATES_A_TASK)))
             })
             .collect();
         let parts: Vec<Vec<Sample>> = tasks
@@ -219,7 +220,11 @@ impl Room {
     fn sees(&self, camera: &Camera, p: V3, normal: V3) -> bool {
         let q = camera.frame.local(p);
         let [near, far] = camera.depth;
-        if q[2] < near || q[2] > far || q[0].abs() > camera.view[0] * q[2] || q[1].abs() > camera.view[1] * q[2] {
+        if q[2] < near
+            || q[2] > far
+            || q[0].abs() > camera.view[0] * q[2]
+            || q[1].abs() > camera.view[1] * q[2]
+        {
             return false;
         }
         let to = sub(p, camera.frame.origin);

@@ -109,8 +109,10 @@ pub fn push_piece(out: &mut Vec<Solid>, random: &mut Random, frame: &Frame, piec
                     let thick = random.range(0.03, 0.16);
                     if random.chance(0.75) {
                         let (deep, tall) = (random.range(0.12, 0.24), random.range(0.15, 0.29));
-                        let mut books = Maker { out: m.out, frame: *frame, material: cloth(random), label: class::OTHER };
-                        books.block([x + thick / 2.0, 0.02 + deep / 2.0, z + tall / 2.0], [thick, deep, tall]);
+                        let mut books =
+                            Maker { out: m.out, frame: *frame, material: cloth(random), label: class::OTHER };
+                        books
+                            .block([x + thick / 2.0, 0.02 + deep / 2.0, z + tall / 2.0], [thick, deep, tall]);
                         m = Maker { out: books.out, frame: *frame, material, label: class::FURNITURE };
                     }
                     x += thick + if random.chance(0.2) { 0.12 } else { 0.004 };
@@ -122,11 +124,19 @@ pub fn push_piece(out: &mut Vec<Solid>, random: &mut Random, frame: &Frame, piec
             let doors = (width / 0.45).ceil() as usize;
             for i in 0..doors {
                 let x = width * ((i as f64 + 0.5) / doors as f64 - 0.5);
-                m.block([x, depth + 0.01, 0.05 + height / 2.0], [width / doors as f64 - 0.03, 0.02, height - 0.06]);
+                m.block(
+                    [x, depth + 0.01, 0.05 + height / 2.0],
+                    [width / doors as f64 - 0.03, 0.02, height - 0.06],
+                );
                 m.block([x + 0.08, depth + 0.035, 0.5 * height + 0.1], [0.02, 0.03, 0.12]);
             }
             if height < 1.5 {
-                push_pile(m.out, random, &frame.child([0.0, depth / 2.0, height + 0.04], 0.0, 0.0), width / 2.5);
+                push_pile(
+                    m.out,
+                    random,
+                    &frame.child([0.0, depth / 2.0, height + 0.04], 0.0, 0.0),
+                    width / 2.5,
+                );
             }
         }
         Piece::Sofa { width } => {
@@ -155,7 +165,12 @@ pub fn push_piece(out: &mut Vec<Solid>, random: &mut Random, frame: &Frame, piec
         }
         Piece::Desk { width } => {
             push_table(m.out, random, &frame.child([0.0, 0.35, 0.0], 0.0, 0.0), [width / 2.0, 0.34], 0.73);
-            let mut s = Maker { out: m.out, frame: *frame, material: Material::coloured([0.12; 3]), label: class::OTHER };
+            let mut s = Maker {
+                out: m.out,
+                frame: *frame,
+                material: Material::coloured([0.12; 3]),
+                label: class::OTHER,
+            };
             s.block([0.0, 0.2, 1.02], [random.range(0.45, 0.65), 0.03, 0.34]);
             s.block([0.0, 0.2, 0.8], [0.05, 0.05, 0.14]);
             s.block([0.0, 0.42, 0.745], [0.42, 0.14, 0.02]);
@@ -175,7 +190,10 @@ pub fn push_table(out: &mut Vec<Solid>, random: &mut Random, frame: &Frame, half
         m.block([0.0, 0.0, height - 0.015], [2.0 * half[0], 2.0 * half[1], 0.03]);
         for x in [-1.0, 1.0] {
             for y in [-1.0, 1.0] {
-                m.block([x * (half[0] - 0.05), y * (half[1] - 0.05), height / 2.0 - 0.015], [0.05, 0.05, height - 0.03]);
+                m.block(
+                    [x * (half[0] - 0.05), y * (half[1] - 0.05), height / 2.0 - 0.015],
+                    [0.05, 0.05, height - 0.03],
+                );
             }
         }
     }
@@ -194,7 +212,10 @@ pub fn push_chair(out: &mut Vec<Solid>, random: &mut Random, frame: &Frame) {
         m.post([0.0, 0.0, 0.08], 0.03, 0.34);
         for i in 0..5 {
             let leg = frame.child([0.0, 0.0, 0.07], std::f64::consts::TAU * f64::from(i) / 5.0, 0.0);
-            m.push(Shape::Box { half: [0.14, 0.02, 0.02], windows: None }, leg.child([0.15, 0.0, 0.0], 0.0, 0.0));
+            m.push(
+                Shape::Box { half: [0.14, 0.02, 0.02], windows: None },
+                leg.child([0.15, 0.0, 0.0], 0.0, 0.0),
+            );
         }
     } else {
         for x in [-0.19, 0.19] {
@@ -207,7 +228,8 @@ pub fn push_chair(out: &mut Vec<Solid>, random: &mut Random, frame: &Frame) {
 /// Appends a floor lamp, or one that hangs from `frame` at the ceiling.
 pub fn push_lamp(out: &mut Vec<Solid>, random: &mut Random, frame: &Frame, hangs: bool) {
     let shade = random.range(0.12, 0.25);
-    let mut m = Maker { out, frame: *frame, material: Material::coloured([0.85, 0.8, 0.65]), label: class::OTHER };
+    let mut m =
+        Maker { out, frame: *frame, material: Material::coloured([0.85, 0.8, 0.65]), label: class::OTHER };
     if hangs {
         m.post([0.0, 0.0, -0.4], 0.012, 0.4);
         m.push(
@@ -217,7 +239,10 @@ pub fn push_lamp(out: &mut Vec<Solid>, random: &mut Random, frame: &Frame, hangs
     } else {
         m.post([0.0, 0.0, 0.0], 0.14, 0.03);
         m.post([0.0, 0.0, 0.0], 0.014, 1.5);
-        m.push(Shape::Cone { bottom: shade, top: 0.7 * shade, height: 0.28 }, frame.child([0.0, 0.0, 1.4], 0.0, 0.0));
+        m.push(
+            Shape::Cone { bottom: shade, top: 0.7 * shade, height: 0.28 },
+            frame.child([0.0, 0.0, 1.4], 0.0, 0.0),
+        );
     }
 }
 
@@ -231,7 +256,10 @@ pub fn push_pile(out: &mut Vec<Solid>, random: &mut Random, frame: &Frame, reach
         match random.below(3) {
             0 => m.block([0.0, 0.0, tall / 2.0], [random.range(0.06, 0.35), random.range(0.06, 0.28), tall]),
             1 => m.post([0.0; 3], random.range(0.03, 0.13), tall),
-            _ => m.cushion([0.0, 0.0, tall / 2.0], [random.range(0.05, 0.2), random.range(0.05, 0.15), tall / 2.0]),
+            _ => m.cushion(
+                [0.0, 0.0, tall / 2.0],
+                [random.range(0.05, 0.2), random.range(0.05, 0.15), tall / 2.0],
+            ),
         }
     }
 }

@@ -32,8 +32,10 @@ impl Plan {
     /// Whether a rectangle is inside the room and free, and if so takes it.
     fn take(&mut self, x: f64, y: f64, half: [f64; 2]) -> bool {
         let [w, l, _] = self.size;
-        let inside = x - half[0] > -0.01 && x + half[0] < w + 0.01 && y - half[1] > -0.01 && y + half[1] < l + 0.01;
-        let free = self.taken.iter().all(|t| (t[0] - x).abs() > t[2] + half[0] || (t[1] - y).abs() > t[3] + half[1]);
+        let inside =
+            x - half[0] > -0.01 && x + half[0] < w + 0.01 && y - half[1] > -0.01 && y + half[1] < l + 0.01;
+        let free =
+            self.taken.iter().all(|t| (t[0] - x).abs() > t[2] + half[0] || (t[1] - y).abs() > t[3] + half[1]);
         if inside && free {
             self.taken.push([x, y, half[0], half[1]]);
         }
@@ -51,8 +53,8 @@ impl Plan {
         self.slab([0.0, 0.0, h], [w, l, h + 0.05], 2, Material::coloured([0.88; 3]), class::CEILING);
         // One door, one to three windows; each wall is cut around its openings.
         let door_wall = random.below(4);
-        for side in 0..4 {
-            let length = if side % 2 == 0 { w } else { l };
+        for side in 0..4usize {
+            let length = if side.is_multiple_of(2) { w } else { l };
             let mut openings: Vec<[f64; 4]> = Vec::new();
             if side == door_wall {
                 let at = random.range(0.2, length - 1.15);
@@ -97,7 +99,14 @@ impl Plan {
     }
 
     /// A wall as strips left, right, below and above its openings (`[from, to, low, high]`), with frames and radiators.
-    fn wall(&mut self, side: usize, length: f64, openings: &[[f64; 4]], material: Material, random: &mut Random) {
+    fn wall(
+        &mut self,
+        side: usize,
+        length: f64,
+        openings: &[[f64; 4]],
+        material: Material,
+        random: &mut Random,
+    ) {
         let [w, l, h] = self.size;
         let thick = 0.1;
         let place = |from: f64, to: f64, low: f64, high: f64, near: f64, far: f64| -> (V3, V3) {
@@ -108,7 +117,7 @@ impl Plan {
                 _ => ([-far, from, low], [-near, to, high]),
             }
         };
-        let thin = if side % 2 == 0 { 1 } else { 0 };
+        let thin = if side.is_multiple_of(2) { 1 } else { 0 };
         let mut at = 0.0;
         for &[from, to, low, high] in openings {
             let pieces = [(at, from, 0.0, h), (from, to, 0.0, low), (from, to, high, h)];
@@ -140,10 +149,16 @@ impl Plan {
             } else {
                 // A door leaf, half open into the room.
                 let (hinge, _) = place(from, to, 0.0, 2.0, 0.0, 0.0);
-                let turn = [0.0, FRAC_PI_2, 0.0, FRAC_PI_2][side] + random.range(0.2, 1.2) * [1.0, 1.0, -1.0, -1.0][side];
+                let turn = [0.0, FRAC_PI_2, 0.0, FRAC_PI_2][side]
+                    + random.range(0.2, 1.2) * [1.0, 1.0, -1.0, -1.0][side];
                 let leaf = Frame::yaw(hinge, turn).child([0.44, 0.0, 1.0], 0.0, 0.0);
                 let half = [0.43, 0.02, 1.0];
-                self.push(Shape::Box { half, windows: None }, leaf, Material::coloured([0.55, 0.4, 0.28]), class::WALL);
+                self.push(
+                    Shape::Box { half, windows: None },
+                    leaf,
+                    Material::coloured([0.55, 0.4, 0.28]),
+                    class::WALL,
+                );
                 self.taken.push([hinge[0], hinge[1], 0.9, 0.9]);
             }
             at = to;
@@ -169,7 +184,10 @@ impl Plan {
             let side = random.below(4);
             let piece = Piece::draw(random);
             let [width, depth] = piece.footprint();
-            let along = random.range(width / 2.0, (if side % 2 == 0 { w } else { l } - width / 2.0).max(width / 2.0 + 0.01));
+            let along = random.range(
+                width / 2.0,
+                (if side.is_multiple_of(2) { w } else { l } - width / 2.0).max(width / 2.0 + 0.01),
+            );
             let gap = random.range(0.01, 0.08);
             let (x, y, yaw) = match side {
                 0 => (along, gap, 0.0),
@@ -179,7 +197,8 @@ impl Plan {
             };
             let frame = Frame::yaw([x, y, 0.0], yaw + 0.01 * random.normal());
             let centre = frame.world([0.0, depth / 2.0, 0.0]);
-            let half = if side % 2 == 0 { [width / 2.0, depth / 2.0] } else { [depth / 2.0, width / 2.0] };
+            let half =
+                if side.is_multiple_of(2) { [width / 2.0, depth / 2.0] } else { [depth / 2.0, width / 2.0] };
             if self.take(centre[0], centre[1], half) {
                 push_piece(&mut self.solids, random, &frame, &piece);
                 if matches!(piece, Piece::Desk { .. }) {
@@ -206,14 +225,15 @@ impl Plan {
             push_table(&mut self.solids, random, &frame, half, if low { 0.45 } else { 0.74 });
             for side in 0..if low { 0 } else { random.count(2, 4) } {
                 let turn = FRAC_PI_2 * side as f64;
-                let reach = if side % 2 == 0 { half[1] } else { half[0] } + random.range(0.0, 0.3);
+                let reach = if side.is_multiple_of(2) { half[1] } else { half[0] } + random.range(0.0, 0.3);
                 let at = frame.child([0.0; 3], turn, 0.0).world([0.0, -reach, 0.0]);
                 let seat = Frame::yaw(at, yaw + turn + 0.3 * random.normal());
                 push_chair(&mut self.solids, random, &seat);
             }
         }
         if random.chance(0.6) {
-            let frame = Frame::yaw([random.range(0.3, 0.7) * w, random.range(0.3, 0.7) * l, self.size[2]], 0.0);
+            let frame =
+                Frame::yaw([random.range(0.3, 0.7) * w, random.range(0.3, 0.7) * l, self.size[2]], 0.0);
             push_lamp(&mut self.solids, random, &frame, true);
         }
     }

@@ -13,7 +13,14 @@ fn cuboid(half: [f64; 3]) -> Shape {
 }
 
 /// Appends a house whose front faces local -y: `frame` is the middle of the front on the ground.
-pub fn push_house(out: &mut Vec<Solid>, random: &mut Random, frame: &Frame, width: f64, depth: f64, height: f64) {
+pub fn push_house(
+    out: &mut Vec<Solid>,
+    random: &mut Random,
+    frame: &Frame,
+    width: f64,
+    depth: f64,
+    height: f64,
+) {
     let material = Material::grey(random.range(0.2, 0.55), random.range(0.004, 0.015));
     let windows = Windows {
         pitch: [random.range(1.8, 3.8), random.range(2.7, 3.3)],
@@ -37,10 +44,19 @@ pub fn push_house(out: &mut Vec<Solid>, random: &mut Random, frame: &Frame, widt
     }
     // Insets and bays, the plinth, doors, steps, balconies, rain pipes.
     for _ in 0..random.count(0, 2) {
-        let bay = [random.range(0.8, 2.5).min(half[0] * 0.6), random.range(0.2, 0.9), height * random.range(0.3, 0.5)];
+        let bay = [
+            random.range(0.8, 2.5).min(half[0] * 0.6),
+            random.range(0.2, 0.9),
+            height * random.range(0.3, 0.5),
+        ];
         let x = random.range(-half[0] + bay[0], half[0] - bay[0]);
         let at = frame.child([x, 0.0, bay[2] - 0.3], 0.0, 0.0);
-        push(out, Shape::Box { half: bay, windows: Some(Windows { base: windows.base + 0.2, ..windows }) }, at, material);
+        push(
+            out,
+            Shape::Box { half: bay, windows: Some(Windows { base: windows.base + 0.2, ..windows }) },
+            at,
+            material,
+        );
     }
     if random.chance(0.4) {
         push(out, cuboid([half[0], 0.08, 1.0]), frame.child([0.0, -0.03, -0.3], 0.0, 0.0), material);
@@ -55,7 +71,12 @@ pub fn push_house(out: &mut Vec<Solid>, random: &mut Random, frame: &Frame, widt
         let steps = random.count(0, 3);
         for i in 0..steps {
             let deep = 0.3 * (steps - i) as f64;
-            push(out, cuboid([0.7, deep, 0.09]), frame.child([x, 0.0, 0.18 * i as f64 + 0.09], 0.0, 0.0), material);
+            push(
+                out,
+                cuboid([0.7, deep, 0.09]),
+                frame.child([x, 0.0, 0.18 * i as f64 + 0.09], 0.0, 0.0),
+                material,
+            );
         }
         if random.chance(0.4) {
             push(out, cuboid([1.0, 0.6, 0.06]), frame.child([x, 0.0, 2.45], 0.0, 0.0), material);

@@ -39,16 +39,29 @@ fn push_car(out: &mut Vec<Solid>, random: &mut Random, frame: &Frame) -> f64 {
     let middle = (sill + belt) / 2.0;
     // Lower body up to the belt, then bonnet and cabin on it.
     out.push(hull(
-        Shape::tapered([-half + 0.12, half - 0.15, width - 0.06], [-half, half, width], sill - middle, middle - middle - 0.02, 0),
+        Shape::tapered(
+            [-half + 0.12, half - 0.15, width - 0.06],
+            [-half, half, width],
+            sill - middle,
+            0.0,
+            0,
+        ),
         frame.child([0.0, 0.0, middle], 0.0, 0.0),
         body,
     ));
     out.push(hull(
-        Shape::tapered([-half, half, width], [-half + 0.12, half - 0.55, width - 0.05], -0.02, belt - middle, 0),
+        Shape::tapered(
+            [-half, half, width],
+            [-half + 0.12, half - 0.55, width - 0.05],
+            -0.02,
+            belt - middle,
+            0,
+        ),
         frame.child([0.0, 0.0, middle], 0.0, 0.0),
         body,
     ));
-    let roof = [-half + boot + [0.75, 0.45, 0.25][style], half - hood - random.range(0.7, 0.95), width - 0.25];
+    let roof =
+        [-half + boot + [0.75, 0.45, 0.25][style], half - hood - random.range(0.7, 0.95), width - 0.25];
     out.push(hull(
         Shape::tapered([-half + boot, half - hood, width - 0.06], roof, 0.0, top - belt - 0.05, 0b1111),
         frame.child([0.0, 0.0, belt], 0.0, 0.0),
@@ -71,7 +84,14 @@ fn push_car(out: &mut Vec<Solid>, random: &mut Random, frame: &Frame) -> f64 {
             out.push(hull(shape, at, body));
         }
     }
-    push_wheels(out, frame, half - random.range(0.72, 0.85), -half + random.range(0.65, 0.8), width - 0.02, 0.31);
+    push_wheels(
+        out,
+        frame,
+        half - random.range(0.72, 0.85),
+        -half + random.range(0.65, 0.8),
+        width - 0.02,
+        0.31,
+    );
     for side in [-1.0, 1.0] {
         let at = frame.child([half - hood - 0.35, side * (width + 0.07), belt + 0.05], 0.0, 0.0);
         out.push(hull(Shape::Box { half: [0.07, 0.08, 0.06], windows: None }, at, body));
@@ -90,13 +110,25 @@ fn push_van(out: &mut Vec<Solid>, random: &mut Random, frame: &Frame) -> f64 {
         body,
     ));
     out.push(hull(
-        Shape::tapered([half - 1.6, half - 0.35, width - 0.03], [half - 1.6, half - 1.1, width - 0.15], 0.0, top - belt - 0.08, 0b1110),
+        Shape::tapered(
+            [half - 1.6, half - 0.35, width - 0.03],
+            [half - 1.6, half - 1.1, width - 0.15],
+            0.0,
+            top - belt - 0.08,
+            0b1110,
+        ),
         frame.child([0.0, 0.0, belt], 0.0, 0.0),
         Material::grey(0.06, 0.01),
     ));
     let glass = if random.chance(0.4) { 0b0001 } else { 0 };
     out.push(hull(
-        Shape::tapered([-half, half - 1.6, width], [-half + 0.06, half - 1.5, width - 0.1], 0.0, top - belt, glass),
+        Shape::tapered(
+            [-half, half - 1.6, width],
+            [-half + 0.06, half - 1.5, width - 0.1],
+            0.0,
+            top - belt,
+            glass,
+        ),
         frame.child([0.0, 0.0, belt], 0.0, 0.0),
         body,
     ));
@@ -116,7 +148,13 @@ fn push_truck(out: &mut Vec<Solid>, random: &mut Random, frame: &Frame) -> f64 {
         body,
     ));
     out.push(hull(
-        Shape::tapered([half - cab, half - 0.1, width], [half - cab, half - 0.35, width - 0.1], 0.0, 1.1, 0b1110),
+        Shape::tapered(
+            [half - cab, half - 0.1, width],
+            [half - cab, half - 0.35, width - 0.1],
+            0.0,
+            1.1,
+            0b1110,
+        ),
         frame.child([0.0, 0.0, 1.45], 0.0, 0.0),
         body,
     ));
@@ -131,7 +169,8 @@ fn push_truck(out: &mut Vec<Solid>, random: &mut Random, frame: &Frame) -> f64 {
 fn push_wheels(out: &mut Vec<Solid>, frame: &Frame, front: f64, rear: f64, half_width: f64, radius: f64) {
     for x in [front, rear] {
         for side in [-1.0, 1.0] {
-            let at = frame.child([x, side * half_width - if side > 0.0 { 0.2 } else { 0.0 }, radius], 0.0, 0.0);
+            let at =
+                frame.child([x, side * half_width - if side > 0.0 { 0.2 } else { 0.0 }, radius], 0.0, 0.0);
             let axle = Frame::along(at.origin, at.axes[1]);
             let shape = Shape::Cone { bottom: radius, top: radius, height: 0.2 };
             out.push(hull(shape, axle, Material::grey(0.05, 0.008)));
@@ -152,5 +191,10 @@ pub fn push_bicycle(out: &mut Vec<Solid>, frame: &Frame, label: u8) {
         out.push(Solid { shape: Shape::Box { half, windows: None }, frame, material, label });
     }
     let bar = frame.child([0.42, 0.0, 1.0], 0.0, 0.0);
-    out.push(Solid { shape: Shape::Box { half: [0.03, 0.28, 0.02], windows: None }, frame: bar, material, label });
+    out.push(Solid {
+        shape: Shape::Box { half: [0.03, 0.28, 0.02], windows: None },
+        frame: bar,
+        material,
+        label,
+    });
 }

@@ -87,7 +87,8 @@ fn plan(random: &mut Random, seed: u64, sensor_height: f64, character: Character
     terrain.bend = terrain.bend.clamp(-0.006, 0.006);
     terrain.kerb = random.range(0.04, 0.15);
     for side in 0..2 {
-        let broad = if character == Character::City { random.range(2.0, 5.0) } else { random.range(1.4, 3.4) };
+        let broad =
+            if character == Character::City { random.range(2.0, 5.0) } else { random.range(1.4, 3.4) };
         let none = if character == Character::Country { 0.9 } else { 0.12 };
         terrain.sidewalk[side] = if random.chance(none) { 0.0 } else { broad };
         let steep = if character == Character::Country { 0.25 } else { 0.09 };
@@ -100,7 +101,11 @@ fn plan(random: &mut Random, seed: u64, sensor_height: f64, character: Character
         open[usize::from(!open[0])] = true;
         terrain.junctions.push((random.range(-45.0, 50.0), random.range(2.8, 5.5), open));
         if random.chance(0.35) {
-            terrain.junctions.push((terrain.junctions[0].0 + random.sign() * 55.0, random.range(2.8, 4.0), open));
+            terrain.junctions.push((
+                terrain.junctions[0].0 + random.sign() * 55.0,
+                random.range(2.8, 4.0),
+                open,
+            ));
         }
     }
     terrain.level();
@@ -114,7 +119,7 @@ fn draw_side(random: &mut Random, character: Character, sign: f64) -> Side {
             sign,
             setback: r.range(0.0, 1.5),
             houses: r.range(0.85, 1.0),
-            parked: r.range(0.1, 0.7),
+            parked: r.range(0.05, 0.6),
             trees: r.range(0.1, 0.6),
             bushes: r.range(0.1, 0.5),
             hedges: 0.1,
@@ -124,7 +129,7 @@ fn draw_side(random: &mut Random, character: Character, sign: f64) -> Side {
             sign,
             setback: r.range(2.5, 9.0),
             houses: r.range(0.45, 0.85),
-            parked: r.range(0.0, 0.55),
+            parked: r.range(0.0, 0.4),
             trees: r.range(0.3, 0.8),
             bushes: r.range(0.6, 1.0),
             hedges: r.range(0.2, 0.7),
@@ -201,7 +206,9 @@ impl Builder {
             let width = self.random.range(7.0, if city { 22.0 } else { 14.0 });
             let middle = s + width / 2.0;
             let draw = self.random.unit();
-            let front = edge + side.setback + if city { 0.0 } else { self.random.range(-0.4, 1.6) * 0.5 * side.setback };
+            let front = edge
+                + side.setback
+                + if city { 0.0 } else { self.random.range(-0.4, 1.6) * 0.5 * side.setback };
             // The front faces the road: local -y towards it.
             let turn = if side.sign > 0.0 { 0.0 } else { PI };
             if self.terrain.is_junction(middle, side.sign, width / 2.0 + 2.5) {
@@ -213,18 +220,45 @@ impl Builder {
                 let (depth, tall) = (self.random.range(7.0, 13.0), height * self.random.range(0.8, 1.25));
                 push_house(&mut self.out, &mut self.random, &frame, width - 0.05, depth, tall);
                 if !city && self.random.chance(0.4) {
-                    let shed = self.terrain.place(middle + width / 2.0 + 2.0, side.sign * (front + 3.0), turn);
+                    let shed =
+                        self.terrain.place(middle + width / 2.0 + 2.0, side.sign * (front + 3.0), turn);
                     push_shed(&mut self.out, &mut self.random, &shed);
                 }
             }
             s += width + if city && self.random.chance(0.8) { 0.0 } else { self.random.range(2.0, 9.0) };
         }
-        // Houses along the side streets.
+        self.side_streets(side, edge, height);
+    }
+
+    /// Houses, hedges, trees along the side streets.
+    fn side_streets(&mut self, side: &Side, edge: f64, height: f64) {
         for (at, half, open) in self.terrain.junctions.clone() {
             if !open[usize::from(side.sign > 0.0)] {
                 continue;
             }
             for (towards, turn) in [(-1.0, -FRAC_PI_2), (1.0, FRAC_PI_2)] {
+                let line = at + towards * (half + self.random.range(1.2, 2.8));
+                let mut d = edge + 1.0;
+                while d < 45.0 {
+                    let length = self.random.range(4.0, 10.0);
+                    let draw = self.random.unit();
+                    let frame = self.terrain.place(line, side.sign * (d + length / 2.0), FRAC_PI_2);
+                    if draw < side.hedges {
+                        let tall = self.random.range(0.6, 1.8);
+                        push_hedge(&mut self.out, &mut self.random, &frame, length - 0.5, tall);
+                    } else if draw < side.hedges + side.fences {
+                        push_fence(&mut self.out, &mut self.random, &frame, length - 0.5);
+                    } else if draw > 1.0 - 0.6 * side.bushes {
+                        let size = self.random.range(1.0, 3.2);
+                        push_bush(&mut self.out, &mut self.random, &frame, size);
+                    }
+                    if self.random.chance(0.7 * side.trees) {
+                        let beside = line + towards * self.random.range(0.5, 3.0);
+                        let frame = self.terrain.place(beside, side.sign * (d + 0.3 * length), 0.0);
+                        push_tree(&mut self.out, &mut self.random, &frame);
+                    }
+                    d += length;
+                }
                 let mut d = edge + 14.0;
                 while d < 70.0 {
                     let width = self.random.range(8.0, 16.0);
@@ -249,8 +283,10 @@ impl Builder {
             if self.random.chance(side.parked) && !self.terrain.is_junction(s, side.sign, 5.0) {
                 // Never in the way of the sensor's car: where the road is narrow, half on the sidewalk.
                 let least = if side.sign < 0.0 { 2.9 - self.terrain.sensor_d } else { 0.0 };
-                let d = side.sign * (kerb + if across { 1.6 } else { -1.05 } + 0.12 * self.random.normal()).max(least);
-                let turn = if across { FRAC_PI_2 } else { 0.0 } + if self.random.chance(0.5) { PI } else { 0.0 };
+                let d = side.sign
+                    * (kerb + if across { 1.6 } else { -1.05 } + 0.12 * self.random.normal()).max(least);
+                let turn =
+                    if across { FRAC_PI_2 } else { 0.0 } + if self.random.chance(0.5) { PI } else { 0.0 };
                 let frame = self.terrain.place_vehicle(s, d, turn + 0.03 * self.random.normal());
                 push_vehicle(&mut self.out, &mut self.random, &frame, false);
             }
@@ -356,8 +392,16 @@ impl Builder {
         }
         for i in 0..self.random.count(2, 9) {
             // Two walkers stand near, so that every sweep has some.
-            let s = if i < 2 { self.random.sign() * self.random.range(4.5, 12.0) } else { self.random.range(-45.0, 45.0) };
-            let frame = self.terrain.place(s, side.sign * (kerb + self.random.range(0.3, 1.4)), self.random.range(0.0, TAU));
+            let s = if i < 2 {
+                self.random.sign() * self.random.range(4.5, 12.0)
+            } else {
+                self.random.range(-45.0, 45.0)
+            };
+            let frame = self.terrain.place(
+                s,
+                side.sign * (kerb + self.random.range(0.3, 1.4)),
+                self.random.range(0.0, TAU),
+            );
             push_person(&mut self.out, &mut self.random, &frame, false);
         }
         for _ in 0..self.random.count(0, 3) {
@@ -374,12 +418,18 @@ impl Builder {
             let mut taken: Vec<f64> = vec![0.0];
             for _ in 0..self.random.count(0, busy) {
                 let s = self.random.range(-60.0, 65.0);
-                if taken.iter().any(|t| (t - s).abs() < if side == lane { 12.0 } else { 9.0 }) && !(side != lane && taken.len() == 1) {
+                if taken.iter().any(|t| (t - s).abs() < if side == lane { 12.0 } else { 9.0 })
+                    && !(side != lane && taken.len() == 1)
+                {
                     continue;
                 }
                 taken.push(s);
                 let turn = if side == lane { 0.0 } else { PI };
-                let frame = self.terrain.place_vehicle(s, side + 0.2 * self.random.normal(), turn + 0.02 * self.random.normal());
+                let frame = self.terrain.place_vehicle(
+                    s,
+                    side + 0.2 * self.random.normal(),
+                    turn + 0.02 * self.random.normal(),
+                );
                 push_vehicle(&mut self.out, &mut self.random, &frame, s.abs() > 15.0);
             }
         }

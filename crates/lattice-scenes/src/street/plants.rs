@@ -43,7 +43,11 @@ pub fn push_tree(out: &mut Vec<Solid>, random: &mut Random, frame: &Frame) {
     for i in 0..random.count(3, 6) {
         let angle = random.range(0.0, std::f64::consts::TAU);
         let off = if i == 0 { 0.0 } else { random.range(0.2, 0.7) * spread };
-        let half = [spread * random.range(0.5, 0.9), spread * random.range(0.5, 0.9), random.range(0.22, 0.4) * (height - clear)];
+        let half = [
+            spread * random.range(0.5, 0.9),
+            spread * random.range(0.5, 0.9),
+            random.range(0.22, 0.4) * (height - clear),
+        ];
         let z = random.range(clear + 0.8 * half[2], height - 0.5 * half[2]);
         let at = frame.child([off * angle.cos(), off * angle.sin(), z], angle, 0.0);
         out.push(leaves(half, density, false, at, random));
@@ -59,10 +63,12 @@ pub fn push_tree(out: &mut Vec<Solid>, random: &mut Random, frame: &Frame) {
 
 /// Appends a bush of one to three clumps, `size` metres wide.
 pub fn push_bush(out: &mut Vec<Solid>, random: &mut Random, frame: &Frame, size: f64) {
-    let density = random.range(2.0, 7.0);
+    let density = random.range(0.9, 2.2) * random.range(1.0, 3.0);
     for _ in 0..random.count(1, 3) {
-        let half = [size * random.range(0.3, 0.55), size * random.range(0.3, 0.55), size * random.range(0.3, 0.6)];
-        let at = [0.3 * size * random.normal(), 0.3 * size * random.normal(), half[2] * random.range(0.6, 0.95)];
+        let half =
+            [size * random.range(0.3, 0.55), size * random.range(0.3, 0.55), size * random.range(0.3, 0.6)];
+        let at =
+            [0.3 * size * random.normal(), 0.3 * size * random.normal(), half[2] * random.range(0.6, 0.95)];
         out.push(leaves(half, density, false, frame.child(at, random.range(0.0, 3.0), 0.0), random));
     }
 }

@@ -16,7 +16,13 @@ fn cuboid(half: [f64; 3]) -> Shape {
 pub fn push_lamp(out: &mut Vec<Solid>, random: &mut Random, frame: &Frame, inwards: f64) {
     let (height, radius) = (random.range(4.5, 9.0), random.range(0.05, 0.13));
     let base = frame.child([0.0, 0.0, -0.2], 0.0, 0.0);
-    push(out, Shape::Cone { bottom: radius, top: 0.6 * radius, height: height + 0.2 }, base, 0.3, class::POLE);
+    push(
+        out,
+        Shape::Cone { bottom: radius, top: 0.6 * radius, height: height + 0.2 },
+        base,
+        0.3,
+        class::POLE,
+    );
     push(out, Shape::Cone { bottom: 1.6 * radius, top: 1.4 * radius, height: 1.0 }, base, 0.3, class::POLE);
     if random.chance(0.6) {
         let reach = random.range(0.8, 2.0);
@@ -54,7 +60,13 @@ pub fn push_person(out: &mut Vec<Solid>, random: &mut Random, frame: &Frame, rid
         push(out, arm, Frame::along(shoulder, hang), cloth, class::PERSON);
     }
     let chest = Shape::Ellipsoid { half: [0.14, 0.22, 0.36 * k] };
-    push(out, chest, frame.child([0.0, 0.0, lift + 1.13 * k], 0.0, if rides { 0.3 } else { 0.0 }), cloth, class::PERSON);
+    push(
+        out,
+        chest,
+        frame.child([0.0, 0.0, lift + 1.13 * k], 0.0, if rides { 0.3 } else { 0.0 }),
+        cloth,
+        class::PERSON,
+    );
     let head = Shape::Ellipsoid { half: [0.1, 0.085, 0.13] };
     push(out, head, frame.child([0.02, 0.0, lift + 1.61 * k], 0.0, 0.0), 0.35, class::PERSON);
 }
@@ -63,7 +75,13 @@ pub fn push_person(out: &mut Vec<Solid>, random: &mut Random, frame: &Frame, rid
 pub fn push_bin(out: &mut Vec<Solid>, random: &mut Random, frame: &Frame) {
     if random.chance(0.5) {
         let half = [random.range(0.25, 0.6), random.range(0.25, 0.4), random.range(0.45, 0.65)];
-        push(out, cuboid(half), frame.child([0.0, 0.0, half[2]], 0.2 * random.normal(), 0.0), 0.2, class::OTHER);
+        push(
+            out,
+            cuboid(half),
+            frame.child([0.0, 0.0, half[2]], 0.2 * random.normal(), 0.0),
+            0.2,
+            class::OTHER,
+        );
     } else {
         let drum = Shape::Cone { bottom: 0.22, top: 0.27, height: random.range(0.7, 1.1) };
         push(out, drum, *frame, 0.25, class::OTHER);
@@ -83,10 +101,22 @@ pub fn push_fence(out: &mut Vec<Solid>, random: &mut Random, frame: &Frame, leng
     let n = (length / pitch) as usize;
     for i in 0..n.min(80) {
         let x = (i as f64 + 0.5) * pitch - length / 2.0;
-        push(out, cuboid([board, 0.015, height / 2.0]), frame.child([x, 0.0, height / 2.0], 0.0, 0.0), 0.35, class::OTHER);
+        push(
+            out,
+            cuboid([board, 0.015, height / 2.0]),
+            frame.child([x, 0.0, height / 2.0], 0.0, 0.0),
+            0.35,
+            class::OTHER,
+        );
     }
     for z in [0.15, 0.9] {
-        push(out, cuboid([length / 2.0, 0.02, 0.04]), frame.child([0.0, 0.03, z * height], 0.0, 0.0), 0.35, class::OTHER);
+        push(
+            out,
+            cuboid([length / 2.0, 0.02, 0.04]),
+            frame.child([0.0, 0.03, z * height], 0.0, 0.0),
+            0.35,
+            class::OTHER,
+        );
     }
 }
 

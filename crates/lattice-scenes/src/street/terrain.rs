@@ -51,7 +51,12 @@ impl Terrain {
         let wave = |random: &mut Random, length: f64, amplitude: f64| {
             let angle = random.range(0.0, std::f64::consts::TAU);
             let k = std::f64::consts::TAU / (length * random.range(0.7, 1.4));
-            [k * angle.cos(), k * angle.sin(), random.range(0.0, std::f64::consts::TAU), amplitude * random.unit()]
+            [
+                k * angle.cos(),
+                k * angle.sin(),
+                random.range(0.0, std::f64::consts::TAU),
+                amplitude * random.unit(),
+            ]
         };
         Self {
             word,
@@ -107,12 +112,14 @@ impl Terrain {
         let (dx, dy) = (x, y - radius);
         let distance = (dx * dx + dy * dy).sqrt();
         let angle = (dx * radius.signum()).atan2(-dy * radius.signum());
-        [angle * radius.abs(), radius - radius.signum() * distance]
+        [angle * radius, radius - radius.signum() * distance]
     }
 
     /// Whether a place of the street lies on a side street or its mouth, `margin` metres around included.
     pub fn is_junction(&self, s: f64, d: f64, margin: f64) -> bool {
-        self.junctions.iter().any(|&(at, half, open)| (s - at).abs() < half + margin && open[usize::from(d > 0.0)])
+        self.junctions
+            .iter()
+            .any(|&(at, half, open)| (s - at).abs() < half + margin && open[usize::from(d > 0.0)])
     }
 
     /// The ground at a world place.

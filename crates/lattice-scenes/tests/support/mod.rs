@@ -63,6 +63,7 @@ pub fn halve(voxels: &Voxels) -> Voxels {
 }
 
 /// Counts neighbours.
+#[allow(clippy::iter_over_hash_type, reason = "counting does not depend on the order")]
 pub fn occupancy(voxels: &Voxels) -> Occupancy {
     let mut counts = [0u64; 27];
     for [x, y, z] in voxels {
@@ -76,7 +77,10 @@ pub fn occupancy(voxels: &Voxels) -> Occupancy {
         }
         counts[k - 1] += 1;
     }
-    Occupancy { voxels: voxels.len(), histogram: counts.map(|c| 100.0 * c as f64 / voxels.len().max(1) as f64) }
+    Occupancy {
+        voxels: voxels.len(),
+        histogram: counts.map(|c| 100.0 * c as f64 / voxels.len().max(1) as f64),
+    }
 }
 
 /// Total variation distance of two histograms in per cent: half the sum of the absolute differences, as a fraction.

@@ -7,7 +7,7 @@ use anyhow::{Result, anyhow};
 use burn::module::AutodiffModule;
 use burn::tensor::Tensor;
 use burn_lattice::core::{self, Coord, KernelSpec, SupportPolicy};
-use burn_lattice::ops::{self, ConvOptions, PoolMode};
+use burn_lattice::ops::{self, ConvOptions, PoolMode, PoolOptions};
 use burn_lattice::{SparseTensor, Support};
 use lattice_models::{MinkUNet, MinkUNetConfig, seed_parameters};
 use lattice_scenes::{SceneKind, SceneOptions};
@@ -195,7 +195,7 @@ fn strided(plan: &Plan, load: &Workload, job: &Job) -> Result<Row> {
 fn pool(plan: &Plan, load: &Workload, job: &Job) -> Result<Row> {
     let channels = job.channels.0;
     let mode = if job.op.starts_with("pool_max") { PoolMode::Max } else { PoolMode::Avg };
-    let spec = KernelSpec::cube(2, 2)?;
+    let options = PoolOptions::cube(2, 2)?;
     let feats = features(&plan.device, load.coords.len(), channels, job.dtype);
     let support = Support::try_new(load.coords.clone())?;
     let cold = job.op.ends_with("_with_map");
@@ -203,7 +203,7 @@ fn pool(plan: &Plan, load: &Workload, job: &Job) -> Result<Row> {
     let mut n_out = 0;
     let samples_ms = time(&plan.device, plan.warmup, plan.repeats, || {
         let x = if cold { SparseTensor::from_support(support.clone(), feats.clone())? } else { kept.clone() };
-        n_out = ops::pool3d(&x, mode, &spec)?.n_rows();
+        n_out = ops::pool3d(&x, mode, &options)?.n_rows();
         Ok(())
     })?;
     let route = if mode == PoolMode::Max { "row_max" } else { "row_mix" };
@@ -250,10 +250,10 @@ fn voxelize(plan: &Plan, path: Option<&Path>, size: f64) -> Result<Row> {
     let flat: Vec<f32> = scene::positions_f32(&cloud).into_iter().flatten().collect();
     let points = Tensor::<2>::from_data(burn::tensor::TensorData::new(flat, [cloud.len(), 3]), &plan.device);
     let feats = features(&plan.device, cloud.len(), 4, FloatKind::F32);
-    let options = ops::VoxelizeOptions::new([size as f32; 3]);
+    let options = ops::VoxelizeOptions::cubic(size as f32)?;
     let mut voxels = 0;
     let samples_ms = time(&plan.device, plan.warmup, plan.repeats, || {
-        voxels = ops::voxelize(&points, feats.clone(), &options)?.n_rows();
+        voxels = ops::voxelize(points.clone(), feats.clone(), None, &options)?.n_rows();
         Ok(())
     })?;
     Ok(Row {
