@@ -103,7 +103,9 @@ fn joins_come_in_the_documented_order_and_identity() {
 fn one_identity_is_combined_directly() {
     let a = a().with_batch_counts(&[3, 0]).unwrap();
     let doubled = a.with_feats(a.feats().clone() * 2.0).unwrap();
-    let y = ops::sparse_binary(&a, &doubled, BinaryOp::Add, JoinOptions::new(Join::Outer).with_fills(9.0, 9.0)).unwrap();
+    let y =
+        ops::sparse_binary(&a, &doubled, BinaryOp::Add, JoinOptions::new(Join::Outer).with_fills(9.0, 9.0))
+            .unwrap();
     assert!(y.same_coords(&a) && y.manager().same_manager(a.manager()));
     assert_eq!(y.batch_counts(), Some(&[3, 0][..]));
     assert_eq!(read(y.feats()), [3.0, 6.0, 9.0]);
@@ -141,7 +143,8 @@ fn batch_counts_are_recounted_where_both_sides_have_as_many_items() {
 fn a_nan_in_row_0_does_not_leak_into_missing_rows() {
     let a = sparse(&line(&[7, 1]), &[f64::NAN, 2.0], &inference());
     let b = sparse(&line(&[3]), &[5.0], &inference());
-    let y = ops::sparse_binary(&a, &b, BinaryOp::Add, JoinOptions::new(Join::Outer).with_fills(4.0, 0.5)).unwrap();
+    let y = ops::sparse_binary(&a, &b, BinaryOp::Add, JoinOptions::new(Join::Outer).with_fills(4.0, 0.5))
+        .unwrap();
     let (xs, values) = by_x(&y);
     assert_eq!(xs, [1, 3, 7]);
     assert_eq!(values[..2], [2.5, 9.0]);
@@ -155,7 +158,8 @@ fn a_nan_in_row_0_does_not_leak_into_missing_rows() {
 #[test]
 fn a_nan_wins_maximum_and_minimum_and_infinities_stay() {
     let x = |values: &[f64]| sparse(&line(&[0, 1, 2, 3]), values, &inference());
-    let (a, b) = (x(&[f64::NAN, 1.0, f64::INFINITY, 3.0]), x(&[1.0, f64::NAN, f64::INFINITY, f64::NEG_INFINITY]));
+    let (a, b) =
+        (x(&[f64::NAN, 1.0, f64::INFINITY, 3.0]), x(&[1.0, f64::NAN, f64::INFINITY, f64::NEG_INFINITY]));
     let largest = read(ops::sparse_maximum(&a, &b, Join::Inner).unwrap().feats());
     assert!(largest[0].is_nan() && largest[1].is_nan());
     assert_eq!(largest[2..], [f64::INFINITY, 3.0]);
@@ -171,7 +175,12 @@ fn ties_share_the_gradient_of_maximum_and_minimum() {
         let a = tensor(&[1.0, 2.0, 3.0], [3, 1], DType::F32, &device).require_grad();
         let b = tensor(&[1.0, 5.0, 0.0], [3, 1], DType::F32, &device).require_grad();
         let coords = line(&[0, 1, 2]);
-        let y = ops::sparse_binary(&sparse_at(&coords, a.clone(), [1; 3]), &sparse_at(&coords, b.clone(), [1; 3]), op, Join::Inner);
+        let y = ops::sparse_binary(
+            &sparse_at(&coords, a.clone(), [1; 3]),
+            &sparse_at(&coords, b.clone(), [1; 3]),
+            op,
+            Join::Inner,
+        );
         let grads = y.unwrap().into_feats().sum().backward();
         let larger = [[0.5, 0.0, 1.0], [0.5, 1.0, 0.0]];
         let [to_a, to_b] = if op == BinaryOp::Maximum { larger } else { [larger[1], larger[0]] };
@@ -205,7 +214,10 @@ fn reindexing_takes_the_targets_rows() {
     assert_eq!(y.batch_counts(), Some(&[3][..]));
     let same = ops::reindex_sparse(&a, &a.with_feats(b.feats().clone()).unwrap(), -1.0).unwrap();
     assert_eq!(read(same.feats()), [1.0, 2.0, 3.0]);
-    assert!(matches!(ops::reindex_sparse(&a, &b.with_stride([2; 3]).unwrap(), 0.0), Err(Error::StrideMismatch { .. })));
+    assert!(matches!(
+        ops::reindex_sparse(&a, &b.with_stride([2; 3]).unwrap(), 0.0),
+        Err(Error::StrideMismatch { .. })
+    ));
 }
 
 #[test]
@@ -225,14 +237,20 @@ fn generative_addition_keeps_the_larger_operands_rows_first() {
 fn operands_that_do_not_fit_are_errors() {
     let a = a();
     let wide = sparse(&line(&[0]), &[1.0, 2.0], &inference());
-    assert!(matches!(ops::sparse_add(&a, &wide, Join::Outer), Err(Error::Channels { expected: 1, found: 2, .. })));
+    assert!(matches!(
+        ops::sparse_add(&a, &wide, Join::Outer),
+        Err(Error::Channels { expected: 1, found: 2, .. })
+    ));
     let half = a.astype(burn::tensor::FloatDType::F16);
     assert!(matches!(ops::sparse_add(&a, &half, Join::Outer), Err(Error::Dtype { .. })));
     assert!(matches!(ops::cat(&[&a, &half], Join::Outer), Err(Error::Dtype { .. })));
     let coarse = a.with_stride([1, 2, 1]).unwrap();
     assert!(matches!(ops::align_sparse(&a, &coarse, Join::Inner), Err(Error::StrideMismatch { .. })));
     let map = ops::align_sparse(&a, &b(), Join::Inner).unwrap().lhs;
-    assert!(matches!(ops::gather_aligned_features(wide.feats().clone(), &map, 0.0), Err(Error::Shape { .. })));
+    assert!(matches!(
+        ops::gather_aligned_features(wide.feats().clone(), &map, 0.0),
+        Err(Error::Shape { .. })
+    ));
     assert!("divide".parse::<BinaryOp>().is_err() && "cross".parse::<Join>().is_err());
 }
 

@@ -40,26 +40,36 @@ fn check_conv(kernel: Kernel, stride: [u32; 3], groups: usize, conv: Conv) {
 const TWO: Kernel = Kernel::new([2, 2, 1], [2; 3], [0; 3], [1; 3]);
 const THREE: Kernel = Kernel::new([3, 1, 3], [1; 3], [0; 3], [1; 3]);
 
-#[rstest]
-#[case::submanifold(THREE, 1, |x, w, b, o, _| ops::subm_conv3d(x, w, b, o))]
-#[case::submanifold_in_groups(THREE, 2, |x, w, b, o, _| ops::subm_conv3d(x, w, b, o))]
-#[case::pointwise(Kernel::cube(1, 1), 1, |x, w, b, o, _| ops::subm_conv3d(x, w, b, o))]
-#[case::pointwise_in_groups(Kernel::cube(1, 1), 2, |x, w, b, o, _| ops::subm_conv3d(x, w, b, o))]
-#[case::strided(TWO, 1, |x, w, b, o, _| ops::conv3d(x, w, b, o, None))]
-#[case::onto_target(THREE, 1, |x, w, b, o, t| ops::conv3d(x, w, b, o, Some(t)))]
-#[case::transposed(TWO, 1, |x, w, b, o, _| ops::conv_transpose3d(x, w, b, o, None))]
-#[case::transposed_onto(TWO, 2, |x, w, b, o, t| ops::conv_transpose3d(x, w, b, o, Some(t)))]
-#[case::generative(TWO, 1, |x, w, b, o, _| ops::generative_conv_transpose3d(x, w, b, o, None))]
-#[case::normalized(THREE, 1, |x, w, b, o, _| ops::normalized_subm_conv3d(x, w, b, o, 1e-2))]
-#[case::normalized_in_groups(THREE, 2, |x, w, b, o, _| ops::normalized_subm_conv3d(x, w, b, o, 1e-2))]
-#[case::normalized_transposed(TWO, 1, |x, w, b, o, _| ops::normalized_conv_transpose3d(x, w, b, o, None, 1e-2))]
-#[case::normalized_onto(TWO, 1, |x, w, b, o, t| ops::normalized_conv_transpose3d(x, w, b, o, Some(t), 1e-2))]
-#[case::normalized_generative(TWO, 1, |x, w, b, o, _| {
-    ops::normalized_generative_conv_transpose3d(x, w, b, o, None, 1e-2)
-})]
-fn convolutions(#[case] kernel: Kernel, #[case] groups: usize, #[case] conv: Conv) {
-    // At stride 2 everything that makes a tensor finer is possible, and targets are given at the output's stride.
-    check_conv(kernel, [2; 3], groups, conv);
+fn convolutions() -> Vec<(&'static str, Kernel, usize, Conv)> {
+    vec![
+        ("submanifold", THREE, 1, |x, w, b, o, _| ops::subm_conv3d(x, w, b, o)),
+        ("submanifold in groups", THREE, 2, |x, w, b, o, _| ops::subm_conv3d(x, w, b, o)),
+        ("pointwise", Kernel::cube(1, 1), 1, |x, w, b, o, _| ops::subm_conv3d(x, w, b, o)),
+        ("pointwise in groups", Kernel::cube(1, 1), 2, |x, w, b, o, _| ops::subm_conv3d(x, w, b, o)),
+        ("strided", TWO, 1, |x, w, b, o, _| ops::conv3d(x, w, b, o, None)),
+        ("onto a target", THREE, 1, |x, w, b, o, t| ops::conv3d(x, w, b, o, Some(t))),
+        ("transposed", TWO, 1, |x, w, b, o, _| ops::conv_transpose3d(x, w, b, o, None)),
+        ("transposed onto a target", TWO, 2, |x, w, b, o, t| ops::conv_transpose3d(x, w, b, o, Some(t))),
+        ("generative", TWO, 1, |x, w, b, o, _| ops::generative_conv_transpose3d(x, w, b, o, None)),
+        ("normalized", THREE, 1, |x, w, b, o, _| ops::normalized_subm_conv3d(x, w, b, o, 1e-2)),
+        ("normalized in groups", THREE, 2, |x, w, b, o, _| ops::normalized_subm_conv3d(x, w, b, o, 1e-2)),
+        ("normalized transposed", TWO, 1, |x, w, b, o, _| ops::normalized_conv_transpose3d(x, w, b, o, None, 1e-2)),
+        ("normalized onto a target", TWO, 1, |x, w, b, o, t| {
+            ops::normalized_conv_transpose3d(x, w, b, o, Some(t), 1e-2)
+        }),
+        ("normalized generative", TWO, 1, |x, w, b, o, _| {
+            ops::normalized_generative_conv_transpose3d(x, w, b, o, None, 1e-2)
+        }),
+    ]
+}
+
+#[test]
+fn every_convolution() {
+    for (name, kernel, groups, conv) in convolutions() {
+        println!("{name}");
+        // At stride 2 everything that makes a tensor finer is possible, and targets are given at the output's stride.
+        check_conv(kernel, [2; 3], groups, conv);
+    }
 }
 
 #[test]

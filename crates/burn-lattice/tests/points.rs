@@ -68,8 +68,13 @@ fn points_fall_into_the_voxels_of_the_worked_example() {
 #[test]
 fn a_grid_may_be_anisotropic_and_shifted() {
     let points = [[0.0, 0.0, 0.0], [5.9, 1.0, 0.0], [6.0, 1.0, 0.0]];
-    let q = ops::sparse_quantize(positions(&points, &inference()), None, &grid([3.0, 1.0, 1.0], [-1.0, 0.5, 0.0]), NonFinite::Error)
-        .unwrap();
+    let q = ops::sparse_quantize(
+        positions(&points, &inference()),
+        None,
+        &grid([3.0, 1.0, 1.0], [-1.0, 0.5, 0.0]),
+        NonFinite::Error,
+    )
+    .unwrap();
     let (cells, counts) = assigned(&q);
     assert_eq!(cells, [[0, 0, -1, 0], [0, 2, 0, 0], [0, 2, 0, 0]].map(Some));
     assert!(counts.contains(&([0, 0, -1, 0], 1)) && counts.contains(&([0, 2, 0, 0], 2)));
@@ -122,7 +127,8 @@ fn a_template_keeps_its_identity() {
     let q = ops::sparse_quantize(points, None, &grid([1.0; 3], [0.0; 3]), NonFinite::Error).unwrap();
     let feats = |v: f64| tensor(&[v, v], [2, 1], DType::F32, &inference());
     let first = ops::voxelize_with_quantization(&q, feats(1.0), VoxelReduction::Mean, [1; 3], None).unwrap();
-    let again = ops::voxelize_with_quantization(&q, feats(2.0), VoxelReduction::Sum, [1; 3], Some(&first)).unwrap();
+    let again =
+        ops::voxelize_with_quantization(&q, feats(2.0), VoxelReduction::Sum, [1; 3], Some(&first)).unwrap();
     assert!(again.same_coords(&first) && again.manager().same_manager(first.manager()));
     let other = sparse(&line(&[0, 1]), &[0.0, 0.0], &inference());
     let foreign = ops::voxelize_with_quantization(&q, feats(2.0), VoxelReduction::Sum, [1; 3], Some(&other));
@@ -152,39 +158,59 @@ fn points_read_the_voxels_of_the_worked_example(
     let voxels = corner_voxels(&device);
     let at = || positions(&[point], &device);
     let unit = grid([1.0; 3], [0.0; 3]);
-    let map = ops::build_point_voxel_map(at(), None, voxels.support(), &unit, Interpolation::Linear, false).unwrap();
+    let map = ops::build_point_voxel_map(at(), None, voxels.support(), &unit, Interpolation::Linear, false)
+        .unwrap();
     assert_eq!(ints(map.rows(&device))[..4], rows);
     assert_eq!(ints(map.rows(&device))[4..], [-1; 4]);
     assert_close(&weights, &read(&map.weights(&device))[..4], PRINTED);
     let options = DevoxelizeOptions::new(unit);
-    let value = |options: DevoxelizeOptions| read(&ops::devoxelize(&voxels, at(), None, &options).unwrap())[0];
+    let value =
+        |options: DevoxelizeOptions| read(&ops::devoxelize(&voxels, at(), None, &options).unwrap())[0];
     assert_close(&[linear], &[value(options)], PRINTED);
     assert_close(&[renormalized], &[value(options.with_renormalize(true))], PRINTED);
     assert_close(&[nearest], &[value(options.with_interpolation(Interpolation::Nearest))], PRINTED);
     assert_close(&[linear], &read(&ops::devoxelize_with_map(&voxels, &map).unwrap()), PRINTED);
-    assert_close(&[linear], &read(&ops::interpolate_point_features(voxels.feats().clone(), &map).unwrap()), PRINTED);
+    assert_close(
+        &[linear],
+        &read(&ops::interpolate_point_features(voxels.feats().clone(), &map).unwrap()),
+        PRINTED,
+    );
 }
 
 #[test]
 fn bad_points_are_errors() {
     let device = inference();
     let unit = grid([1.0; 3], [0.0; 3]);
-    let quantize = |points: Tensor<2>, batch: Option<Tensor<1, Int>>| ops::sparse_quantize(points, batch, &unit, NonFinite::Error);
+    let quantize = |points: Tensor<2>, batch: Option<Tensor<1, Int>>| {
+        ops::sparse_quantize(points, batch, &unit, NonFinite::Error)
+    };
     let two = || positions(&[[0.0; 3], [1.0; 3]], &device);
-    assert!(VoxelGrid::try_new([1.0, 0.0, 1.0], [0.0; 3]).is_err() && VoxelizeOptions::cubic(f32::NAN).is_err());
+    assert!(
+        VoxelGrid::try_new([1.0, 0.0, 1.0], [0.0; 3]).is_err() && VoxelizeOptions::cubic(f32::NAN).is_err()
+    );
     assert!(matches!(quantize(Tensor::zeros([2, 4], &device), None), Err(Error::Shape { .. })));
-    assert!(matches!(quantize(tensor(&[0.0; 3], [1, 3], DType::F64, &device), None), Err(Error::Dtype { .. })));
+    assert!(matches!(
+        quantize(tensor(&[0.0; 3], [1, 3], DType::F64, &device), None),
+        Err(Error::Dtype { .. })
+    ));
     assert!(matches!(quantize(two(), Some(ids(&[0]))), Err(Error::Shape { .. })));
     assert!(matches!(quantize(two(), Some(ids(&[0, -1]))), Err(Error::OutOfRange { row: 1, .. })));
-    assert!(matches!(quantize(positions(&[[3e9, 0.0, 0.0]], &device), None), Err(Error::OutOfRange { row: 0, .. })));
+    assert!(matches!(
+        quantize(positions(&[[3e9, 0.0, 0.0]], &device), None),
+        Err(Error::OutOfRange { row: 0, .. })
+    ));
     let feats = Tensor::zeros([3, 1], &device);
     let options = VoxelizeOptions::cubic(1.0).unwrap();
     assert!(matches!(ops::voxelize(two(), feats.clone(), None, &options), Err(Error::Shape { .. })));
     let voxels = corner_voxels(&device);
     let other = sparse(&line(&[5]), &[1.0], &device);
-    let map = ops::build_point_voxel_map(two(), None, voxels.support(), &unit, Interpolation::Linear, false).unwrap();
+    let map = ops::build_point_voxel_map(two(), None, voxels.support(), &unit, Interpolation::Linear, false)
+        .unwrap();
     assert!(matches!(ops::devoxelize_with_map(&other, &map), Err(Error::Identity { .. })));
-    assert!(matches!(ops::interpolate_point_features(Tensor::zeros([4, 1], &device), &map), Err(Error::Shape { .. })));
+    assert!(matches!(
+        ops::interpolate_point_features(Tensor::zeros([4, 1], &device), &map),
+        Err(Error::Shape { .. })
+    ));
     assert!("median".parse::<VoxelReduction>().is_err());
 }
 
@@ -192,11 +218,16 @@ fn bad_points_are_errors() {
 fn no_points_are_legal() {
     let device = inference();
     let none = || Tensor::<2>::zeros([0, 3], (&device, DType::F32));
-    let x = ops::voxelize(none(), Tensor::zeros([0, 4], &device), None, &VoxelizeOptions::cubic(1.0).unwrap()).unwrap();
+    let x =
+        ops::voxelize(none(), Tensor::zeros([0, 4], &device), None, &VoxelizeOptions::cubic(1.0).unwrap())
+            .unwrap();
     assert_eq!(x.feats().dims(), [0, 4]);
     let options = DevoxelizeOptions::new(grid([1.0; 3], [0.0; 3]));
     assert_eq!(ops::devoxelize(&corner_voxels(&device), none(), None, &options).unwrap().dims(), [0, 1]);
-    assert_eq!(read(&ops::devoxelize(&x, positions(&[[0.0; 3]], &device), None, &options).unwrap()), [0.0; 4]);
+    assert_eq!(
+        read(&ops::devoxelize(&x, positions(&[[0.0; 3]], &device), None, &options).unwrap()),
+        [0.0; 4]
+    );
 }
 
 #[test]
@@ -204,7 +235,13 @@ fn the_bridge_leaves_records() {
     let device = inference();
     let points = || positions(&[[0.2, 0.0, 0.0], [0.7, 0.0, 0.0]], &device);
     let (_, records) = trace::record(|| {
-        let x = ops::voxelize(points(), Tensor::ones([2, 1], &device), None, &VoxelizeOptions::cubic(1.0).unwrap()).unwrap();
+        let x = ops::voxelize(
+            points(),
+            Tensor::ones([2, 1], &device),
+            None,
+            &VoxelizeOptions::cubic(1.0).unwrap(),
+        )
+        .unwrap();
         ops::devoxelize(&x, points(), None, &DevoxelizeOptions::new(grid([1.0; 3], [0.0; 3]))).unwrap();
     });
     let kinds: Vec<_> = records.iter().map(|r| r.kind.as_str()).collect();
@@ -225,7 +262,10 @@ fn neighbours_follow_the_worked_example() {
     assert_eq!(ints(found.query_rows(&inference())), [0, 0, 1, 1, 2, 2, 3, 3]);
     assert_eq!(read(&found.distances(&inference())), [0.0, 1.0, 0.0, 1.0, 0.0, 4.0, 0.0, 9.0]);
     assert_eq!(found.splits(), [0, 2, 4, 6, 8]);
-    assert_eq!(read(&ops::gather_neighbor_features(&x, &found).unwrap()), [1.0, 2.0, 2.0, 1.0, 3.0, 2.0, 4.0, 3.0]);
+    assert_eq!(
+        read(&ops::gather_neighbor_features(&x, &found).unwrap()),
+        [1.0, 2.0, 2.0, 1.0, 3.0, 2.0, 4.0, 3.0]
+    );
     let found = ops::radius_relation(&x, None, 2.0, None).unwrap();
     assert_eq!(ints(found.source_rows(&inference())), [0, 1, 1, 0, 2, 2, 1, 3]);
     assert_eq!(read(&found.distances(&inference())), [0.0, 1.0, 0.0, 1.0, 4.0, 0.0, 4.0, 0.0]);
@@ -304,7 +344,8 @@ proptest! {
 fn gradients_are_central_differences() {
     let device = training();
     let mut random = Seeded::new(3);
-    let cloud: Vec<[f32; 3]> = (0..40).map(|_| [0; 3].map(|_| (random.next() % 400) as f32 / 100.0)).collect();
+    let cloud: Vec<[f32; 3]> =
+        (0..40).map(|_| [0; 3].map(|_| (random.next() % 400) as f32 / 100.0)).collect();
     let unit = grid([1.0; 3], [0.0; 3]);
     let q = ops::sparse_quantize(positions(&cloud, &device), None, &unit, NonFinite::Error).unwrap();
     let feats = random.values(cloud.len() * 2);
@@ -316,7 +357,9 @@ fn gradients_are_central_differences() {
     }
     let n = q.support().n_rows();
     let voxel_feats = random.values(n * 2);
-    let voxels = |leaf: &Tensor<1>| SparseTensor::from_support(q.support().clone(), leaf.clone().reshape([n, 2])).unwrap();
+    let voxels = |leaf: &Tensor<1>| {
+        SparseTensor::from_support(q.support().clone(), leaf.clone().reshape([n, 2])).unwrap()
+    };
     for interpolation in [Interpolation::Nearest, Interpolation::Linear] {
         let options = DevoxelizeOptions::new(unit).with_interpolation(interpolation).with_renormalize(true);
         check_gradients(std::slice::from_ref(&voxel_feats), |leaves| {
@@ -336,5 +379,9 @@ fn voxelizing_then_reading_nearest_at_the_corner_gives_the_voxel() {
     let x = sparse(&[[0, 3, -2, 1], [1, 3, -2, 1]], &[7.0, 9.0], &device);
     let options = DevoxelizeOptions::new(grid([0.5; 3], [0.0; 3])).with_interpolation(Interpolation::Nearest);
     let points = positions(&[[1.5, -1.0, 0.5], [1.5, -1.0, 0.5]], &device);
-    assert_close(&[7.0, 9.0], &read(&ops::devoxelize(&x, points, Some(ids(&[0, 1])), &options).unwrap()), EXACT);
+    assert_close(
+        &[7.0, 9.0],
+        &read(&ops::devoxelize(&x, points, Some(ids(&[0, 1])), &options).unwrap()),
+        EXACT,
+    );
 }

@@ -64,7 +64,11 @@ fn a_maximum_splits_its_gradient_over_ties() {
 
 #[test]
 fn transposed_pooling_averages_the_rows_that_reach_a_target() {
-    let x = sparse_at(&line(&[-1, 0, 2]), tensor(&[10.0, 20.0, 40.0], [3, 1], DType::F32, &inference()), [2, 1, 1]);
+    let x = sparse_at(
+        &line(&[-1, 0, 2]),
+        tensor(&[10.0, 20.0, 40.0], [3, 1], DType::F32, &inference()),
+        [2, 1, 1],
+    );
     let target = support(&line(&[-3, -1, 0, 3, 8]));
     let spec = KernelSpec::try_new([3, 1, 1], [2, 1, 1], [1, 0, 0], [1; 3]).unwrap();
     let y = ops::pool_transpose3d(&x, &spec, Some(&Target::from(&target))).unwrap();
@@ -75,7 +79,11 @@ fn transposed_pooling_averages_the_rows_that_reach_a_target() {
 
 #[test]
 fn trilinear_weights_are_shared_among_the_rows_that_exist() {
-    let x = sparse_at(&line(&[-1, 0, 2]), tensor(&[10.0, 20.0, 40.0], [3, 1], DType::F32, &inference()), [2, 1, 1]);
+    let x = sparse_at(
+        &line(&[-1, 0, 2]),
+        tensor(&[10.0, 20.0, 40.0], [3, 1], DType::F32, &inference()),
+        [2, 1, 1],
+    );
     let target = support(&line(&[-3, -2, -1, 0, 1, 3, 6]));
     let y = ops::trilinear_upsample3d(&x, [2, 1, 1], Some(&Target::from(&target))).unwrap();
     assert_close(&[10.0, 10.0, 15.0, 20.0, 20.0, 40.0, 0.0], &read(y.feats()), PRINTED);
@@ -106,7 +114,10 @@ fn global_pooling_takes_its_batch_size_from_the_right_place() {
     assert_eq!(ops::global_sum_pool(&declared, None).unwrap().dims(), [3, 1]);
     assert_eq!(ops::global_sum_pool(&declared, Some(3)).unwrap().dims(), [3, 1]);
     assert!(matches!(ops::global_sum_pool(&declared, Some(4)), Err(Error::Value { .. })));
-    assert!(matches!(ops::global_sum_pool(&sparse(&[[i32::MAX, 0, 0, 0]], &[1.0], &inference()), None), Err(Error::Limit { .. })));
+    assert!(matches!(
+        ops::global_sum_pool(&sparse(&[[i32::MAX, 0, 0, 0]], &[1.0], &inference()), None),
+        Err(Error::Limit { .. })
+    ));
     let empty = sparse_at(&[], Tensor::zeros([0, 2], &inference()), [1; 3]);
     assert_eq!(ops::global_avg_pool(&empty, None).unwrap().dims(), [0, 2]);
     assert_eq!(read(&ops::global_avg_pool(&empty, Some(2)).unwrap()), [0.0; 4]);
@@ -119,7 +130,8 @@ fn pooling_and_convolution_of_one_kernel_share_their_output() {
     let x = sparse(&line(&XS), &VALUES, &device);
     let spec = KernelSpec::cube(2, 2).unwrap();
     let pooled = ops::avg_pool3d(&x, &PoolOptions::new(spec)).unwrap();
-    let convolved = ops::conv3d(&x, Tensor::ones([8, 1, 1], &device), None, &ConvOptions::new(spec), None).unwrap();
+    let convolved =
+        ops::conv3d(&x, Tensor::ones([8, 1, 1], &device), None, &ConvOptions::new(spec), None).unwrap();
     assert!(pooled.same_coords(&convolved));
     assert_eq!(x.manager().relation_count(), 1);
     assert!(ops::max_pool3d(&x, &PoolOptions::new(KernelSpec::cube(3, 1).unwrap())).unwrap().same_coords(&x));
@@ -161,7 +173,10 @@ fn bad_arguments_are_errors() {
     assert!("median".parse::<PoolMode>().is_err());
     assert_eq!("avg".parse::<PoolMode>().unwrap(), PoolMode::Avg);
     assert!(PoolOptions::cube(0, 2).is_err());
-    let options = PoolOptions { spec: KernelSpec { size: [2; 3], stride: [0, 2, 2], padding: [0; 3], dilation: [1; 3] }, policy: SupportPolicy::Floor };
+    let options = PoolOptions {
+        spec: KernelSpec { size: [2; 3], stride: [0, 2, 2], padding: [0; 3], dilation: [1; 3] },
+        policy: SupportPolicy::Floor,
+    };
     assert!(ops::sum_pool3d(&x, &options).is_err());
     let spec = KernelSpec::cube(3, 3).unwrap();
     assert!(matches!(ops::pool_transpose3d(&x, &spec, None), Err(Error::Value { .. })));
@@ -184,7 +199,10 @@ fn every_operation_leaves_a_record() {
         ops::global_avg_pool(&x, None).unwrap();
     });
     let kinds: Vec<_> = records.iter().map(|r| (r.kind.as_str(), r.route)).collect();
-    assert_eq!(kinds, [("pool.max", "row_max"), ("upsample.trilinear", "row_mix"), ("global_pool.avg", "row_mix")]);
+    assert_eq!(
+        kinds,
+        [("pool.max", "row_max"), ("upsample.trilinear", "row_mix"), ("global_pool.avg", "row_mix")]
+    );
     assert_eq!((records[0].rows_in, records[0].rows_out, records[0].pairs), (5, 4, 5));
 }
 
@@ -263,7 +281,9 @@ fn gradients_are_central_differences() {
         });
     }
     check_gradients(std::slice::from_ref(&values), |leaves| {
-        ops::trilinear_upsample3d(&at(&leaves[0], [2; 3]), [2; 3], Some(&Target::from(&fine))).unwrap().into_feats()
+        ops::trilinear_upsample3d(&at(&leaves[0], [2; 3]), [2; 3], Some(&Target::from(&fine)))
+            .unwrap()
+            .into_feats()
     });
     check_gradients(std::slice::from_ref(&values), |leaves| {
         ops::pool_transpose3d(&at(&leaves[0], [2; 3]), &kernel, None).unwrap().into_feats()

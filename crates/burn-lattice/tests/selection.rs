@@ -38,7 +38,10 @@ fn found(x: &SparseTensor) -> (Vec<i32>, Vec<f64>) {
 #[test]
 fn crops_give_the_worked_examples() {
     assert_eq!(found(&ops::crop(&a(), [1, 0, 0], [2, 0, 0]).unwrap()), (vec![1, 2], vec![2.0, 3.0]));
-    assert_eq!(found(&ops::crop_half_open(&a(), Some([1, 0, 0]), Some([2, 1, 1])).unwrap()), (vec![1], vec![2.0]));
+    assert_eq!(
+        found(&ops::crop_half_open(&a(), Some([1, 0, 0]), Some([2, 1, 1])).unwrap()),
+        (vec![1], vec![2.0])
+    );
     assert_eq!(ops::crop_half_open(&a(), None, None).unwrap().n_rows(), 3);
     assert_eq!(ops::crop_half_open(&a(), Some([1; 3]), Some([1; 3])).unwrap().n_rows(), 0);
     assert!(matches!(ops::crop(&a(), [1, 0, 0], [0, 0, 0]), Err(Error::Value { .. })));
@@ -170,7 +173,8 @@ fn bad_coordinates_are_errors() {
     let a = support(&line(&[0, 1]));
     assert!(ops::downsample_coords(&a, [0, 1, 1]).is_err());
     assert!(matches!(ops::lookup_coords(&a, Tensor::zeros([2, 3], &inference())), Err(Error::Shape { .. })));
-    let wide: Tensor<2, Int> = Tensor::from_data(TensorData::new(vec![0i64, 1 << 40, 0, 0], [1, 4]), (&inference(), DType::I64));
+    let wide: Tensor<2, Int> =
+        Tensor::from_data(TensorData::new(vec![0i64, 1 << 40, 0, 0], [1, 4]), (&inference(), DType::I64));
     assert!(matches!(ops::lookup_coords(&a, wide), Err(Error::OutOfRange { row: 0, .. })));
     assert!(ops::occupancy_expand(&a, rows(&[1])).is_err());
     assert!(ops::child_coords_from_indices(coords_tensor(&line(&[0])), rows(&[8])).is_err());
@@ -182,6 +186,10 @@ fn gradients_go_to_the_selected_rows() {
     let n = coords.len();
     let values = Seeded::new(5).values(n * 2);
     let at = |leaf: &Tensor<1>| sparse_at(&coords, leaf.clone().reshape([n, 2]), [1; 3]);
-    check_gradients(std::slice::from_ref(&values), |l| ops::prune(&at(&l[0]), rows(&[7, 2, 5])).unwrap().into_feats());
-    check_gradients(std::slice::from_ref(&values), |l| ops::crop(&at(&l[0]), [-2; 3], [2; 3]).unwrap().into_feats());
+    check_gradients(std::slice::from_ref(&values), |l| {
+        ops::prune(&at(&l[0]), rows(&[7, 2, 5])).unwrap().into_feats()
+    });
+    check_gradients(std::slice::from_ref(&values), |l| {
+        ops::crop(&at(&l[0]), [-2; 3], [2; 3]).unwrap().into_feats()
+    });
 }

@@ -19,7 +19,6 @@ mod points;
 mod relation;
 mod row_map;
 mod sets;
-mod sort;
 mod support;
 
 pub use coord::*;

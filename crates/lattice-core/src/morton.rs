@@ -2,14 +2,11 @@
 
 use rayon::prelude::*;
 
-use crate::sort::{canonical_rows, sort_narrow};
-use crate::{Coord, canonical_cmp};
+use crate::Coord;
+use crate::coord::{Keyed, sort_keyed, sort_rows, spread};
 
 /// Rows a task of a parallel loop takes.
 const CHUNK: usize = 16_384;
-
-/// Bits of each axis that a code keeps.
-const AXIS_BITS: u32 = 21;
 
 /// Rows sorted by a code, and the way there and back.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -22,21 +19,11 @@ pub struct MortonOrdering {
     pub inverse_rows: Vec<u32>,
 }
 
-/// Spreads the low 21 bits so that bit `i` lands on bit `3 i`.
-#[inline]
-fn spread(v: i32) -> u64 {
-    let mut x = u64::from(v as u32) & ((1 << AXIS_BITS) - 1);
-    x = (x | x << 32) & 0x001f_0000_0000_ffff;
-    x = (x | x << 16) & 0x001f_0000_ff00_00ff;
-    x = (x | x << 8) & 0x100f_00f0_0f00_f00f;
-    x = (x | x << 4) & 0x10c3_0c30_c30c_30c3;
-    (x | x << 2) & 0x1249_2492_4924_9249
-}
-
 #[inline]
 fn code(c: &Coord) -> i64 {
     let [b, x, y, z] = *c;
-    let bits = spread(x) | spread(y) << 1 | spread(z) << 2;
+    let [x, y, z] = [x, y, z].map(|v| spread(v as u32)); // keeps the low 21 bits
+    let bits = x | y << 1 | z << 2;
     bits.wrapping_add((i64::from(b) as u64) << 60) as i64
 }
 
@@ -52,8 +39,9 @@ pub fn morton_codes(coords: &[Coord]) -> Vec<i64> {
 /// Row ids in ascending order of the signed [`morton_codes`]; equal codes in row order.
 pub fn morton_order(coords: &[Coord]) -> Vec<u32> {
     // Flipping the sign bit makes the unsigned order of the keys the signed order of the codes.
-    let key = |c: &Coord| code(c) as u64 ^ 1 << 63;
-    sort_narrow(coords.par_iter().with_min_len(CHUNK).map(key).collect(), 64)
+    let keyed = |(row, c): (usize, &Coord)| Keyed { key: code(c) as u64 ^ 1 << 63, row: row as u32 };
+    let sorted = sort_keyed(coords.par_iter().with_min_len(CHUNK).enumerate().map(keyed).collect());
+    sorted.par_iter().with_min_len(CHUNK).map(|entry| entry.row).collect()
 }
 
 /// Rows in [`morton_order`], with the order and its inverse.
@@ -70,11 +58,5 @@ pub fn morton_sort(coords: &[Coord]) -> MortonOrdering {
 /// Row ids in canonical order ([`canonical_cmp`](crate::canonical_cmp)) of their coordinates, over the whole range of `i32`; equal
 /// rows in row order.
 pub fn canonical_order(coords: &[Coord]) -> Vec<u32> {
-    if coords.par_iter().with_min_len(CHUNK).all(|c| c[0] >= 0) {
-        return canonical_rows(coords);
-    }
-    // Packed keys have no place for the sign of a batch id.
-    let mut order: Vec<u32> = (0..coords.len() as u32).collect();
-    order.par_sort_by(|&a, &b| canonical_cmp(&coords[a as usize], &coords[b as usize]));
-    order
+    sort_rows(coords).order
 }

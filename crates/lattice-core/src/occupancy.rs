@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use crate::sets::{Runs, shifted};
-use crate::sort::canonical_rows;
+use crate::coord::sort_rows;
 use crate::{Coord, Error, Result, Support, canonical_order};
 
 /// Rows a task of a parallel loop takes.
@@ -40,7 +40,7 @@ fn child_index(c: &Coord) -> i32 {
 /// Cost: linear; no sort where the support is canonical.
 pub fn occupancy_downsample(support: &Support) -> Occupancy {
     let coords = support.coords();
-    let order = if support.is_canonical() { None } else { Some(canonical_rows(coords)) };
+    let order = if support.is_canonical() { None } else { Some(sort_rows(coords).order) };
     let at = |i: usize| order.as_ref().map_or(&coords[i], |order| &coords[order[i] as usize]);
     let runs = Runs::of_sorted(coords.len(), |i| shifted(at(i), 1));
     let mask = |run: usize| runs.range(run).fold(0, |mask, i| mask | 1 << child_index(at(i)));

@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicI32, Ordering};
 
 use rayon::prelude::*;
 
-use crate::sets::Runs;
-use crate::sort::canonical_rows;
+use crate::coord::sort_rows;
+use crate::support::{Block, CoordIndex, block_bit, block_key, check_row_count};
 use crate::{Coord, Error, Result, Support};
 
 /// Points a task of a parallel loop takes.
@@ -153,24 +153,20 @@ pub fn quantize(
         cells.retain(|c| *c != DROPPED);
     }
 
-    let order = canonical_rows(&cells);
-    let sorted: Vec<Coord> = order.par_iter().with_min_len(CHUNK).map(|&row| cells[row as usize]).collect();
-    let runs = Runs::of_sorted(sorted.len(), |i| sorted[i]);
-    if i32::try_from(runs.heads.len()).is_err() {
-        let what = format!("expected fewer than 2^31 voxels, found {}; split the cloud", runs.heads.len());
-        return Err(Error::Limit { op: OP, what });
-    }
+    let sorted = sort_rows(&cells);
+    let n_voxels = sorted.starts.len() - 1;
+    check_row_count(OP, n_voxels)?;
     // Every point is written once, by its voxel.
-    let voxel_of_point: Vec<AtomicI32> = points.par_iter().with_min_len(CHUNK).map(|_| AtomicI32::new(-1)).collect();
-    (0..runs.heads.len()).into_par_iter().with_min_len(CHUNK).for_each(|voxel| {
-        for i in runs.range(voxel) {
-            let point = kept.as_ref().map_or(order[i], |kept| kept[order[i] as usize]);
+    let voxel_of_point: Vec<AtomicI32> = std::iter::repeat_with(|| AtomicI32::new(-1)).take(points.len()).collect();
+    (0..n_voxels).into_par_iter().with_min_len(CHUNK).for_each(|voxel| {
+        for &cell in &sorted.order[sorted.starts[voxel] as usize..sorted.starts[voxel + 1] as usize] {
+            let point = kept.as_ref().map_or(cell, |kept| kept[cell as usize]);
             voxel_of_point[point as usize].store(voxel as i32, Ordering::Relaxed);
         }
     });
     Ok(Voxelization {
-        counts: runs.starts.windows(2).map(|w| w[1] - w[0]).collect(),
-        support: Support::from_canonical_rows(runs.heads),
+        counts: sorted.starts.windows(2).map(|w| w[1] - w[0]).collect(),
+        support: Support::from_sorted(&cells, &sorted),
         voxel_of_point: voxel_of_point.into_iter().map(AtomicI32::into_inner).collect(),
         dropped,
     })
@@ -254,42 +250,94 @@ pub fn point_voxel_map(
     const OP: &str = "point_voxel_map";
     grid.check(OP)?;
     check_batch(OP, points.len(), batch)?;
-    support.index(); // built before the parallel loop, which then only reads
-    let row_at = |c: Option<Coord>| c.and_then(|c| support.lookup(&c)).map_or(-1, |row| row as i32);
-    let one = |(at, p): (usize, &[f32; 3])| {
-        let b = batch.map_or(0, |b| b[at]);
-        let u = grid.position(p);
-        let (mut rows, mut weights) = ([-1; 8], [0.0f32; 8]);
-        match interpolation {
-            Interpolation::Nearest => {
-                rows[0] = row_at(corner(b, u.map(|v| floor_i32(v + 0.5)), 0));
-                weights[0] = if rows[0] < 0 { 0.0 } else { 1.0 };
-            }
-            Interpolation::Linear => {
-                let base = u.map(floor_i32);
-                let t = [0, 1, 2].map(|a| u[a] - base[a].map_or(u[a], |base| base as f32));
-                for (j, (row, weight)) in rows.iter_mut().zip(&mut weights).enumerate() {
-                    *row = row_at(corner(b, base, j as i32));
-                    if *row >= 0 {
-                        let [x, y, z] = [0, 1, 2].map(|a| if j >> a & 1 == 1 { t[a] } else { 1.0 - t[a] });
-                        *weight = x * y * z;
+    let index = support.index();
+    let n = points.len();
+    let mut map = PointVoxelMap { rows: vec![[-1; 8]; n], weights: vec![[0.0; 8]; n] };
+    let chunks = map.rows.par_chunks_mut(CHUNK).zip(map.weights.par_chunks_mut(CHUNK)).enumerate();
+    chunks.for_each(|(chunk, (rows, weights))| {
+        let mut corners = Corners::new(index);
+        for (i, (rows, weights)) in rows.iter_mut().zip(weights).enumerate() {
+            let at = chunk * CHUNK + i;
+            let b = batch.map_or(0, |b| b[at]);
+            let u = grid.position(&points[at]);
+            match interpolation {
+                Interpolation::Nearest => {
+                    let [Some(x), Some(y), Some(z)] = u.map(|v| floor_i32(v + 0.5)) else { continue };
+                    if let Some(row) = index.row(&[b, x, y, z]) {
+                        (rows[0], weights[0]) = (row as i32, 1.0);
                     }
                 }
-                let sum: f32 = weights.iter().sum();
-                if renormalize && sum > 0.0 {
-                    weights = weights.map(|w| w / sum);
+                Interpolation::Linear => {
+                    let [Some(x), Some(y), Some(z)] = u.map(floor_i32) else { continue };
+                    *rows = corners.rows(&[b, x, y, z]);
+                    *weights = trilinear(rows, [u[0] - x as f32, u[1] - y as f32, u[2] - z as f32], renormalize);
                 }
             }
         }
-        (rows, weights)
+    });
+    Ok(map)
+}
+
+/// Weights of the corners that have rows, at `t` within the cell.
+#[inline]
+fn trilinear(rows: &[i32; 8], t: [f32; 3], renormalize: bool) -> [f32; 8] {
+    let weight = |j: usize| {
+        let [x, y, z] = [0, 1, 2].map(|a| if j >> a & 1 == 1 { t[a] } else { 1.0 - t[a] });
+        if rows[j] < 0 { 0.0 } else { x * y * z }
     };
-    let (rows, weights) = points.par_iter().with_min_len(CHUNK).enumerate().map(one).unzip();
-    Ok(PointVoxelMap { rows, weights })
+    let weights: [f32; 8] = std::array::from_fn(weight);
+    let sum: f32 = weights.iter().sum();
+    if renormalize && sum > 0.0 { weights.map(|w| w / sum) } else { weights }
+}
+
+/// Looks up the eight corners of cells. A cell seldom leaves its block of 4 x 4 x 4 voxels, and the next point is seldom far: most
+/// cells need no probe or one.
+struct Corners<'a> {
+    index: &'a CoordIndex,
+    /// Blocks last asked for and their keys, by the parity of the key along x, y, z: the blocks of one cell differ in it.
+    recent: [(Coord, Option<&'a Block>); 8],
+}
+
+impl<'a> Corners<'a> {
+    fn new(index: &'a CoordIndex) -> Self {
+        // No block has this key: coordinates are divided by 4.
+        Self { index, recent: [([0, i32::MAX, 0, 0], None); 8] }
+    }
+
+    #[inline]
+    fn block(&mut self, key: Coord) -> Option<&'a Block> {
+        let recent = &mut self.recent[(1..4).fold(0, |bits, a| bits | (key[a] as usize & 1) << (a - 1))];
+        if recent.0 != key {
+            *recent = (key, self.index.block(&key));
+        }
+        recent.1
+    }
+
+    /// Row of each corner of the cell at `base`, x as the low bit; -1 where there is none.
+    #[inline]
+    fn rows(&mut self, base: &Coord) -> [i32; 8] {
+        let mut rows = [-1; 8];
+        // Axes along which the far corners lie in the next block.
+        let crossing = (1..4).fold(0, |bits, a| bits | usize::from(base[a] & 3 == 3) << (a - 1));
+        // Blocks that hold corners: one for every part of the crossing axes.
+        for part in (0..8).filter(|part| part & !crossing == 0) {
+            let Some(corner) = corner(base, part) else { continue };
+            let Some(block) = self.block(block_key(&corner)) else { continue };
+            for j in (0..8).filter(|j| j & crossing == part) {
+                if let Some(c) = self::corner(base, j)
+                    && block.has(block_bit(&c))
+                {
+                    rows[j] = self.index.rows()[block.rank(block_bit(&c))] as i32;
+                }
+            }
+        }
+        rows
+    }
 }
 
 /// Corner `j` of a cell, x as the low bit; `None` outside `i32`.
 #[inline]
-fn corner(batch: i32, base: [Option<i32>; 3], j: i32) -> Option<Coord> {
-    let [x, y, z] = base;
-    Some([batch, x?.checked_add(j & 1)?, y?.checked_add(j >> 1 & 1)?, z?.checked_add(j >> 2 & 1)?])
+fn corner(base: &Coord, j: usize) -> Option<Coord> {
+    let step = |a: usize| base[a + 1].checked_add((j >> a & 1) as i32);
+    Some([base[0], step(0)?, step(1)?, step(2)?])
 }

@@ -7,7 +7,8 @@ use std::str::FromStr;
 
 use rayon::prelude::*;
 
-use crate::sort::canonical_rows;
+use crate::coord::sort_rows;
+use crate::support::check_row_count;
 use crate::{Coord, Error, Result, Support, canonical_cmp};
 
 /// Rows a task of a parallel loop takes.
@@ -216,7 +217,7 @@ impl<'a> Sorted<'a> {
         if support.is_canonical() {
             return Self { coords: Cow::Borrowed(support.coords()), order: None };
         }
-        let order = canonical_rows(support.coords());
+        let order = sort_rows(support.coords()).order;
         let coords = order.par_iter().with_min_len(CHUNK).map(|&row| support.coords()[row as usize]).collect();
         Self { coords: Cow::Owned(coords), order: Some(order) }
     }
@@ -278,7 +279,7 @@ fn outer(lhs: &Support, rhs: &Support) -> Result<Alignment> {
     };
     let pieces: Vec<Merged> = (0..n_pieces).into_par_iter().map(piece).collect();
     let n_rows = pieces.iter().map(|p| p.coords.len()).sum();
-    check_rows("outer join", n_rows)?;
+    check_row_count("outer join", n_rows)?;
     let mut all = Merged {
         coords: Vec::with_capacity(n_rows),
         lhs_rows: Vec::with_capacity(n_rows),
@@ -301,7 +302,7 @@ pub fn generative_union(lhs: &Support, rhs: &Support) -> Result<Alignment> {
     let swapped = rhs.n_rows() > lhs.n_rows();
     let (base, other) = if swapped { (rhs, lhs) } else { (lhs, rhs) };
     let rows_in_base = inverse_map(base, other);
-    check_rows("generative union", base.n_rows() + rows_in_base.iter().filter(|row| **row < 0).count())?;
+    check_row_count("generative union", base.n_rows() + rows_in_base.iter().filter(|row| **row < 0).count())?;
     let mut coords = base.coords().to_vec();
     let mut base_rows = identity_rows(base.n_rows());
     let mut other_rows = vec![-1; base.n_rows()];
@@ -348,15 +349,4 @@ pub fn select(support: &Support, rows: &[u32]) -> Result<Support> {
 
 fn identity_rows(n: usize) -> Vec<i32> {
     (0..n as i32).collect()
-}
-
-/// Row numbers are handed out as `i32`.
-fn check_rows(op: &'static str, n_rows: usize) -> Result<()> {
-    match i32::try_from(n_rows) {
-        Ok(_) => Ok(()),
-        Err(_) => {
-            let what = format!("expected fewer than 2^31 rows in all, found {n_rows}; split the batch");
-            Err(Error::Limit { op, what })
-        }
-    }
 }

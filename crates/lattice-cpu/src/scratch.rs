@@ -18,8 +18,6 @@ pub(crate) enum Purpose {
     Tile,
     /// Gathered rows.
     Rows,
-    /// Gathered gradient rows.
-    Gradients,
     /// Partial weight gradients of a call.
     Partials,
 }
@@ -28,7 +26,7 @@ pub(crate) enum Purpose {
 const KEEP_BYTES: usize = 32 << 20;
 
 thread_local! {
-    static KEPT: RefCell<[Vec<Line>; 5]> = const { RefCell::new([const { Vec::new() }; 5]) };
+    static KEPT: RefCell<[Vec<Line>; 4]> = const { RefCell::new([const { Vec::new() }; 4]) };
 }
 
 /// Hands `floats` floats to `f`, aligned to a cache line, with whatever the last user left in them.

@@ -102,7 +102,7 @@ impl Sensor {
             } + 0.03 * random.normal(),
             reach: if options.beams == Beams::B128 { 120.0 } else { 80.0 },
             threshold: match options.beams {
-                Beams::B64 => 1.5e-6,
+                Beams::B64 => 1.0e-6,
                 Beams::B32 => 4e-6,
                 Beams::B128 => 1.2e-5,
             },

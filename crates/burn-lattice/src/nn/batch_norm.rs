@@ -150,7 +150,7 @@ impl BatchNorm {
 
     /// Scale and shift `[c]` of the running statistics: `y = x · scale + shift`.
     pub fn folded(&self) -> (Tensor<1>, Tensor<1>) {
-        let inverse = (self.running_var.value() + self.eps).sqrt().recip();
+        let inverse = (self.running_var.value_sync() + self.eps).sqrt().recip();
         let scale = match &self.gamma {
             Some(gamma) => {
                 let gamma = gamma.val();
@@ -158,7 +158,7 @@ impl BatchNorm {
             }
             None => inverse,
         };
-        let mean = self.running_mean.value().to_device(&scale.device());
+        let mean = self.running_mean.value_sync().to_device(&scale.device());
         let shift = -(mean * scale.clone());
         match &self.beta {
             Some(beta) => (scale, shift + beta.val()),

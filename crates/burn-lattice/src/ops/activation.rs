@@ -152,9 +152,20 @@ impl ActivationKind {
             }
             Self::Gelu(GeluApproximation::Fast) => x.clone() * activation::sigmoid(x * 1.702),
             Self::LeakyRelu { negative_slope } => activation::leaky_relu(x, negative_slope),
-            Self::Softplus { beta, threshold } => activation::softplus_with_threshold(x, beta, threshold),
+            Self::Softplus { beta, threshold } => softplus_formula(x, beta, threshold),
         })
     }
+}
+
+/// `ln(1 + e^(beta · x)) / beta`, with `x` itself above the threshold.
+fn softplus_formula(x: Tensor<2>, beta: f64, threshold: f64) -> Tensor<2> {
+    // Past this the curve is the line in f32, and `exp` is near its end: elements above are computed here too, then replaced.
+    let threshold = threshold.min(80.0);
+    let scaled = x.clone() * beta;
+    let above = scaled.clone().greater_elem(threshold);
+    // A product, as the gradient of a division by a number is taken in f32.
+    let curve = scaled.mask_fill(above.clone(), threshold).exp().log1p() * (1.0 / beta);
+    curve.mask_where(above, x)
 }
 
 /// Applies an activation to every feature. Differentiable; keeps identity and element type.

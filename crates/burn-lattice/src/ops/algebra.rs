@@ -52,12 +52,20 @@ pub(crate) fn check_pair(op: &'static str, lhs: &SparseTensor, rhs: &SparseTenso
         return Err(Error::StrideMismatch { op, expected: lhs.stride(), found: rhs.stride() });
     }
     if lhs.dtype() != rhs.dtype() {
-        return Err(Error::Dtype { op, expected: dtype_name(lhs.dtype()), found: format!("{:?}", rhs.dtype()) });
+        return Err(Error::Dtype {
+            op,
+            expected: dtype_name(lhs.dtype()),
+            found: format!("{:?}", rhs.dtype()),
+        });
     }
     if lhs.device() != rhs.device() {
         return Err(Error::Value {
             op,
-            what: format!("expected operands on one device, found {:?} and {:?}; use `to_device`", lhs.device(), rhs.device()),
+            what: format!(
+                "expected operands on one device, found {:?} and {:?}; use `to_device`",
+                lhs.device(),
+                rhs.device()
+            ),
         });
     }
     Ok(())
@@ -71,7 +79,11 @@ pub(crate) fn check_pair(op: &'static str, lhs: &SparseTensor, rhs: &SparseTenso
 /// [`Error::StrideMismatch`].
 pub fn align_sparse(lhs: &SparseTensor, rhs: &SparseTensor, join: Join) -> Result<SparseAlignment> {
     if lhs.stride() != rhs.stride() {
-        return Err(Error::StrideMismatch { op: "align_sparse", expected: lhs.stride(), found: rhs.stride() });
+        return Err(Error::StrideMismatch {
+            op: "align_sparse",
+            expected: lhs.stride(),
+            found: rhs.stride(),
+        });
     }
     let maps = lhs.manager().join(lhs.support(), rhs.support(), Some(join))?;
     Ok(SparseAlignment { support: maps.support, lhs: maps.lhs, rhs: maps.rhs })
@@ -87,7 +99,11 @@ pub fn gather_aligned_features(feats: Tensor<2>, map: &RowMap, fill: f32) -> Res
     check_dtype(op, feats.dtype())?;
     let [rows, _] = feats.dims();
     if rows != map.n_in() {
-        return Err(Error::Shape { op, expected: format!("{} feature rows", map.n_in()), found: format!("{rows} rows") });
+        return Err(Error::Shape {
+            op,
+            expected: format!("{} feature rows", map.n_in()),
+            found: format!("{rows} rows"),
+        });
     }
     Ok(mix_rows(feats, map, fill))
 }
@@ -110,10 +126,18 @@ pub(crate) fn align(lhs: &SparseTensor, rhs: &SparseTensor, join: Option<Join>) 
     let shortens = join != Some(Join::Outer) || lhs.support().to_host().is_canonical();
     if shortens && lhs.support().same_rows(rhs.support()) {
         let support = if join == Some(Join::Right) { rhs.support() } else { lhs.support() };
-        return Ok(Aligned { counts: joined_counts(lhs, rhs, support), support: support.clone(), maps: None });
+        return Ok(Aligned {
+            counts: joined_counts(lhs, rhs, support),
+            support: support.clone(),
+            maps: None,
+        });
     }
     let maps = lhs.manager().join(lhs.support(), rhs.support(), join)?;
-    Ok(Aligned { counts: joined_counts(lhs, rhs, &maps.support), support: maps.support, maps: Some([maps.lhs, maps.rhs]) })
+    Ok(Aligned {
+        counts: joined_counts(lhs, rhs, &maps.support),
+        support: maps.support,
+        maps: Some([maps.lhs, maps.rhs]),
+    })
 }
 
 /// Counts of a joined support: an operand's own where its rows are kept whole, recounted where both declare equally many items.
@@ -319,7 +343,11 @@ pub fn sparse_binary(
 ///
 /// # Errors
 /// As [`sparse_binary`].
-pub fn sparse_add(lhs: &SparseTensor, rhs: &SparseTensor, options: impl Into<JoinOptions>) -> Result<SparseTensor> {
+pub fn sparse_add(
+    lhs: &SparseTensor,
+    rhs: &SparseTensor,
+    options: impl Into<JoinOptions>,
+) -> Result<SparseTensor> {
     sparse_binary(lhs, rhs, BinaryOp::Add, options)
 }
 
@@ -327,7 +355,11 @@ pub fn sparse_add(lhs: &SparseTensor, rhs: &SparseTensor, options: impl Into<Joi
 ///
 /// # Errors
 /// As [`sparse_binary`].
-pub fn sparse_sub(lhs: &SparseTensor, rhs: &SparseTensor, options: impl Into<JoinOptions>) -> Result<SparseTensor> {
+pub fn sparse_sub(
+    lhs: &SparseTensor,
+    rhs: &SparseTensor,
+    options: impl Into<JoinOptions>,
+) -> Result<SparseTensor> {
     sparse_binary(lhs, rhs, BinaryOp::Sub, options)
 }
 
@@ -335,7 +367,11 @@ pub fn sparse_sub(lhs: &SparseTensor, rhs: &SparseTensor, options: impl Into<Joi
 ///
 /// # Errors
 /// As [`sparse_binary`].
-pub fn sparse_mul(lhs: &SparseTensor, rhs: &SparseTensor, options: impl Into<JoinOptions>) -> Result<SparseTensor> {
+pub fn sparse_mul(
+    lhs: &SparseTensor,
+    rhs: &SparseTensor,
+    options: impl Into<JoinOptions>,
+) -> Result<SparseTensor> {
     sparse_binary(lhs, rhs, BinaryOp::Mul, options)
 }
 
@@ -343,7 +379,11 @@ pub fn sparse_mul(lhs: &SparseTensor, rhs: &SparseTensor, options: impl Into<Joi
 ///
 /// # Errors
 /// As [`sparse_binary`].
-pub fn sparse_maximum(lhs: &SparseTensor, rhs: &SparseTensor, options: impl Into<JoinOptions>) -> Result<SparseTensor> {
+pub fn sparse_maximum(
+    lhs: &SparseTensor,
+    rhs: &SparseTensor,
+    options: impl Into<JoinOptions>,
+) -> Result<SparseTensor> {
     sparse_binary(lhs, rhs, BinaryOp::Maximum, options)
 }
 
@@ -351,7 +391,11 @@ pub fn sparse_maximum(lhs: &SparseTensor, rhs: &SparseTensor, options: impl Into
 ///
 /// # Errors
 /// As [`sparse_binary`].
-pub fn sparse_minimum(lhs: &SparseTensor, rhs: &SparseTensor, options: impl Into<JoinOptions>) -> Result<SparseTensor> {
+pub fn sparse_minimum(
+    lhs: &SparseTensor,
+    rhs: &SparseTensor,
+    options: impl Into<JoinOptions>,
+) -> Result<SparseTensor> {
     sparse_binary(lhs, rhs, BinaryOp::Minimum, options)
 }
 

@@ -96,11 +96,7 @@ fn flattened(x: &SparseTensor, axis: Axis, step: [u32; 3]) -> Result<(core::Supp
     Ok((support, groups))
 }
 
-fn reduce(
-    trace: RowTrace,
-    feats: Tensor<2>,
-    map: &RowMap,
-) -> Tensor<2> {
+fn reduce(trace: RowTrace, feats: Tensor<2>, map: &RowMap) -> Tensor<2> {
     let trace = trace.mapped();
     let from = feats.dims();
     let out = mix_rows(feats, map, 0.0);
@@ -141,24 +137,27 @@ fn project(
     for (row, c) in x.support().to_host().coords().iter().enumerate() {
         let at = i64::from(c[column]) - first;
         match u16::try_from(at) {
-            Ok(tap) if usize::from(tap) < taps => edges.push(Edge { in_row: row as u32, out_row: row as u32, tap }),
+            Ok(tap) if usize::from(tap) < taps => {
+                edges.push(Edge { in_row: row as u32, out_row: row as u32, tap })
+            }
             _ => {
                 return Err(Error::OutOfRange {
                     op,
                     row,
-                    what: format!("expected a place below the {taps} matrices along {axis:?}, found {at}; crop first"),
+                    what: format!(
+                        "expected a place below the {taps} matrices along {axis:?}, found {at}; crop first"
+                    ),
                 });
             }
         }
     }
     let mut size = [1; 3];
-    size[axis.index()] = u32::try_from(taps).map_err(|_| Error::Limit {
-        op,
-        what: format!("expected fewer than 2^32 matrices, found {taps}"),
-    })?;
+    size[axis.index()] = u32::try_from(taps)
+        .map_err(|_| Error::Limit { op, what: format!("expected fewer than 2^32 matrices, found {taps}") })?;
     let spec = KernelSpec::try_new(size, [1; 3], [0; 3], [1; 3])?;
     let host = x.support().to_host();
-    let relation: Relation = core::Relation::from_edges(host, host, &spec, RelationKind::Target, &edges)?.into();
+    let relation: Relation =
+        core::Relation::from_edges(host, host, &spec, RelationKind::Target, &edges)?.into();
     let geometry = ConvGeometry {
         map: ConvMap::Relation(relation),
         support: x.support().clone(),
@@ -273,7 +272,10 @@ pub fn bev_height_compression(x: &SparseTensor, window: &BevWindow, axis: Axis) 
 /// Cells as group numbers.
 fn cell_groups(op: &'static str, groups: Vec<usize>, cells: usize) -> Result<Vec<i32>> {
     if i32::try_from(cells).is_err() {
-        return Err(Error::Limit { op, what: format!("expected an image of fewer than 2^31 cells, found {cells}") });
+        return Err(Error::Limit {
+            op,
+            what: format!("expected an image of fewer than 2^31 cells, found {cells}"),
+        });
     }
     Ok(groups.into_iter().map(|cell| cell as i32).collect())
 }

@@ -19,7 +19,11 @@ use crate::{Error, Join, Result, SparseTensor};
 /// An empty list; strides, element types or devices that differ.
 pub fn cat<T: Borrow<SparseTensor>>(tensors: &[T], join: Join) -> Result<SparseTensor> {
     let Some((first, rest)) = tensors.split_first() else {
-        return Err(Error::Shape { op: "cat", expected: "at least one tensor".into(), found: "an empty list".into() });
+        return Err(Error::Shape {
+            op: "cat",
+            expected: "at least one tensor".into(),
+            found: "an empty list".into(),
+        });
     };
     let first = first.borrow();
     for other in rest {

@@ -96,7 +96,11 @@ fn check_counts(op: &'static str, coords: &[core::Coord], declared: &[usize]) ->
             return Err(Error::OutOfRange {
                 op,
                 row,
-                what: format!("expected a batch id below the {} declared items, found {}", declared.len(), c[0]),
+                what: format!(
+                    "expected a batch id below the {} declared items, found {}",
+                    declared.len(),
+                    c[0]
+                ),
             });
         };
         *count += 1;
@@ -156,7 +160,8 @@ fn check_batch(op: &'static str, feats: &[Tensor<2>]) -> Result<()> {
 }
 
 fn batch_id(op: &'static str, item: usize) -> Result<i32> {
-    i32::try_from(item).map_err(|_| Error::Limit { op, what: format!("expected fewer than 2^31 items, found {item}") })
+    i32::try_from(item)
+        .map_err(|_| Error::Limit { op, what: format!("expected fewer than 2^31 items, found {item}") })
 }
 
 /// Puts several clouds into one batch: cloud `i` becomes batch item `i`, rows one cloud after another. Declares the batch counts,
@@ -200,7 +205,11 @@ pub fn sparse_collate(
 pub fn sparse_collate_tensors(tensors: &[SparseTensor]) -> Result<SparseTensor> {
     let op = "sparse_collate";
     let Some(first) = tensors.first() else {
-        return Err(Error::Shape { op, expected: "at least one tensor".into(), found: "an empty list".into() });
+        return Err(Error::Shape {
+            op,
+            expected: "at least one tensor".into(),
+            found: "an empty list".into(),
+        });
     };
     let feats: Vec<Tensor<2>> = tensors.iter().map(|t| t.feats().clone()).collect();
     check_batch(op, &feats)?;

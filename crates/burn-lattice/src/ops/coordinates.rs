@@ -127,11 +127,18 @@ pub struct OccupancyExpansion {
 fn values(op: &'static str, values: Tensor<1, Int>, n: usize) -> Result<Vec<i32>> {
     let [found] = values.dims();
     if found != n {
-        return Err(Error::Shape { op, expected: format!("{n} values, one a parent"), found: format!("{found}") });
+        return Err(Error::Shape {
+            op,
+            expected: format!("{n} values, one a parent"),
+            found: format!("{found}"),
+        });
     }
     let check = |(row, value): (usize, i64)| {
-        i32::try_from(value)
-            .map_err(|_| Error::OutOfRange { op, row, what: format!("expected a value inside i32, found {value}") })
+        i32::try_from(value).map_err(|_| Error::OutOfRange {
+            op,
+            row,
+            what: format!("expected a value inside i32, found {value}"),
+        })
     };
     values.into_data().iter::<i64>().enumerate().map(check).collect()
 }
@@ -156,7 +163,10 @@ pub fn occupancy_expand(parents: &Support, masks: Tensor<1, Int>) -> Result<Occu
 ///
 /// # Errors
 /// Shapes that do not fit; an octant outside `0..8`; coordinates that leave i32.
-pub fn child_coords_from_indices(parents: Tensor<2, Int>, children: Tensor<1, Int>) -> Result<Tensor<2, Int>> {
+pub fn child_coords_from_indices(
+    parents: Tensor<2, Int>,
+    children: Tensor<1, Int>,
+) -> Result<Tensor<2, Int>> {
     let op = "child_coords_from_indices";
     let device = parents.device();
     let parents = coord_rows(op, parents)?;

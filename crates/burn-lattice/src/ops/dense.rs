@@ -43,7 +43,9 @@ pub fn to_dense(x: &SparseTensor, shape: [usize; 4]) -> Result<Tensor<5>> {
                     return Err(Error::OutOfRange {
                         op,
                         row,
-                        what: format!("expected a coordinate inside {shape:?} from 0, found {coord:?}; crop or shift first"),
+                        what: format!(
+                            "expected a coordinate inside {shape:?} from 0, found {coord:?}; crop or shift first"
+                        ),
                     });
                 }
             };

@@ -61,7 +61,7 @@ pub fn dropout_features(feats: Tensor<2>, p: f64, key: DropoutKey) -> Result<Ten
     Ok(widened(feats, |x| {
         let options = (&x.device(), x.dtype());
         let keep = Tensor::<2>::from_data(TensorData::new(keep, [rows, channels]), options);
-        x * keep / (1.0 - p)
+        x * keep * (1.0 / (1.0 - p))
     }))
 }
 

@@ -16,7 +16,10 @@ const MAX_ITEMS: usize = 1 << 24;
 fn item_count(op: &'static str, x: &SparseTensor, batch_size: Option<usize>) -> Result<usize> {
     let items = batch_size.unwrap_or_else(|| x.batch_size());
     if items > MAX_ITEMS {
-        return Err(Error::Limit { op, what: format!("expected at most {MAX_ITEMS} batch items, found {items}") });
+        return Err(Error::Limit {
+            op,
+            what: format!("expected at most {MAX_ITEMS} batch items, found {items}"),
+        });
     }
     let Some(given) = batch_size else { return Ok(items) };
     if let Some(counts) = x.batch_counts()
@@ -67,7 +70,9 @@ pub fn global_pool(x: &SparseTensor, mode: PoolMode, batch_size: Option<usize>) 
                 return Err(Error::Value {
                     op,
                     what: match empty {
-                        Some(item) => format!("expected rows in every batch item, found none in item {item}; use a mean"),
+                        Some(item) => format!(
+                            "expected rows in every batch item, found none in item {item}; use a mean"
+                        ),
                         None => "expected at least one batch item, found none".into(),
                     },
                 });

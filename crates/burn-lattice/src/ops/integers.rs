@@ -9,7 +9,11 @@ use crate::{Error, Result};
 pub(crate) fn row_numbers(op: &'static str, rows: Tensor<1, Int>, n_rows: usize) -> Result<Vec<u32>> {
     let check = |(at, row): (usize, i64)| match u32::try_from(row) {
         Ok(row) if (row as usize) < n_rows => Ok(row),
-        _ => Err(Error::OutOfRange { op, row: at, what: format!("expected a row below {n_rows}, found {row}") }),
+        _ => Err(Error::OutOfRange {
+            op,
+            row: at,
+            what: format!("expected a row below {n_rows}, found {row}"),
+        }),
     };
     rows.into_data().iter::<i64>().enumerate().map(check).collect()
 }
@@ -18,17 +22,29 @@ pub(crate) fn row_numbers(op: &'static str, rows: Tensor<1, Int>, n_rows: usize)
 pub(crate) fn batch_ids(op: &'static str, ids: Tensor<1, Int>, n: usize) -> Result<Vec<i32>> {
     let [found] = ids.dims();
     if found != n {
-        return Err(Error::Shape { op, expected: format!("{n} batch ids, one a point"), found: format!("{found}") });
+        return Err(Error::Shape {
+            op,
+            expected: format!("{n} batch ids, one a point"),
+            found: format!("{found}"),
+        });
     }
     let check = |(row, id): (usize, i64)| match i32::try_from(id) {
         Ok(id) if id >= 0 => Ok(id),
-        _ => Err(Error::OutOfRange { op, row, what: format!("expected a batch id of 0 or more inside i32, found {id}") }),
+        _ => Err(Error::OutOfRange {
+            op,
+            row,
+            what: format!("expected a batch id of 0 or more inside i32, found {id}"),
+        }),
     };
     ids.into_data().iter::<i64>().enumerate().map(check).collect()
 }
 
 /// Integer rows of `D` columns.
-fn integer_rows<const D: usize>(op: &'static str, rows: Tensor<2, Int>, columns: &str) -> Result<Vec<[i64; D]>> {
+fn integer_rows<const D: usize>(
+    op: &'static str,
+    rows: Tensor<2, Int>,
+    columns: &str,
+) -> Result<Vec<[i64; D]>> {
     let [n, found] = rows.dims();
     if found != D {
         return Err(Error::Shape {
@@ -54,7 +70,11 @@ pub(crate) fn item_rows(op: &'static str, coords: Tensor<2, Int>, item: i32) -> 
 }
 
 /// Integers as a tensor.
-pub(crate) fn int_tensor<const D: usize>(values: Vec<i32>, shape: [usize; D], device: &Device) -> Tensor<D, Int> {
+pub(crate) fn int_tensor<const D: usize>(
+    values: Vec<i32>,
+    shape: [usize; D],
+    device: &Device,
+) -> Tensor<D, Int> {
     Tensor::from_data(TensorData::new(values, shape), device)
 }
 

@@ -83,7 +83,11 @@ fn check_strides(op: &'static str, source: &SparseTensor, query: &SparseTensor) 
 ///
 /// # Errors
 /// `k` of 0; strides that differ.
-pub fn knn_relation(source: &SparseTensor, query: Option<&SparseTensor>, k: usize) -> Result<NeighbourRelation> {
+pub fn knn_relation(
+    source: &SparseTensor,
+    query: Option<&SparseTensor>,
+    k: usize,
+) -> Result<NeighbourRelation> {
     let query = query.unwrap_or(source);
     check_strides("knn_relation", source, query)?;
     let host = core::knn(source.support().to_host(), query.support().to_host(), k)?;
@@ -116,7 +120,8 @@ pub fn gather_neighbor_features(source: &SparseTensor, relation: &NeighbourRelat
     if !source.support().same_rows(&relation.source) {
         return Err(Error::Identity {
             op,
-            what: "expected a relation whose source is this tensor, found another; build it from this tensor".into(),
+            what: "expected a relation whose source is this tensor, found another; build it from this tensor"
+                .into(),
         });
     }
     let trace = RowTrace::start(op, "neighbours.gather");

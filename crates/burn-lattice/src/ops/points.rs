@@ -84,8 +84,12 @@ impl SparseQuantization {
 
     fn map(&self, reduction: VoxelReduction) -> RowMap {
         match reduction {
-            VoxelReduction::Sum => self.sum.get_or_init(|| core::RowMap::voxel_sum(&self.host).into()).clone(),
-            VoxelReduction::Mean => self.mean.get_or_init(|| core::RowMap::voxel_mean(&self.host).into()).clone(),
+            VoxelReduction::Sum => {
+                self.sum.get_or_init(|| core::RowMap::voxel_sum(&self.host).into()).clone()
+            }
+            VoxelReduction::Mean => {
+                self.mean.get_or_init(|| core::RowMap::voxel_mean(&self.host).into()).clone()
+            }
         }
     }
 }
@@ -130,7 +134,10 @@ impl FromStr for VoxelReduction {
         match word {
             "mean" => Ok(Self::Mean),
             "sum" => Ok(Self::Sum),
-            _ => Err(Error::Value { op: "voxelize", what: format!("expected one of mean, sum, found `{word}`") }),
+            _ => Err(Error::Value {
+                op: "voxelize",
+                what: format!("expected one of mean, sum, found `{word}`"),
+            }),
         }
     }
 }
@@ -224,7 +231,8 @@ pub fn voxelize_with_quantization(
         if !template.support().same_identity(&quantization.support) {
             return Err(Error::Identity {
                 op,
-                what: "expected a template made from this quantization, found another support; leave it out".into(),
+                what: "expected a template made from this quantization, found another support; leave it out"
+                    .into(),
             });
         }
         if template.stride() != stride {
@@ -243,7 +251,9 @@ pub fn voxelize_with_quantization(
     trace.finish(from, &feats, entries(&map), ROW_MIX);
     match template {
         Some(template) => template.with_feats(feats),
-        None => SparseTensor::with_manager(quantization.support.clone(), feats, stride, CoordinateManager::new()),
+        None => {
+            SparseTensor::with_manager(quantization.support.clone(), feats, stride, CoordinateManager::new())
+        }
     }
 }
 

@@ -45,7 +45,10 @@ impl FromStr for PoolMode {
             "sum" => Ok(Self::Sum),
             "avg" => Ok(Self::Avg),
             "max" => Ok(Self::Max),
-            _ => Err(Error::Value { op: "pool", what: format!("expected one of sum, avg, max, found `{word}`") }),
+            _ => Err(Error::Value {
+                op: "pool",
+                what: format!("expected one of sum, avg, max, found `{word}`"),
+            }),
         }
     }
 }

@@ -8,7 +8,10 @@ use crate::{Error, Result, RowMap};
 /// left out. Linear in rows and groups.
 pub(crate) fn grouped(op: &'static str, groups: &[i32], n_groups: usize, mean: bool) -> Result<RowMap> {
     if u32::try_from(groups.len()).is_err() {
-        return Err(Error::Limit { op, what: format!("expected fewer than 2^32 rows, found {}", groups.len()) });
+        return Err(Error::Limit {
+            op,
+            what: format!("expected fewer than 2^32 rows, found {}", groups.len()),
+        });
     }
     let mut splits = vec![0usize; n_groups + 1];
     for &group in groups.iter().filter(|g| **g >= 0) {

@@ -29,7 +29,13 @@ impl RowTrace {
     }
 
     /// Keeps the record of an operation from `[rows_in, c_in]` to `out` over `pairs` entries.
-    pub(crate) fn finish(self, [rows_in, c_in]: [usize; 2], out: &Tensor<2>, pairs: usize, route: &'static str) {
+    pub(crate) fn finish(
+        self,
+        [rows_in, c_in]: [usize; 2],
+        out: &Tensor<2>,
+        pairs: usize,
+        route: &'static str,
+    ) {
         let ms = self.clock.ms();
         let [rows_out, c_out] = out.dims();
         trace::push(|| LayerRecord {

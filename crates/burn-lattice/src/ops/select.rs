@@ -61,7 +61,11 @@ fn rows_where(n_rows: usize, keep: impl Fn(usize) -> bool) -> Vec<u32> {
     (0..n_rows).filter(|&row| keep(row)).map(|row| row as u32).collect()
 }
 
-fn select_inside(op: &'static str, x: &SparseTensor, inside: impl Fn([i32; 3]) -> bool) -> Result<SparseTensor> {
+fn select_inside(
+    op: &'static str,
+    x: &SparseTensor,
+    inside: impl Fn([i32; 3]) -> bool,
+) -> Result<SparseTensor> {
     let coords = x.support().to_host().coords();
     let rows = rows_where(coords.len(), |row| {
         let [_, x, y, z] = coords[row];
@@ -73,7 +77,10 @@ fn select_inside(op: &'static str, x: &SparseTensor, inside: impl Fn([i32; 3]) -
 fn check_box(op: &'static str, min: [i32; 3], max: [i32; 3]) -> Result<()> {
     match (0..3).all(|axis| min[axis] <= max[axis]) {
         true => Ok(()),
-        false => Err(Error::Value { op, what: format!("expected min <= max on every axis, found {min:?} and {max:?}") }),
+        false => Err(Error::Value {
+            op,
+            what: format!("expected min <= max on every axis, found {min:?} and {max:?}"),
+        }),
     }
 }
 
@@ -92,7 +99,11 @@ pub fn crop(x: &SparseTensor, min: [i32; 3], max: [i32; 3]) -> Result<SparseTens
 ///
 /// # Errors
 /// `min` above `max` on an axis.
-pub fn crop_half_open(x: &SparseTensor, min: Option<[i32; 3]>, max: Option<[i32; 3]>) -> Result<SparseTensor> {
+pub fn crop_half_open(
+    x: &SparseTensor,
+    min: Option<[i32; 3]>,
+    max: Option<[i32; 3]>,
+) -> Result<SparseTensor> {
     if let (Some(min), Some(max)) = (min, max) {
         check_box("crop_half_open", min, max)?;
     }
@@ -118,7 +129,8 @@ pub fn topk_rows(x: &SparseTensor, counts: &[usize], rho: f64) -> Result<Tensor<
     let Some(declared) = x.batch_counts() else {
         return Err(Error::Value {
             op,
-            what: "expected declared batch counts, found none; use `with_batch_counts` or `sparse_collate`".into(),
+            what: "expected declared batch counts, found none; use `with_batch_counts` or `sparse_collate`"
+                .into(),
         });
     };
     if declared.len() != counts.len() {

@@ -45,7 +45,11 @@ fn upsample(
 /// `[n, c]` to `[n_out, c]` at tensor stride `x.stride / stride`.
 /// # Errors
 /// A stride that does not divide the tensor stride; a target at another stride.
-pub fn pool_transpose3d(x: &SparseTensor, spec: &KernelSpec, target: Option<&Target>) -> Result<SparseTensor> {
+pub fn pool_transpose3d(
+    x: &SparseTensor,
+    spec: &KernelSpec,
+    target: Option<&Target>,
+) -> Result<SparseTensor> {
     upsample("pool_transpose3d", "upsample.mean", x, spec, MapKind::Mean, target)
 }
 
@@ -53,7 +57,10 @@ pub fn pool_transpose3d(x: &SparseTensor, spec: &KernelSpec, target: Option<&Tar
 fn trilinear_spec(stride: [u32; 3]) -> Result<KernelSpec> {
     let op = "trilinear_upsample3d";
     if stride.contains(&0) {
-        return Err(Error::Value { op, what: format!("expected a positive stride on every axis, found {stride:?}") });
+        return Err(Error::Value {
+            op,
+            what: format!("expected a positive stride on every axis, found {stride:?}"),
+        });
     }
     let size = stride.map(|s| s.checked_mul(2).map(|twice| twice - 1));
     let [Some(x), Some(y), Some(z)] = size else {
@@ -69,7 +76,11 @@ fn trilinear_spec(stride: [u32; 3]) -> Result<KernelSpec> {
 /// `[n, c]` to `[n_out, c]` at tensor stride `x.stride / stride`.
 /// # Errors
 /// A stride with a zero component, or one that does not divide the tensor stride; a target at another stride.
-pub fn trilinear_upsample3d(x: &SparseTensor, stride: [u32; 3], target: Option<&Target>) -> Result<SparseTensor> {
+pub fn trilinear_upsample3d(
+    x: &SparseTensor,
+    stride: [u32; 3],
+    target: Option<&Target>,
+) -> Result<SparseTensor> {
     let spec = trilinear_spec(stride)?;
     upsample("trilinear_upsample3d", "upsample.trilinear", x, &spec, MapKind::Trilinear(stride), target)
 }

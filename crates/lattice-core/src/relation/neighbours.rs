@@ -5,7 +5,7 @@ use std::ops::{Add, Range};
 
 use rayon::prelude::*;
 
-use crate::sort::canonical_rows;
+use crate::coord::sort_rows;
 use crate::{Coord, Error, Result, Support};
 
 /// Rows below one box of the lowest level.
@@ -189,7 +189,7 @@ impl Tree {
     fn new(source: &Support) -> Self {
         let order = match source.is_canonical() {
             true => (0..source.n_rows() as u32).collect(),
-            false => canonical_rows(source.coords()),
+            false => sort_rows(source.coords()).order,
         };
         let coords: Vec<Coord> = order.iter().map(|&row| source.coords()[row as usize]).collect();
         let mut items = Vec::new();

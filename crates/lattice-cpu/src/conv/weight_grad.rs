@@ -22,7 +22,7 @@ const MIN_PIECES: usize = 64;
 /// Blocks of output rows whose taps are summed together: their rows should stay in the second-level cache.
 const SUPERBLOCK: usize = 2;
 
-/// Floats of gathered rows of both sides that a micro-kernel streams: the first-level cache.
+/// Floats of rows of both sides that a micro-kernel streams: most of the first-level cache.
 const PANEL_FLOATS: usize = 8192;
 
 /// Fewest pairs of such a panel, so that adding to the partial sum stays cheap beside summing.
@@ -69,61 +69,80 @@ struct Job<'a, T> {
     plan: &'a Plan,
 }
 
+/// Rows of both sides of some pairs.
+struct PairRows {
+    x: Vec<u32>,
+    g: Vec<u32>,
+}
+
 impl<T: Scalar<Acc = f32>> Job<'_, T> {
     /// Sums of some taps and columns over some blocks of output rows.
     fn piece(&self, blocks: Range<usize>, columns: &Columns, taps: Range<usize>, sums: &mut [f32]) {
         let (k, width) = (self.plan.k, columns.padded);
         sums.fill(0.0);
-        let room = (PANEL_FLOATS / (k + width)).max(MIN_PANEL_PAIRS);
-        with_scratch(Purpose::Rows, room * k, |xs| {
-            with_scratch(Purpose::Gradients, room * width, |gs| {
-                for start in blocks.clone().step_by(SUPERBLOCK) {
-                    for (tap, sum) in taps.clone().zip(sums.chunks_exact_mut(k * width)) {
-                        let mut filled = 0;
-                        for block in start..blocks.end.min(start + SUPERBLOCK) {
-                            let (mut in_rows, mut out_local) = self.pairs.pairs(block, tap);
-                            while !in_rows.is_empty() {
-                                let n = in_rows.len().min(room - filled);
-                                let (now_in, later_in) = in_rows.split_at(n);
-                                let (now_out, later_out) = out_local.split_at(n);
-                                self.gather(columns, block, now_in, now_out, &mut xs[filled * k..], &mut gs[filled * width..]);
-                                (in_rows, out_local) = (later_in, later_out);
-                                filled += n;
-                                if filled == room {
-                                    self.sum(columns, xs, gs, filled, sum);
-                                    filled = 0;
-                                }
+        let most = (PANEL_FLOATS / (k + width)).max(MIN_PANEL_PAIRS);
+        with_scratch(Purpose::Rows, most * (k + width), |panels| {
+            let mut rows = PairRows { x: Vec::with_capacity(most), g: Vec::with_capacity(most) };
+            for start in blocks.clone().step_by(SUPERBLOCK) {
+                let now = start..blocks.end.min(start + SUPERBLOCK);
+                for (tap, sum) in taps.clone().zip(sums.chunks_exact_mut(k * width)) {
+                    // Panels of equal length: a last short one would cost as much as a whole one.
+                    let total: usize = now.clone().map(|block| self.pairs.pairs(block, tap).0.len()).sum();
+                    let length = total.div_ceil(total.div_ceil(most).max(1));
+                    for block in now.clone() {
+                        let first = (block * self.pairs.block) as u32;
+                        let (in_rows, out_local) = self.pairs.pairs(block, tap);
+                        for (&i, &o) in in_rows.iter().zip(out_local) {
+                            rows.x.push(i);
+                            rows.g.push(first + u32::from(o));
+                            if rows.x.len() == length {
+                                self.panel(columns, &mut rows, panels, sum);
                             }
                         }
-                        self.sum(columns, xs, gs, filled, sum);
                     }
+                    self.panel(columns, &mut rows, panels, sum);
                 }
-            });
+            }
         });
     }
 
-    /// Copies the rows of some pairs of a block, in `f32`; columns past the end become 0.
-    fn gather(&self, columns: &Columns, block: usize, in_rows: &[u32], out_local: &[u16], xs: &mut [f32], gs: &mut [f32]) {
+    /// Adds the outer products of some pairs and clears them. Rows that are no `f32`, or whose columns are no whole vectors, are
+    /// copied into `panels` first.
+    fn panel(&self, columns: &Columns, rows: &mut PairRows, panels: &mut [f32], sum: &mut [f32]) {
         let (engine, k, width) = (self.engine, self.plan.k, columns.padded);
         let (c_in, c_out, n) = (self.shape.c_in, self.shape.c_out, columns.range.len());
-        for (&row, to) in in_rows.iter().zip(xs.chunks_exact_mut(k)) {
-            T::widen(engine, &self.x[row as usize * c_in + columns.group * k..][..k], to);
-        }
-        for (&row, to) in out_local.iter().zip(gs.chunks_exact_mut(width)) {
-            let row = block * self.pairs.block + usize::from(row);
-            let (to, pad) = to.split_at_mut(n);
-            T::widen(engine, &self.g[row * c_out + columns.range.start..][..n], to);
-            pad.fill(0.0);
-        }
-    }
-
-    /// Adds the outer products of the gathered rows.
-    fn sum(&self, columns: &Columns, x: &[f32], g: &[f32], pairs: usize, sum: &mut [f32]) {
-        let k = self.plan.k;
-        for &(g_at, vectors) in &columns.micro {
-            let outer = Outer { x, x_stride: k, g, g_stride: columns.padded, g_at, pairs, k, vectors };
+        let (x_panel, g_panel) = panels.split_at_mut(panels.len() / (k + width) * k);
+        let (x, x_stride, x_at) = match T::as_acc(self.x) {
+            Some(x) => (x, c_in, columns.group * k),
+            None => {
+                for (p, (row, to)) in rows.x.iter_mut().zip(x_panel.chunks_exact_mut(k)).enumerate() {
+                    T::widen(engine, &self.x[*row as usize * c_in + columns.group * k..][..k], to);
+                    *row = p as u32;
+                }
+                (&*x_panel, k, 0)
+            }
+        };
+        let (g, g_stride, g_first) = match T::as_acc(self.g) {
+            Some(g) if n == width => (g, c_out, columns.range.start),
+            _ => {
+                for (p, (row, to)) in rows.g.iter_mut().zip(g_panel.chunks_exact_mut(width)).enumerate() {
+                    let (to, pad) = to.split_at_mut(n);
+                    T::widen(engine, &self.g[*row as usize * c_out + columns.range.start..][..n], to);
+                    pad.fill(0.0);
+                    *row = p as u32;
+                }
+                (&*g_panel, width, 0)
+            }
+        };
+        let (x_rows, g_rows) = (&rows.x[..], &rows.g[..]);
+        for &(sum_at, vectors) in &columns.micro {
+            let g_at = g_first + sum_at;
+            let outer =
+                Outer { x, x_stride, x_at, x_rows, g, g_stride, g_at, g_rows, sum_stride: width, sum_at, k, vectors };
             self.engine.outer(&outer, sum);
         }
+        rows.x.clear();
+        rows.g.clear();
     }
 
     /// Adds the segments in order and stores in the layout of the weights.

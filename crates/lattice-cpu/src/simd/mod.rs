@@ -95,9 +95,9 @@ impl Engine {
         }
     }
 
-    /// `sum[i, j] += x[p, i] * g[p, j]` over all pairs `p`; see [`Outer`].
+    /// `sum += outer(x[x_rows[p]], g[g_rows[p]])` over all pairs `p`; see [`Outer`].
     pub(crate) fn outer(self, o: &Outer<'_>, sum: &mut [f32]) {
-        if o.pairs == 0 || o.k == 0 {
+        if o.x_rows.is_empty() || o.k == 0 {
             return;
         }
         o.check(self.lanes(), self.max_vectors(), sum.len());

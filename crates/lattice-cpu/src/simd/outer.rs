@@ -2,26 +2,35 @@
 
 use super::lanes::Lanes;
 
-/// `sum[i, sum_at..][..n] += x[p, at + i] * g[p, g_at..][..n]` over all pairs `p` and `i < k`, with `n = vectors * lanes`.
+/// `sum[i, sum_at..][..n] += x[x_rows[p], x_at + i] * g[g_rows[p], g_at..][..n]` over all pairs `p` and `i < k`, with
+/// `n = vectors * lanes`.
 ///
 /// # Layout
-/// `x`, `g`: one row a pair, of `x_stride` and `g_stride` floats. `sum`: `k` rows of `g_stride` floats.
+/// `x`, `g`, `sum`: rows of `x_stride`, `g_stride` and `sum_stride` floats.
 pub(crate) struct Outer<'a> {
-    /// Gathered input rows.
+    /// Features.
     pub x: &'a [f32],
     /// Floats between two rows of `x`.
     pub x_stride: usize,
-    /// Gathered gradient rows.
+    /// First column of `x`.
+    pub x_at: usize,
+    /// Row of `x` of every pair.
+    pub x_rows: &'a [u32],
+    /// Gradients.
     pub g: &'a [f32],
-    /// Floats between two rows of `g`, and of the sum.
+    /// Floats between two rows of `g`.
     pub g_stride: usize,
-    /// First column of `g`, and of the sum.
+    /// First column of `g`.
     pub g_at: usize,
-    /// Pairs.
-    pub pairs: usize,
-    /// Columns of `x`.
+    /// Row of `g` of every pair.
+    pub g_rows: &'a [u32],
+    /// Floats between two rows of the sum.
+    pub sum_stride: usize,
+    /// First column of the sum.
+    pub sum_at: usize,
+    /// Columns of `x`, rows of the sum.
     pub k: usize,
-    /// Vectors side by side in `g`.
+    /// Vectors side by side in `g` and the sum.
     pub vectors: usize,
 }
 
@@ -30,10 +39,12 @@ impl Outer<'_> {
     pub(super) fn check(&self, lanes: usize, max_vectors: usize, sum_len: usize) {
         let n = self.vectors * lanes;
         assert!((1..=max_vectors).contains(&self.vectors), "vectors of a panel");
-        let last = self.pairs - 1;
-        assert!(last * self.x_stride + self.k <= self.x.len(), "an input row lies outside the panel");
-        assert!(last * self.g_stride + self.g_at + n <= self.g.len(), "a gradient row lies outside the panel");
-        assert!((self.k - 1) * self.g_stride + self.g_at + n <= sum_len, "the sum is too short");
+        assert_eq!(self.x_rows.len(), self.g_rows.len(), "one gradient row a pair");
+        let last = self.x_rows.iter().fold(0, |m, &r| m.max(r)) as usize;
+        assert!(last * self.x_stride + self.x_at + self.k <= self.x.len(), "an input row lies outside the features");
+        let last = self.g_rows.iter().fold(0, |m, &r| m.max(r)) as usize;
+        assert!(last * self.g_stride + self.g_at + n <= self.g.len(), "a row lies outside the gradients");
+        assert!((self.k - 1) * self.sum_stride + self.sum_at + n <= sum_len, "the sum is too short");
     }
 }
 
@@ -46,10 +57,12 @@ impl Outer<'_> {
 pub(super) unsafe fn rows<V: Lanes, const MR: usize, const NV: usize>(o: &Outer<'_>, sum: *mut f32, first: usize) {
     // SAFETY: the caller passed `check`.
     unsafe {
-        let mut x = o.x.as_ptr().add(first);
-        let mut g = o.g.as_ptr().add(o.g_at);
+        let x = o.x.as_ptr().add(o.x_at + first);
+        let g = o.g.as_ptr().add(o.g_at);
         let mut acc = [[V::zero(); NV]; MR];
-        for _ in 0..o.pairs {
+        for (&x_row, &g_row) in o.x_rows.iter().zip(o.g_rows) {
+            let x = x.add(x_row as usize * o.x_stride);
+            let g = g.add(g_row as usize * o.g_stride);
             let mut row = [V::zero(); NV];
             for (j, row) in row.iter_mut().enumerate() {
                 *row = V::load(g.add(j * V::N));
@@ -60,11 +73,9 @@ pub(super) unsafe fn rows<V: Lanes, const MR: usize, const NV: usize>(o: &Outer<
                     *acc = acc.fma(a, row);
                 }
             }
-            x = x.wrapping_add(o.x_stride);
-            g = g.wrapping_add(o.g_stride);
         }
         for (r, acc) in acc.iter().enumerate() {
-            let row = sum.add((first + r) * o.g_stride + o.g_at);
+            let row = sum.add((first + r) * o.sum_stride + o.sum_at);
             for (j, acc) in acc.iter().enumerate() {
                 let c = row.add(j * V::N);
                 acc.add(V::load(c)).store(c);

@@ -21,11 +21,11 @@ pub(super) fn product(p: &Product<'_>, lanes: usize, tile: &mut [f32]) {
 /// Twin of the sum of outer products.
 pub(super) fn outer(o: &Outer<'_>, lanes: usize, sum: &mut [f32]) {
     let n = o.vectors * lanes;
-    for p in 0..o.pairs {
-        let x = &o.x[p * o.x_stride..][..o.k];
-        let g = &o.g[p * o.g_stride + o.g_at..][..n];
+    for (&x_row, &g_row) in o.x_rows.iter().zip(o.g_rows) {
+        let x = &o.x[x_row as usize * o.x_stride + o.x_at..][..o.k];
+        let g = &o.g[g_row as usize * o.g_stride + o.g_at..][..n];
         for (i, &x) in x.iter().enumerate() {
-            let sum = &mut sum[i * o.g_stride + o.g_at..][..n];
+            let sum = &mut sum[i * o.sum_stride + o.sum_at..][..n];
             for (sum, &g) in sum.iter_mut().zip(g) {
                 *sum += x * g;
             }

@@ -59,9 +59,24 @@ fn outer_sums_equal_their_scalar_twin() {
                 for k in 1..40 {
                     let n = vectors * engine.lanes();
                     let g_stride = n + engine.lanes();
-                    let (x, g) = (ramp(pairs * (k + 1)), ramp(pairs * g_stride));
-                    let g_at = engine.lanes();
-                    let outer = Outer { x: &x, x_stride: k + 1, g: &g, g_stride, g_at, pairs, k, vectors };
+                    let (x, g) = (ramp(30 * (k + 1)), ramp(30 * g_stride));
+                    let at = engine.lanes();
+                    let x_rows: Vec<u32> = (0..pairs).map(|p| p * 7 % 30).collect();
+                    let g_rows: Vec<u32> = (0..pairs).map(|p| p * 11 % 30).collect();
+                    let outer = Outer {
+                        x: &x,
+                        x_stride: k + 1,
+                        x_at: 1,
+                        x_rows: &x_rows,
+                        g: &g,
+                        g_stride,
+                        g_at: at,
+                        g_rows: &g_rows,
+                        sum_stride: g_stride,
+                        sum_at: at,
+                        k,
+                        vectors,
+                    };
                     let mut sum = ramp(k * g_stride);
                     let mut twin = sum.clone();
                     engine.outer(&outer, &mut sum);

@@ -236,7 +236,7 @@ impl Builder {
             if !open[usize::from(side.sign > 0.0)] {
                 continue;
             }
-            for (towards, turn) in [(-1.0, -FRAC_PI_2), (1.0, FRAC_PI_2)] {
+            for (towards, turn) in [(-1.0, FRAC_PI_2), (1.0, -FRAC_PI_2)] {
                 let line = at + towards * (half + self.random.range(1.2, 2.8));
                 let mut d = edge + 1.0;
                 while d < 45.0 {
@@ -264,7 +264,6 @@ impl Builder {
                     let width = self.random.range(8.0, 16.0);
                     if self.random.chance(side.houses) {
                         let along = at + towards * (half + 2.0 + side.setback.min(6.0));
-                        let turn = if towards > 0.0 { turn - FRAC_PI_2 - FRAC_PI_2 } else { turn + PI };
                         let frame = self.terrain.place(along, side.sign * (d + width / 2.0), turn);
                         let tall = height * self.random.range(0.8, 1.2);
                         push_house(&mut self.out, &mut self.random, &frame, width, 8.0, tall);

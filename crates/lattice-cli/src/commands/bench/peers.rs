@@ -4,8 +4,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use anyhow::{Result, anyhow};
-use burn::module::AutodiffModule;
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Tensor};
 use burn_lattice::core::{self, Coord, KernelSpec, SupportPolicy};
 use burn_lattice::ops::{self, ConvOptions, PoolMode, PoolOptions};
 use burn_lattice::{SparseTensor, Support};
@@ -210,13 +209,13 @@ fn pool(plan: &Plan, load: &Workload, job: &Job) -> Result<Row> {
     Ok(Row { n_out, pairs: load.coords.len(), cout: None, samples_ms, route, ..base(load, job) })
 }
 
-fn network(plan: &Plan) -> Result<MinkUNet> {
+fn network(device: &Device) -> Result<MinkUNet> {
     let config = MinkUNetConfig::named("minkunet-bench", NETWORK.0, NETWORK.1)?;
-    Ok(seed_parameters(config.init(&plan.device), 0))
+    Ok(seed_parameters(config.init(device), 0))
 }
 
 fn network_forward(plan: &Plan, load: &Workload, job: &Job) -> Result<Row> {
-    let model = network(plan)?;
+    let model = network(&plan.device)?;
     let feats = features(&plan.device, load.coords.len(), NETWORK.0, FloatKind::F32);
     let support = Support::try_new(load.coords.clone())?;
     let samples_ms = time(&plan.device, plan.warmup.min(1), plan.repeats.min(5), || {
@@ -229,7 +228,7 @@ fn network_forward(plan: &Plan, load: &Workload, job: &Job) -> Result<Row> {
 
 /// Forward, mean of squares, backward.
 fn network_train(plan: &Plan, load: &Workload, job: &Job) -> Result<Row> {
-    let model = network(plan)?.train();
+    let model = network(&plan.device.clone().autodiff())?;
     let feats = Tensor::from_inner(features(&plan.device, load.coords.len(), NETWORK.0, FloatKind::F32));
     let support = Support::try_new(load.coords.clone())?;
     let samples_ms = time(&plan.device, plan.warmup.min(1), plan.repeats.min(3), || {
