@@ -56,8 +56,14 @@ fn each_operation_alone_survives_checkpointing() {
             let x = sparse_at(&coords, leaves[0].clone().reshape([coords.len(), 2]).tanh(), [1; 3]);
             let bias = bias.then(|| leaves[2].clone() * 2.0);
             let y = match pointwise {
-                true => ops::linear(&x, leaves[1].clone().reshape([54, 2]).narrow(0, 0, 2).exp(), bias.clone()).unwrap(),
-                false => ops::subm_conv3d(&x, leaves[1].clone().reshape([27, 2, 2]).exp(), bias.clone(), &subm).unwrap(),
+                true => {
+                    ops::linear(&x, leaves[1].clone().reshape([54, 2]).narrow(0, 0, 2).exp(), bias.clone())
+                        .unwrap()
+                }
+                false => {
+                    ops::subm_conv3d(&x, leaves[1].clone().reshape([27, 2, 2]).exp(), bias.clone(), &subm)
+                        .unwrap()
+                }
             };
             let y = y.feats().clone().tanh();
             // Every leaf takes part, whichever form this is.

@@ -7,7 +7,9 @@ use burn::tensor::{DType, Tensor};
 use burn_lattice::ops::{self, ConvOptions, Target};
 use burn_lattice::{Error, Result, SparseTensor, SupportPolicy, routes};
 use harness::*;
-use lattice_testkit::convolution::{Channels, bias_grad, convolve, convolve_input_grad, convolve_weight_grad};
+use lattice_testkit::convolution::{
+    Channels, bias_grad, convolve, convolve_input_grad, convolve_weight_grad,
+};
 use lattice_testkit::offsets::Kernel;
 use lattice_testkit::relations::{self, Pairs};
 use lattice_testkit::strategies;
@@ -52,19 +54,24 @@ impl Case {
             Kind::Transposed => relations::transposed(source, kernel),
             Kind::Inverse => relations::inverse(&relations::forward(source, kernel)),
             Kind::Generative => relations::generative(source, kernel.size, kernel.stride),
-            Kind::TransposedOnto | Kind::GenerativeOnto => relations::target_transposed(source, target, kernel),
+            Kind::TransposedOnto | Kind::GenerativeOnto => {
+                relations::target_transposed(source, target, kernel)
+            }
         }
     }
 
     /// A tensor without channels that stands where the convolution's input does.
     fn input(&self, feats: Tensor<2>) -> SparseTensor {
         match self.kind {
-            Kind::Submanifold | Kind::Forward | Kind::Reach | Kind::OntoTarget => sparse_at(&self.source, feats, [1; 3]),
+            Kind::Submanifold | Kind::Forward | Kind::Reach | Kind::OntoTarget => {
+                sparse_at(&self.source, feats, [1; 3])
+            }
             Kind::Inverse => {
                 let device = feats.device();
                 let fine = sparse_at(&self.source, Tensor::ones([self.source.len(), 1], &device), [1; 3]);
                 let weight = Tensor::ones([self.kernel.taps(), 1, 1], &device);
-                let down = ops::conv3d(&fine, weight, None, &ConvOptions::new(spec(&self.kernel)), None).unwrap();
+                let down =
+                    ops::conv3d(&fine, weight, None, &ConvOptions::new(spec(&self.kernel)), None).unwrap();
                 down.with_feats(feats).unwrap()
             }
             _ => sparse_at(&self.source, feats, self.kernel.stride),
@@ -86,7 +93,9 @@ impl Case {
             Kind::TransposedOnto => ops::conv_transpose3d(x, weight, bias, &options, Some(&target)),
             Kind::Inverse => ops::inverse_conv3d(x, weight, bias, &options),
             Kind::Generative => ops::generative_conv_transpose3d(x, weight, bias, &options, None),
-            Kind::GenerativeOnto => ops::generative_conv_transpose3d(x, weight, bias, &options, Some(&target)),
+            Kind::GenerativeOnto => {
+                ops::generative_conv_transpose3d(x, weight, bias, &options, Some(&target))
+            }
         }
     }
 
@@ -141,7 +150,8 @@ impl Case {
 fn supports() -> Vec<(Vec<Coord>, Vec<Coord>)> {
     let mut seeded = Seeded::new(5);
     let dense: Vec<Coord> = (0..64).map(|i| [0, i % 4 - 2, i / 4 % 4 - 2, i / 16 - 2]).collect();
-    let far = vec![[0, i32::MIN, i32::MAX, 0], [0, i32::MIN + 1, i32::MAX, 1], [3, i32::MAX, 0, -1], [3, 1, 0, -1]];
+    let far =
+        vec![[0, i32::MIN, i32::MAX, 0], [0, i32::MIN + 1, i32::MAX, 1], [3, i32::MAX, 0, -1], [3, 1, 0, -1]];
     vec![
         (Vec::new(), seeded.coords(5, 1, 3)),
         (vec![[2, -7, 3, 0]], vec![[2, -7, 3, 0], [2, -4, 1, 0], [0, 0, 0, 0]]),
@@ -233,7 +243,8 @@ fn kernels_of_more_than_32_taps_and_many_rows_match() {
         (Kernel::cube(5, 1), Channels::new(8, 8)),
         (Kernel::new([7, 3, 3], [1; 3], [0; 3], [1; 3]), Channels::new(3, 17)),
     ] {
-        Case { kind: Kind::Submanifold, kernel, source: source.clone(), target: Vec::new(), channels }.check(DType::F32, 1);
+        Case { kind: Kind::Submanifold, kernel, source: source.clone(), target: Vec::new(), channels }
+            .check(DType::F32, 1);
     }
 }
 
@@ -287,7 +298,8 @@ fn worked_example_strided() {
     let device = inference();
     let x = sparse(&line(&[0, 1, 3]), &FEATS, &device);
     let options = ConvOptions::new(spec(&Kernel::line(2, 2, 0, 1)));
-    let y = ops::conv3d(&x, tensor(&WEIGHT[..4], [2, 2, 1], DType::F32, &device), None, &options, None).unwrap();
+    let y =
+        ops::conv3d(&x, tensor(&WEIGHT[..4], [2, 2, 1], DType::F32, &device), None, &options, None).unwrap();
     assert_eq!((coords_of(&y), y.stride()), (line(&[0, 1]), [2, 1, 1]));
     assert_eq!(read(y.feats()), [35., 56.]);
 }
@@ -343,7 +355,10 @@ fn outputs_keep_or_share_their_identity() {
     let three = ConvOptions::new(spec(&Kernel::cube(3, 1)));
     let subm = ops::subm_conv3d(&x, weight(27), None, &three).unwrap();
     assert!(subm.same_coords(&x));
-    assert!(ops::conv3d(&x, weight(27), None, &three, None).unwrap().same_coords(&x), "stride 1 keeps its rows");
+    assert!(
+        ops::conv3d(&x, weight(27), None, &three, None).unwrap().same_coords(&x),
+        "stride 1 keeps its rows"
+    );
     let one = ConvOptions::new(spec(&Kernel::cube(1, 1)));
     assert!(ops::conv3d(&x, weight(1), None, &one, None).unwrap().same_coords(&x));
 
@@ -374,7 +389,8 @@ fn strided_shortcut_and_main_path_stand_on_one_support() {
     let x = sparse_at(&coords, Tensor::ones([coords.len(), 2], &device), [1; 3]);
     let run = |size: u32| {
         let options = ConvOptions::new(spec(&Kernel::cube(size, 2)));
-        ops::conv3d(&x, Tensor::ones([(size * size * size) as usize, 2, 2], &device), None, &options, None).unwrap()
+        ops::conv3d(&x, Tensor::ones([(size * size * size) as usize, 2, 2], &device), None, &options, None)
+            .unwrap()
     };
     let (main, shortcut) = (run(3), run(1));
     assert_eq!((coords_of(&main), main.stride()), (coords_of(&shortcut), shortcut.stride()));
@@ -384,7 +400,8 @@ fn strided_shortcut_and_main_path_stand_on_one_support() {
 fn batch_counts_follow_the_rows() {
     let device = inference();
     let coords = vec![[0, 0, 0, 0], [0, 1, 0, 0], [2, 0, 0, 0], [2, 5, 0, 0]];
-    let x = sparse_at(&coords, Tensor::ones([4, 1], &device), [1; 3]).with_batch_counts(&[2, 0, 2, 0]).unwrap();
+    let x =
+        sparse_at(&coords, Tensor::ones([4, 1], &device), [1; 3]).with_batch_counts(&[2, 0, 2, 0]).unwrap();
     let options = ConvOptions::new(spec(&Kernel::cube(2, 2)));
     let y = ops::conv3d(&x, Tensor::ones([8, 1, 1], &device), None, &options, None).unwrap();
     assert_eq!(y.batch_counts(), Some(&[1usize, 0, 2, 0][..]));
@@ -404,9 +421,14 @@ fn two_runs_give_equal_bits() {
             let x = tensor(&x, [coords.len(), 17], dtype, &device).require_grad();
             let w = tensor(&w, [27, 17, 19], dtype, &device).require_grad();
             let options = ConvOptions::new(spec(&Kernel::cube(3, 1)));
-            let y = ops::subm_conv3d(&sparse_at(&coords, x.clone(), [1; 3]), w.clone(), None, &options).unwrap();
+            let y =
+                ops::subm_conv3d(&sparse_at(&coords, x.clone(), [1; 3]), w.clone(), None, &options).unwrap();
             let grads = (y.feats().clone() * y.feats().clone()).sum().backward();
-            [y.feats().clone().into_data(), x.grad(&grads).unwrap().into_data(), w.grad(&grads).unwrap().into_data()]
+            [
+                y.feats().clone().into_data(),
+                x.grad(&grads).unwrap().into_data(),
+                w.grad(&grads).unwrap().into_data(),
+            ]
         };
         assert_eq!(run(), run(), "{dtype:?}");
     }
@@ -510,7 +532,8 @@ fn wrong_input_is_an_error_that_says_what() {
     let weight = |shape: [usize; 3]| Tensor::<3>::ones(shape, &device);
     let three = ConvOptions::new(spec(&Kernel::cube(3, 1)));
     let two = ConvOptions::new(spec(&Kernel::cube(2, 2)));
-    let subm = |w: Tensor<3>, b: Option<Tensor<1>>, o: &ConvOptions| ops::subm_conv3d(&x, w, b, o).unwrap_err();
+    let subm =
+        |w: Tensor<3>, b: Option<Tensor<1>>, o: &ConvOptions| ops::subm_conv3d(&x, w, b, o).unwrap_err();
 
     let error = subm(weight([8, 4, 5]), None, &three);
     assert!(matches!(error, Error::Shape { .. }), "taps: {error}");
@@ -533,7 +556,8 @@ fn wrong_input_is_an_error_that_says_what() {
     let third = ConvOptions::new(spec(&Kernel::cube(3, 3)));
     let error = ops::conv_transpose3d(&x, weight([27, 4, 5]), None, &third, None).unwrap_err();
     assert!(matches!(error, Error::Value { .. }), "3 does not divide 2: {error}");
-    let error = ops::conv_transpose3d(&x, weight([8, 4, 5]), None, &two, Some(&Target::from(&x))).unwrap_err();
+    let error =
+        ops::conv_transpose3d(&x, weight([8, 4, 5]), None, &two, Some(&Target::from(&x))).unwrap_err();
     assert!(matches!(error, Error::StrideMismatch { expected: [1, 1, 1], found: [2, 2, 2], .. }), "{error}");
     let error = ops::conv3d(&x, weight([8, 4, 5]), None, &two, Some(&Target::from(&x))).unwrap_err();
     assert!(matches!(error, Error::StrideMismatch { expected: [4, 4, 4], .. }), "{error}");
@@ -543,6 +567,7 @@ fn wrong_input_is_an_error_that_says_what() {
     let error = ops::inverse_conv3d(&x, weight([8, 4, 5]), None, &two).unwrap_err();
     assert!(matches!(error, Error::Identity { .. }), "no earlier convolution: {error}");
     let other = sparse(&line(&[0]), &[1.], &device);
-    let error = ops::conv3d(&x, weight([27, 4, 5]), None, &three, Some(&Target::Key(other.key()))).unwrap_err();
+    let error =
+        ops::conv3d(&x, weight([27, 4, 5]), None, &three, Some(&Target::Key(other.key()))).unwrap_err();
     assert!(matches!(error, Error::Identity { .. }), "a key of another manager: {error}");
 }

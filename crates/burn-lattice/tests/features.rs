@@ -1,5 +1,6 @@
 //! Feature operations against their definitions: linear, activations, norms, dropout.
 #![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::approx_constant, reason = "the examples are written as they are printed")]
 
 mod harness;
 
@@ -58,7 +59,8 @@ fn worked_examples_of_activations(#[case] kind: ActivationKind, #[case] expected
 fn activations_and_their_gradients_match_in_every_element_type(
     #[values(DType::F32, DType::F64, DType::F16, DType::BF16)] dtype: DType,
 ) {
-    let mut values = vec![0.0, 0.5, -0.5, 3.0, -3.0, 7.5, -7.5, 12.0, -12.0, 25.0, -25.0, 90.0, -90.0, 200.0, -200.0];
+    let mut values =
+        vec![0.0, 0.5, -0.5, 3.0, -3.0, 7.5, -7.5, 12.0, -12.0, 25.0, -25.0, 90.0, -90.0, 200.0, -200.0];
     values.extend(Seeded::new(1).values(31));
     let shape = [values.len() / 2, 2];
     let device = training();
@@ -114,12 +116,18 @@ fn activation_names_are_read_and_attributes_checked() {
 
     let from = ActivationKind::from_attributes;
     assert_eq!(from("gelu", "fast", 0.1, 1.0, 20.0).unwrap(), ActivationKind::Gelu(GeluApproximation::Fast));
-    assert_eq!(from("gelu", "precise", 0.1, 1.0, 20.0).unwrap(), ActivationKind::Gelu(GeluApproximation::None));
+    assert_eq!(
+        from("gelu", "precise", 0.1, 1.0, 20.0).unwrap(),
+        ActivationKind::Gelu(GeluApproximation::None)
+    );
     let leaky = from("leaky_relu", "none", 0.1, 1.0, 20.0).unwrap();
     assert_eq!(leaky, ActivationKind::LeakyRelu { negative_slope: 0.1 });
-    for (kind, approximate, alpha, beta) in
-        [("relu", "none", -0.1, 1.0), ("relu", "none", 0.1, 0.0), ("relu", "some", 0.1, 1.0), ("prelu", "none", 0.1, 1.0)]
-    {
+    for (kind, approximate, alpha, beta) in [
+        ("relu", "none", -0.1, 1.0),
+        ("relu", "none", 0.1, 0.0),
+        ("relu", "some", 0.1, 1.0),
+        ("prelu", "none", 0.1, 1.0),
+    ] {
         assert!(from(kind, approximate, alpha, beta, 20.0).is_err(), "{kind} {approximate} {alpha} {beta}");
     }
     let x = rows_of(Tensor::ones([1, 1], &inference()));
@@ -174,7 +182,8 @@ fn linear_refuses_what_does_not_fit() {
     assert!(matches!(error, Error::Channels { expected: 4, found: 3, .. }), "{error}");
     let error = ops::linear(&x, ones([5, 3]), Some(Tensor::ones([3], &device))).unwrap_err();
     assert!(matches!(error, Error::Shape { .. }), "{error}");
-    let error = ops::linear_features(ones([2, 3]), ones([5, 3]).cast(burn::tensor::FloatDType::F64), None).unwrap_err();
+    let error = ops::linear_features(ones([2, 3]), ones([5, 3]).cast(burn::tensor::FloatDType::F64), None)
+        .unwrap_err();
     assert!(matches!(error, Error::Dtype { .. }), "{error}");
 }
 
@@ -251,9 +260,7 @@ fn norms_and_their_gradients_match(
 }
 
 #[rstest]
-fn rms_norm_and_its_gradients_match(
-    #[values(DType::F32, DType::F64, DType::F16, DType::BF16)] dtype: DType,
-) {
+fn rms_norm_and_its_gradients_match(#[values(DType::F32, DType::F64, DType::F16, DType::BF16)] dtype: DType) {
     let (rows, c, eps) = (9, 5, 1e-3);
     let mut seeded = Seeded::new(7);
     let (x, scale, g) = (seeded.values(rows * c), seeded.values(c), seeded.values(rows * c));
@@ -301,6 +308,24 @@ fn statistics_are_not_taken_in_half_precision() {
         ops::instance_norm(&x, NormAffine::default(), 1e-5).unwrap(),
     ] {
         assert_close(&expected, &read(y.feats()), loose);
+    }
+}
+
+#[test]
+fn statistics_of_many_rows_keep_their_digits() {
+    let device = inference();
+    // In one running f32 sum the mean of so many would be wrong in its third digit.
+    let rows = 1 << 20;
+    let feats: Vec<f64> = (0..rows * 2).map(|at| 0.1 + 1e-3 * f64::from(at % 7 - 3)).collect();
+    let x = rows_of(tensor(&feats, [rows as usize, 2], DType::F32, &device));
+    let (mean, var) = normalisation::channel_statistics(&feats[..700], 2);
+    let expected = normalisation::batch_norm_fixed(&feats[..140], &mean, &var, &[1.0; 2], &[0.0; 2], 1e-5);
+    let loose = Tolerance { name: "statistics", rtol: 1e-3, atol: 1e-3 };
+    for y in [
+        ops::batch_norm(&x, NormAffine::default(), None, 1e-5).unwrap(),
+        ops::instance_norm(&x, NormAffine::default(), 1e-5).unwrap(),
+    ] {
+        assert_close(&expected, &read(y.feats())[..140], loose);
     }
 }
 
@@ -367,7 +392,11 @@ fn dropout_drops_by_seed_and_call_and_scales_the_rest() {
         assert_close(&definition::dropout(&x, &keep, p), &read(y.feats()), tolerance(dtype));
         let g = Seeded::new(10).values(rows * c);
         let grads = (y.feats().clone() * tensor(&g, [rows, c], dtype, &device)).sum().backward();
-        assert_close(&definition::dropout(&g, &keep, p), &read(&leaf.grad(&grads).unwrap()), tolerance(dtype));
+        assert_close(
+            &definition::dropout(&g, &keep, p),
+            &read(&leaf.grad(&grads).unwrap()),
+            tolerance(dtype),
+        );
     }
 }
 

@@ -4,7 +4,9 @@
 mod harness;
 
 use burn::tensor::{DType, Tensor};
-use burn_lattice::ops::{self, ActivationKind, ConvOptions, DropoutKey, GeluApproximation, NormAffine, Target};
+use burn_lattice::ops::{
+    self, ActivationKind, ConvOptions, DropoutKey, GeluApproximation, NormAffine, Target,
+};
 use burn_lattice::{Join, Result, SparseTensor};
 use harness::*;
 use lattice_testkit::offsets::Kernel;
@@ -53,7 +55,9 @@ fn convolutions() -> Vec<(&'static str, Kernel, usize, Conv)> {
         ("generative", TWO, 1, |x, w, b, o, _| ops::generative_conv_transpose3d(x, w, b, o, None)),
         ("normalized", THREE, 1, |x, w, b, o, _| ops::normalized_subm_conv3d(x, w, b, o, 1e-2)),
         ("normalized in groups", THREE, 2, |x, w, b, o, _| ops::normalized_subm_conv3d(x, w, b, o, 1e-2)),
-        ("normalized transposed", TWO, 1, |x, w, b, o, _| ops::normalized_conv_transpose3d(x, w, b, o, None, 1e-2)),
+        ("normalized transposed", TWO, 1, |x, w, b, o, _| {
+            ops::normalized_conv_transpose3d(x, w, b, o, None, 1e-2)
+        }),
         ("normalized onto a target", TWO, 1, |x, w, b, o, t| {
             ops::normalized_conv_transpose3d(x, w, b, o, Some(t), 1e-2)
         }),
@@ -107,7 +111,8 @@ fn a_residual_network_end_to_end() {
         let a = ops::subm_conv3d(&x, weight(1, THREE.taps()), None, &subm).unwrap();
         let a = ops::silu(&ops::batch_norm(&a, NormAffine::default(), None, 1e-2).unwrap());
         let coarse = ops::conv3d(&a, weight(2, TWO.taps()), None, &down, None).unwrap();
-        let up = ops::conv_transpose3d(&coarse, weight(3, TWO.taps()), None, &down, Some(&Target::from(&x))).unwrap();
+        let up = ops::conv_transpose3d(&coarse, weight(3, TWO.taps()), None, &down, Some(&Target::from(&x)))
+            .unwrap();
         let joined = Tensor::cat(vec![up.into_feats(), a.into_feats()], 1);
         ops::linear_features(joined, leaf(leaves, 4, [3, 6]), None).unwrap()
     });
@@ -134,7 +139,8 @@ fn linear() {
     let mut seeded = Seeded::new(9);
     let leaves = [seeded.values(5 * 3), seeded.values(4 * 3), seeded.values(4)];
     check_gradients(&leaves, |leaves| {
-        ops::linear_features(leaf(leaves, 0, [5, 3]), leaf(leaves, 1, [4, 3]), Some(leaves[2].clone())).unwrap()
+        ops::linear_features(leaf(leaves, 0, [5, 3]), leaf(leaves, 1, [4, 3]), Some(leaves[2].clone()))
+            .unwrap()
     });
 }
 

@@ -82,7 +82,8 @@ fn batch_norm_uses_running_statistics_at_inference_and_none_without_tracking() {
     let norm = BatchNormConfig::new(3).init(&training());
     norm.forward(sparse(&coords, &feats, &training()));
     let (mean, var) = ([0.25, 0.5, 0.15], [1.125f64, 1.8, 1.125]);
-    let expected: Vec<f64> = (0..6).map(|at| (feats[at] - mean[at % 3]) / (var[at % 3] + 1e-5).sqrt()).collect();
+    let expected: Vec<f64> =
+        (0..6).map(|at| (feats[at] - mean[at % 3]) / (var[at % 3] + 1e-5).sqrt()).collect();
     let frozen = norm.valid();
     let y = frozen.forward(sparse(&coords, &feats, &inference()));
     assert_close(&expected, &read(y.feats()), F32);
@@ -90,7 +91,8 @@ fn batch_norm_uses_running_statistics_at_inference_and_none_without_tracking() {
 
     let untracked = BatchNormConfig::new(3).with_track_running_stats(false).init(&inference());
     let y = untracked.forward(sparse(&coords, &feats, &inference()));
-    let batch = ops::batch_norm(&sparse(&coords, &feats, &inference()), NormAffine::default(), None, 1e-5).unwrap();
+    let batch =
+        ops::batch_norm(&sparse(&coords, &feats, &inference()), NormAffine::default(), None, 1e-5).unwrap();
     assert_close(&read(batch.feats()), &read(y.feats()), F32);
     assert_close(&[0., 0., 0.], &read(&untracked.running_mean.value_sync()), EXACT);
 }
@@ -127,7 +129,8 @@ fn dropout_acts_in_training_only_and_by_its_seed() {
     let feats = vec![1.0; 4000];
     let coords = line(&(0..1000).collect::<Vec<_>>());
     let dropout = |seed| DropoutConfig::new().with_seed(seed).init();
-    let at = |module: &Dropout, device: &Device| read(module.forward(&sparse(&coords, &feats, device)).feats());
+    let at =
+        |module: &Dropout, device: &Device| read(module.forward(&sparse(&coords, &feats, device)).feats());
     let first = dropout(7);
     assert_eq!(at(&first, &inference()), feats, "identity at inference");
     let one = at(&first, &training());
@@ -152,7 +155,8 @@ fn convolution_modules_keep_coarsen_and_refine_the_support() {
     let x = seeded_tensor(60, 4, &device);
     let subm = SubmConv3dConfig::new([4, 6]).init(&device).forward(&x);
     assert!(subm.same_coords(&x) && subm.channels() == 6);
-    let down = Conv3dConfig::new([6, 8]).with_kernel_size([2; 3]).with_stride([2; 3]).init(&device).forward(&subm);
+    let down =
+        Conv3dConfig::new([6, 8]).with_kernel_size([2; 3]).with_stride([2; 3]).init(&device).forward(&subm);
     assert_eq!((down.stride(), down.channels()), ([2; 3], 8));
     let up = ConvTranspose3dConfig::new([8, 3]).init(&device);
     assert_eq!(up.forward(&down).stride(), [1; 3]);
@@ -208,7 +212,11 @@ fn pooling_modules_give_the_worked_examples() {
 
     let coarse = sparse(&line(&[-1, 0, 2]), &[10., 20., 40.], &device).with_stride([2, 1, 1]).unwrap();
     let onto = |xs: &[i32]| Target::from(&support(&line(xs)));
-    let up = PoolTranspose3dConfig::new().with_kernel_size([3, 1, 1]).with_stride(stride).with_padding([1, 0, 0]).init();
+    let up = PoolTranspose3dConfig::new()
+        .with_kernel_size([3, 1, 1])
+        .with_stride(stride)
+        .with_padding([1, 0, 0])
+        .init();
     assert_eq!(read(up.forward_onto(&coarse, &onto(&[-3, -1, 0, 3, 8])).feats()), [10., 15., 20., 40., 0.]);
     let up = TrilinearUpsample3dConfig::new().with_stride(stride).init();
     let y = up.forward_onto(&coarse, &onto(&[-3, -2, -1, 0, 1, 3, 6]));
@@ -217,7 +225,10 @@ fn pooling_modules_give_the_worked_examples() {
     let batched = sparse(&[[0, 0, 0, 0], [0, 1, 0, 0], [2, 0, 0, 0]], &[1., 3., 5.], &device);
     assert_eq!(read(&GlobalSumPool::new().try_forward(&batched, Some(4)).unwrap()), [4., 0., 5., 0.]);
     assert_eq!(read(&GlobalAvgPool::new().forward(&batched)), [2., 0., 5.]);
-    assert!(GlobalMaxPool::new().try_forward(&batched, Some(4)).is_err(), "an item without rows has no maximum");
+    assert!(
+        GlobalMaxPool::new().try_forward(&batched, Some(4)).is_err(),
+        "an item without rows has no maximum"
+    );
 }
 
 #[test]
@@ -267,7 +278,8 @@ fn stirred(block: ConvBlock, device: &Device) -> ConvBlock {
 
 #[rstest]
 fn a_fused_block_equals_its_parts(
-    #[values(BlockActivation::None, BlockActivation::Relu, BlockActivation::LeakyRelu(0.1))] activation: BlockActivation,
+    #[values(BlockActivation::None, BlockActivation::Relu, BlockActivation::LeakyRelu(0.1))]
+    activation: BlockActivation,
     #[values(false, true)] bias: bool,
 ) {
     let device = inference();
@@ -286,7 +298,9 @@ fn a_fused_block_equals_its_parts(
         let activate = |feats: Tensor<2>| match activation {
             BlockActivation::None => feats,
             BlockActivation::Relu => burn::tensor::activation::relu(feats),
-            BlockActivation::LeakyRelu(slope) => burn::tensor::activation::leaky_relu(feats, f64::from(slope)),
+            BlockActivation::LeakyRelu(slope) => {
+                burn::tensor::activation::leaky_relu(feats, f64::from(slope))
+            }
         };
         let fused = block.forward(&x);
         assert!(fused.same_coords(&plain));
@@ -312,7 +326,10 @@ fn a_residual_on_other_rows_is_refused() {
 fn gradients_reach_every_parameter_of_a_block() {
     let device = training();
     let x = seeded_tensor(50, 3, &device);
-    let block = ConvBlockConfig::new([3, 7]).with_bias(true).with_activation(BlockActivation::None).init_subm(&device);
+    let block = ConvBlockConfig::new([3, 7])
+        .with_bias(true)
+        .with_activation(BlockActivation::None)
+        .init_subm(&device);
     let y = block.forward(&x);
     let g = tensor(&Seeded::new(3).values(y.n_rows() * 7), [y.n_rows(), 7], DType::F32, &device);
     let grads = (y.feats().clone() * g).sum().backward();

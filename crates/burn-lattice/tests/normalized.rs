@@ -68,7 +68,9 @@ fn every_form_matches_its_definition(
     let target = Target::from(&support(&onto));
     let y = match form {
         Form::Submanifold => ops::normalized_subm_conv3d(&input, w_leaf.clone(), bias, &options, eps),
-        Form::Transposed => ops::normalized_conv_transpose3d(&input, w_leaf.clone(), bias, &options, None, eps),
+        Form::Transposed => {
+            ops::normalized_conv_transpose3d(&input, w_leaf.clone(), bias, &options, None, eps)
+        }
         Form::TransposedOnto => {
             ops::normalized_conv_transpose3d(&input, w_leaf.clone(), bias, &options, Some(&target), eps)
         }
@@ -98,7 +100,8 @@ fn a_row_without_pairs_is_the_bias_in_every_element_type() {
         let bias = tensor(&[0.5], [1], dtype, &device);
         let options = ConvOptions::new(spec(&Kernel::line(2, 2, 0, 1)));
         let target = Target::from(&support(&line(&[0, 9])));
-        let y = ops::normalized_conv_transpose3d(&x, weight, Some(bias), &options, Some(&target), 1e-8).unwrap();
+        let y =
+            ops::normalized_conv_transpose3d(&x, weight, Some(bias), &options, Some(&target), 1e-8).unwrap();
         assert_close(&[1.5, 0.5], &read(y.feats()), PRINTED);
         assert_eq!(read(y.feats())[1], 0.5, "{dtype:?}");
     }
@@ -139,9 +142,17 @@ fn wrong_input_is_an_error() {
     let half = weight().cast(burn::tensor::FloatDType::F16);
     let error = ops::normalized_subm_conv3d(&x, half, None, &options, 1e-8).unwrap_err();
     assert!(matches!(error, Error::Dtype { .. }), "{error}");
-    let error = ops::normalized_conv_transpose3d(&x, weight(), None, &ConvOptions::new(spec(&Kernel::cube(3, 2))), None, 1e-8);
+    let error = ops::normalized_conv_transpose3d(
+        &x,
+        weight(),
+        None,
+        &ConvOptions::new(spec(&Kernel::cube(3, 2))),
+        None,
+        1e-8,
+    );
     assert!(matches!(error.unwrap_err(), Error::Value { .. }), "2 does not divide 1");
     let padded = ConvOptions::new(spec(&Kernel::new([3; 3], [1; 3], [1; 3], [1; 3])));
-    let error = ops::normalized_generative_conv_transpose3d(&x, weight(), None, &padded, None, 1e-8).unwrap_err();
+    let error =
+        ops::normalized_generative_conv_transpose3d(&x, weight(), None, &padded, None, 1e-8).unwrap_err();
     assert!(matches!(error, Error::Value { .. }), "{error}");
 }

@@ -2,8 +2,8 @@
 
 use rayon::prelude::*;
 
-use crate::sets::{Runs, shifted};
 use crate::coord::sort_rows;
+use crate::sets::{Runs, shifted};
 use crate::{Coord, Error, Result, Support, canonical_order};
 
 /// Rows a task of a parallel loop takes.
@@ -91,7 +91,11 @@ pub fn child_coords(parents: &[Coord], children: &[i32]) -> Result<Vec<Coord>> {
     check_lengths(OP, "child numbers, one a parent", parents.len(), children.len())?;
     let child = |(row, (parent, &child)): (usize, (&Coord, &i32))| match child {
         0..8 => child_of(OP, row, parent, child),
-        _ => Err(Error::OutOfRange { op: OP, row, what: format!("expected a child number in 0..8, found {child}") }),
+        _ => Err(Error::OutOfRange {
+            op: OP,
+            row,
+            what: format!("expected a child number in 0..8, found {child}"),
+        }),
     };
     parents.iter().zip(children).enumerate().map(child).collect()
 }
@@ -103,7 +107,9 @@ fn child_of(op: &'static str, row: usize, parent: &Coord, child: i32) -> Result<
         fine[axis + 1] = i32::try_from(value).map_err(|_| Error::OutOfRange {
             op,
             row,
-            what: format!("expected a parent whose children lie inside i32, found {parent:?} (batch, x, y, z)"),
+            what: format!(
+                "expected a parent whose children lie inside i32, found {parent:?} (batch, x, y, z)"
+            ),
         })?;
     }
     Ok(fine)

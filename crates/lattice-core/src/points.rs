@@ -41,11 +41,15 @@ impl VoxelGrid {
 
     fn check(&self, op: &'static str) -> Result<()> {
         if self.voxel_size.iter().any(|s| !s.is_finite() || *s <= 0.0) {
-            let what = format!("expected voxel edges that are finite and above 0, found {:?}", self.voxel_size);
+            let what =
+                format!("expected voxel edges that are finite and above 0, found {:?}", self.voxel_size);
             return Err(Error::Value { op, what });
         }
         if self.origin.iter().any(|o| !o.is_finite()) {
-            return Err(Error::Value { op, what: format!("expected a finite origin, found {:?}", self.origin) });
+            return Err(Error::Value {
+                op,
+                what: format!("expected a finite origin, found {:?}", self.origin),
+            });
         }
         Ok(())
     }
@@ -157,7 +161,8 @@ pub fn quantize(
     let n_voxels = sorted.starts.len() - 1;
     check_row_count(OP, n_voxels)?;
     // Every point is written once, by its voxel.
-    let voxel_of_point: Vec<AtomicI32> = std::iter::repeat_with(|| AtomicI32::new(-1)).take(points.len()).collect();
+    let voxel_of_point: Vec<AtomicI32> =
+        std::iter::repeat_with(|| AtomicI32::new(-1)).take(points.len()).collect();
     (0..n_voxels).into_par_iter().with_min_len(CHUNK).for_each(|voxel| {
         for &cell in &sorted.order[sorted.starts[voxel] as usize..sorted.starts[voxel + 1] as usize] {
             let point = kept.as_ref().map_or(cell, |kept| kept[cell as usize]);
@@ -189,7 +194,9 @@ fn check_point(
     } else if p.iter().any(|v| !v.is_finite()) {
         match non_finite {
             NonFinite::Drop => return Ok(()),
-            NonFinite::Error => format!("expected a finite point, found {p:?}; use `NonFinite::Drop` to leave such points out"),
+            NonFinite::Error => format!(
+                "expected a finite point, found {p:?}; use `NonFinite::Drop` to leave such points out"
+            ),
         }
     } else {
         let u = grid.position(p).map(f32::floor);
@@ -270,7 +277,8 @@ pub fn point_voxel_map(
                 Interpolation::Linear => {
                     let [Some(x), Some(y), Some(z)] = u.map(floor_i32) else { continue };
                     *rows = corners.rows(&[b, x, y, z]);
-                    *weights = trilinear(rows, [u[0] - x as f32, u[1] - y as f32, u[2] - z as f32], renormalize);
+                    *weights =
+                        trilinear(rows, [u[0] - x as f32, u[1] - y as f32, u[2] - z as f32], renormalize);
                 }
             }
         }
@@ -281,13 +289,14 @@ pub fn point_voxel_map(
 /// Weights of the corners that have rows, at `t` within the cell.
 #[inline]
 fn trilinear(rows: &[i32; 8], t: [f32; 3], renormalize: bool) -> [f32; 8] {
-    let weight = |j: usize| {
-        let [x, y, z] = [0, 1, 2].map(|a| if j >> a & 1 == 1 { t[a] } else { 1.0 - t[a] });
-        if rows[j] < 0 { 0.0 } else { x * y * z }
-    };
-    let weights: [f32; 8] = std::array::from_fn(weight);
+    let [x, y, z] = t.map(|t| [1.0 - t, t]);
+    let weight = |j: usize| x[j & 1] * y[j >> 1 & 1] * z[j >> 2];
+    let weights: [f32; 8] = std::array::from_fn(|j| if rows[j] < 0 { 0.0 } else { weight(j) });
+    if !renormalize {
+        return weights;
+    }
     let sum: f32 = weights.iter().sum();
-    if renormalize && sum > 0.0 { weights.map(|w| w / sum) } else { weights }
+    if sum > 0.0 { weights.map(|w| w / sum) } else { weights }
 }
 
 /// Looks up the eight corners of cells. A cell seldom leaves its block of 4 x 4 x 4 voxels, and the next point is seldom far: most
@@ -316,28 +325,25 @@ impl<'a> Corners<'a> {
     /// Row of each corner of the cell at `base`, x as the low bit; -1 where there is none.
     #[inline]
     fn rows(&mut self, base: &Coord) -> [i32; 8] {
-        let mut rows = [-1; 8];
+        // The far corner. Past the end of `i32` it stands on the base itself, and the corners that use it are left out.
+        let far: Coord = std::array::from_fn(|k| if k == 0 { base[0] } else { base[k].saturating_add(1) });
+        let outside = (0..3).fold(0, |bits, a| bits | usize::from(base[a + 1] == i32::MAX) << a);
+        let (keys, bits) = ([block_key(base), block_key(&far)], [block_bit(base), block_bit(&far)]);
         // Axes along which the far corners lie in the next block.
-        let crossing = (1..4).fold(0, |bits, a| bits | usize::from(base[a] & 3 == 3) << (a - 1));
-        // Blocks that hold corners: one for every part of the crossing axes.
-        for part in (0..8).filter(|part| part & !crossing == 0) {
-            let Some(corner) = corner(base, part) else { continue };
-            let Some(block) = self.block(block_key(&corner)) else { continue };
-            for j in (0..8).filter(|j| j & crossing == part) {
-                if let Some(c) = self::corner(base, j)
-                    && block.has(block_bit(&c))
-                {
-                    rows[j] = self.index.rows()[block.rank(block_bit(&c))] as i32;
-                }
+        let crossing = (0..3).fold(0, |bits, a| bits | usize::from(keys[0][a + 1] != keys[1][a + 1]) << a);
+        let mut blocks = [None; 8];
+        for (part, block) in blocks.iter_mut().enumerate() {
+            if part & !crossing == 0 {
+                *block = self.block([base[0], keys[part & 1][1], keys[part >> 1 & 1][2], keys[part >> 2][3]]);
             }
         }
-        rows
+        // Two bits of a block's bit number for each axis, x on top.
+        let axis_bits = |j: usize| bits[j & 1] & 0x30 | bits[j >> 1 & 1] & 0x0c | bits[j >> 2] & 0x03;
+        std::array::from_fn(|j| match blocks[j & crossing] {
+            Some(block) if j & outside == 0 && block.has(axis_bits(j)) => {
+                self.index.rows()[block.rank(axis_bits(j))] as i32
+            }
+            _ => -1,
+        })
     }
-}
-
-/// Corner `j` of a cell, x as the low bit; `None` outside `i32`.
-#[inline]
-fn corner(base: &Coord, j: usize) -> Option<Coord> {
-    let step = |a: usize| base[a + 1].checked_add((j >> a & 1) as i32);
-    Some([base[0], step(0)?, step(1)?, step(2)?])
 }

@@ -36,7 +36,15 @@ impl RowMap {
     fn make(n_in: usize, splits: Vec<usize>, rows: Vec<u32>, weights: Option<Vec<f32>>) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::new(Inner { id, n_in, splits, rows, weights, is_gather: OnceLock::new(), transpose: OnceLock::new() }))
+        Self(Arc::new(Inner {
+            id,
+            n_in,
+            splits,
+            rows,
+            weights,
+            is_gather: OnceLock::new(),
+            transpose: OnceLock::new(),
+        }))
     }
 
     /// Takes a CSR apart from its last check: `splits` ascend from 0 to the number of entries, rows are below `n_in`.
@@ -44,9 +52,15 @@ impl RowMap {
     /// # Errors
     /// [`Error::Shape`] for splits or weights that do not fit, [`Error::OutOfRange`] for a row at or past `n_in`,
     /// [`Error::Limit`] for 2^32 rows or more on either side.
-    pub fn try_new(n_in: usize, splits: Vec<usize>, rows: Vec<u32>, weights: Option<Vec<f32>>) -> Result<Self> {
+    pub fn try_new(
+        n_in: usize,
+        splits: Vec<usize>,
+        rows: Vec<u32>,
+        weights: Option<Vec<f32>>,
+    ) -> Result<Self> {
         const OP: &str = "RowMap::try_new";
-        let ascending = splits.first() == Some(&0) && splits.is_sorted() && splits.last() == Some(&rows.len());
+        let ascending =
+            splits.first() == Some(&0) && splits.is_sorted() && splits.last() == Some(&rows.len());
         if !ascending {
             return Err(Error::Shape {
                 op: OP,
@@ -246,7 +260,8 @@ impl RowMap {
 
     /// Bytes of this map and of the transpose built so far.
     pub fn bytes(&self) -> usize {
-        let own = size_of_val(self.splits()) + size_of_val(self.rows()) + self.weights().map_or(0, size_of_val);
+        let own =
+            size_of_val(self.splits()) + size_of_val(self.rows()) + self.weights().map_or(0, size_of_val);
         own + self.0.transpose.get().map_or(0, RowMap::bytes)
     }
 
@@ -314,7 +329,8 @@ impl RowMap {
             let expected = format!("weights for {} points", map.rows.len());
             return Err(Error::Shape { op: OP, expected, found: format!("{}", map.weights.len()) });
         }
-        let past = |rows: &[i32; 8]| rows.iter().any(|&row| usize::try_from(row).is_ok_and(|row| row >= n_voxels));
+        let past =
+            |rows: &[i32; 8]| rows.iter().any(|&row| usize::try_from(row).is_ok_and(|row| row >= n_voxels));
         if let Some(row) = map.rows.par_iter().with_min_len(CHUNK).position_first(past) {
             let what = format!("expected voxel rows below {n_voxels}, found {:?}", map.rows[row]);
             return Err(Error::OutOfRange { op: OP, row, what });
@@ -340,7 +356,9 @@ impl RowMap {
     /// This map without weights, divided by the number of entries of each output row.
     fn averaged(self) -> Self {
         let mut weights = vec![0.0; self.rows().len()];
-        for_each_row(self.splits(), &mut weights, |entries, weights| weights.fill(1.0 / entries.len() as f32));
+        for_each_row(self.splits(), &mut weights, |entries, weights| {
+            weights.fill(1.0 / entries.len() as f32)
+        });
         match Arc::try_unwrap(self.0) {
             Ok(own) => Self::make(own.n_in, own.splits, own.rows, Some(weights)),
             Err(shared) => Self::make(shared.n_in, shared.splits.clone(), shared.rows.clone(), Some(weights)),
@@ -382,7 +400,11 @@ impl Part {
 }
 
 /// Calls `fill` with the entries of every output row and their values, in parallel.
-fn for_each_row(splits: &[usize], values: &mut [f32], fill: impl Fn(std::ops::Range<usize>, &mut [f32]) + Sync) {
+fn for_each_row(
+    splits: &[usize],
+    values: &mut [f32],
+    fill: impl Fn(std::ops::Range<usize>, &mut [f32]) + Sync,
+) {
     let n_rows = splits.len() - 1;
     let mut left = values;
     let mut chunks = Vec::with_capacity(n_rows.div_ceil(CHUNK));
@@ -407,6 +429,9 @@ fn zeros(n: usize) -> Vec<AtomicU32> {
 fn check_size(op: &'static str, n_rows: usize) -> Result<()> {
     match u32::try_from(n_rows) {
         Ok(_) => Ok(()),
-        Err(_) => Err(Error::Limit { op, what: format!("expected fewer than 2^32 rows on each side, found {n_rows}") }),
+        Err(_) => Err(Error::Limit {
+            op,
+            what: format!("expected fewer than 2^32 rows on each side, found {n_rows}"),
+        }),
     }
 }

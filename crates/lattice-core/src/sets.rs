@@ -218,7 +218,8 @@ impl<'a> Sorted<'a> {
             return Self { coords: Cow::Borrowed(support.coords()), order: None };
         }
         let order = sort_rows(support.coords()).order;
-        let coords = order.par_iter().with_min_len(CHUNK).map(|&row| support.coords()[row as usize]).collect();
+        let coords =
+            order.par_iter().with_min_len(CHUNK).map(|&row| support.coords()[row as usize]).collect();
         Self { coords: Cow::Owned(coords), order: Some(order) }
     }
 
@@ -290,7 +291,11 @@ fn outer(lhs: &Support, rhs: &Support) -> Result<Alignment> {
         all.lhs_rows.extend(piece.lhs_rows);
         all.rhs_rows.extend(piece.rhs_rows);
     }
-    Ok(Alignment { support: Support::from_canonical_rows(all.coords), lhs_rows: all.lhs_rows, rhs_rows: all.rhs_rows })
+    Ok(Alignment {
+        support: Support::from_canonical_rows(all.coords),
+        lhs_rows: all.lhs_rows,
+        rhs_rows: all.rhs_rows,
+    })
 }
 
 /// The rows of generative addition: those of the operand with more rows (`lhs` on ties) in its order, then the other's unmatched

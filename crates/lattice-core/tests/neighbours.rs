@@ -52,7 +52,8 @@ fn a_ball_holds_the_offsets_within_its_radius(#[case] r: f64, #[case] n: usize) 
 
 #[test]
 fn equal_distances_come_in_row_order() {
-    let ring = support(&[[0, 0, 1, 0], [0, 1, 0, 0], [0, -1, 0, 0], [0, 0, -1, 0], [0, 0, 0, 1], [0, 0, 0, -1]]);
+    let ring =
+        support(&[[0, 0, 1, 0], [0, 1, 0, 0], [0, -1, 0, 0], [0, 0, -1, 0], [0, 0, 0, 1], [0, 0, 0, -1]]);
     let middle = line(&[0]);
     for k in 1..8 {
         let expected: Vec<u32> = (0..k.min(6) as u32).collect();
@@ -92,7 +93,12 @@ fn empty_sides_have_no_neighbours() {
 #[test]
 fn distances_past_64_bits_stay_exact() {
     let (low, high) = (i32::MIN, i32::MAX);
-    let source = support(&[[0, high, high, high], [0, high, high, high - 1], [0, high - 1, high, high], [0, low, low, high]]);
+    let source = support(&[
+        [0, high, high, high],
+        [0, high, high, high - 1],
+        [0, high - 1, high, high],
+        [0, low, low, high],
+    ]);
     let query = support(&[[0, low, low, low], [0, high, low, 0]]);
     assert_same(&knn(&source, &query, 3).unwrap(), &judge::knn(source.coords(), query.coords(), 3));
     // The second and third source stand one unit nearer than the first, which f32 cannot tell.

@@ -41,7 +41,10 @@ fn bits_above_the_seventh_are_ignored() {
 #[test]
 fn expansion_names_what_is_wrong() {
     let far = [[0, 0, 0, 0], [0, 0, 1 << 30, 0]];
-    assert!(matches!(occupancy_expand(&far, &[1, 1]), Err(Error::OutOfRange { op: "occupancy_expand", row: 1, .. })));
+    assert!(matches!(
+        occupancy_expand(&far, &[1, 1]),
+        Err(Error::OutOfRange { op: "occupancy_expand", row: 1, .. })
+    ));
     assert!(matches!(child_coords(&far, &[0, 0]), Err(Error::OutOfRange { row: 1, .. })));
     assert!(matches!(occupancy_expand(&far, &[1]), Err(Error::Shape { .. })));
     let twice = occupancy_expand(&[[0, 3, 0, 0], [0, 5, 0, 0], [0, 3, 0, 0]], &[1, 255, 3]);

@@ -5,7 +5,8 @@
 use std::collections::HashMap;
 
 use lattice_core::{
-    Coord, Error, Interpolation, NonFinite, PointVoxelMap, RowMap, Support, VoxelGrid, Voxelization, point_voxel_map, quantize,
+    Coord, Error, Interpolation, NonFinite, PointVoxelMap, RowMap, Support, VoxelGrid, Voxelization,
+    point_voxel_map, quantize,
 };
 use lattice_testkit::{patterns, points as judge, strategies};
 use proptest::prelude::*;
@@ -31,7 +32,11 @@ fn assert_map(found: &PointVoxelMap, expected: &judge::PointVoxelMap) {
 /// `Σ weight · feature` of every point.
 fn devoxelized(map: &PointVoxelMap, features: &[f32]) -> Vec<f32> {
     let value = |(rows, weights): (&[i32; 8], &[f32; 8])| {
-        rows.iter().zip(weights).filter(|(row, _)| **row >= 0).map(|(&row, w)| w * features[row as usize]).sum()
+        rows.iter()
+            .zip(weights)
+            .filter(|(row, _)| **row >= 0)
+            .map(|(&row, w)| w * features[row as usize])
+            .sum()
     };
     map.rows.iter().zip(&map.weights).map(value).collect()
 }
@@ -109,7 +114,13 @@ fn voxelize_of_the_fourth_worked_example() {
 
 #[test]
 fn points_that_are_not_finite_are_named_or_dropped() {
-    let points = [[0.5, 0.5, 0.5], [1.5, f32::NAN, 0.0], [2.5, 0.0, f32::INFINITY], [0.7, 0.1, 0.2], [f32::NEG_INFINITY, 0.0, 0.0]];
+    let points = [
+        [0.5, 0.5, 0.5],
+        [1.5, f32::NAN, 0.0],
+        [2.5, 0.0, f32::INFINITY],
+        [0.7, 0.1, 0.2],
+        [f32::NEG_INFINITY, 0.0, 0.0],
+    ];
     let grid = VoxelGrid::cubic(1.0).unwrap();
     let refused = quantize(&points, None, &grid, NonFinite::Error).unwrap_err();
     assert!(matches!(refused, Error::OutOfRange { op: "quantize", row: 1, .. }), "{refused}");
@@ -137,17 +148,28 @@ fn voxels_outside_i32_are_errors(#[case] x: f32, #[case] fits: bool) {
     for non_finite in [NonFinite::Error, NonFinite::Drop] {
         match quantize(&points, None, &VoxelGrid::cubic(1.0).unwrap(), non_finite) {
             Ok(found) => assert!(fits && found.support.coords().contains(&[0, 0, x as i32, 0])),
-            Err(error) => assert!(!fits && matches!(error, Error::OutOfRange { op: "quantize", row: 1, .. }), "{error}"),
+            Err(error) => {
+                assert!(!fits && matches!(error, Error::OutOfRange { op: "quantize", row: 1, .. }), "{error}")
+            }
         }
     }
     let tiny = VoxelGrid::cubic(f32::MIN_POSITIVE).unwrap();
-    assert!(matches!(quantize(&[[1.0; 3]], None, &tiny, NonFinite::Drop), Err(Error::OutOfRange { row: 0, .. })));
+    assert!(matches!(
+        quantize(&[[1.0; 3]], None, &tiny, NonFinite::Drop),
+        Err(Error::OutOfRange { row: 0, .. })
+    ));
 }
 
 #[test]
 fn corners_past_the_ends_of_i32_are_missing() {
-    let support = Support::try_new(vec![[0, i32::MIN, 0, 0], [0, 2_147_483_520, 0, 0], [0, i32::MAX, 0, 0]]).unwrap();
-    let points = [[-2_147_483_648.0, 0.0, 0.0], [2_147_483_520.0, 0.0, 0.0], [2_147_483_648.0, 0.0, 0.0], [f32::MIN, 0.0, 0.0]];
+    let support =
+        Support::try_new(vec![[0, i32::MIN, 0, 0], [0, 2_147_483_520, 0, 0], [0, i32::MAX, 0, 0]]).unwrap();
+    let points = [
+        [-2_147_483_648.0, 0.0, 0.0],
+        [2_147_483_520.0, 0.0, 0.0],
+        [2_147_483_648.0, 0.0, 0.0],
+        [f32::MIN, 0.0, 0.0],
+    ];
     let grid = VoxelGrid::cubic(1.0).unwrap();
     for how in [Interpolation::Nearest, Interpolation::Linear] {
         let found = point_voxel_map(&points, None, &support, &grid, how, false).unwrap();
@@ -170,7 +192,10 @@ fn bad_arguments_are_errors() {
     for bad in [0.0, -1.0, f32::NAN, f32::INFINITY] {
         assert!(matches!(VoxelGrid::try_new([1.0, bad, 1.0], [0.0; 3]), Err(Error::Value { .. })), "{bad}");
         let by_hand = VoxelGrid { voxel_size: [1.0, 1.0, bad], origin: [0.0; 3] };
-        assert!(matches!(quantize(&points, None, &by_hand, NonFinite::Drop), Err(Error::Value { op: "quantize", .. })));
+        assert!(matches!(
+            quantize(&points, None, &by_hand, NonFinite::Drop),
+            Err(Error::Value { op: "quantize", .. })
+        ));
     }
     assert!(VoxelGrid::try_new([1.0; 3], [0.0, f32::NAN, 0.0]).is_err());
 }
@@ -182,16 +207,21 @@ fn no_points_make_no_voxels() {
     assert!(found.support.is_empty() && found.voxel_of_point.is_empty() && found.counts.is_empty());
     let map = point_voxel_map(&[], None, &found.support, &grid, Interpolation::Linear, true).unwrap();
     assert_eq!(map, PointVoxelMap::default());
-    let away = point_voxel_map(&[[0.5; 3]], None, &found.support, &grid, Interpolation::Linear, true).unwrap();
+    let away =
+        point_voxel_map(&[[0.5; 3]], None, &found.support, &grid, Interpolation::Linear, true).unwrap();
     assert_eq!((away.rows, away.weights), (vec![[-1; 8]], vec![[0.0; 8]]));
 }
 
 #[test]
 fn many_points_agree_with_a_table_on_any_number_of_threads() {
-    let points: Vec<[f32; 3]> = patterns::points(50_000).iter().map(|p| [p[0] % 90.0 - 41.3, p[1], -p[2]]).collect();
+    let points: Vec<[f32; 3]> =
+        patterns::points(50_000).iter().map(|p| [p[0] % 90.0 - 41.3, p[1], -p[2]]).collect();
     let batch: Vec<i32> = (0..points.len() as i32).map(|i| i % 3).collect();
-    let holes: Vec<[f32; 3]> =
-        points.iter().enumerate().map(|(i, p)| if i % 997 == 5 { [f32::NAN, p[1], p[2]] } else { *p }).collect();
+    let holes: Vec<[f32; 3]> = points
+        .iter()
+        .enumerate()
+        .map(|(i, p)| if i % 997 == 5 { [f32::NAN, p[1], p[2]] } else { *p })
+        .collect();
     let grid = VoxelGrid::try_new([0.3, 0.7, 0.9], [0.1, -3.0, 2.0]).unwrap();
     let run = |threads: usize, points: &[[f32; 3]]| {
         rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(|| {
@@ -219,7 +249,10 @@ fn many_points_agree_with_a_table_on_any_number_of_threads() {
 
 #[test]
 fn a_real_sweep_is_quantized_as_defined() {
-    let scan = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/data/noncommercial/outdoor_kitti_object_000001.bin");
+    let scan = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../../shared/data/noncommercial/outdoor_kitti_object_000001.bin"
+    );
     let Ok(bytes) = std::fs::read(scan) else {
         println!("skipped: no scan folder");
         return;
@@ -237,7 +270,8 @@ fn a_real_sweep_is_quantized_as_defined() {
 fn grid() -> impl Strategy<Value = VoxelGrid> {
     let edge = || prop_oneof![Just(0.5f32), Just(1.0), Just(0.1), 0.05f32..3.0];
     let origin = || prop_oneof![Just(0.0f32), Just(0.25), -2.0f32..2.0];
-    ([edge(), edge(), edge()], [origin(), origin(), origin()]).prop_map(|(s, o)| VoxelGrid::try_new(s, o).unwrap())
+    ([edge(), edge(), edge()], [origin(), origin(), origin()])
+        .prop_map(|(s, o)| VoxelGrid::try_new(s, o).unwrap())
 }
 
 proptest! {

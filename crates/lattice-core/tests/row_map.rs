@@ -3,8 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use lattice_core::{
-    Error, Interpolation, KernelSpec, NonFinite, PointVoxelMap, Relation, RowMap, Support, SupportPolicy, VoxelGrid, point_voxel_map,
-    quantize,
+    Error, Interpolation, KernelSpec, NonFinite, PointVoxelMap, Relation, RowMap, Support, SupportPolicy,
+    VoxelGrid, point_voxel_map, quantize,
 };
 use lattice_testkit::{algebra, points as judge, pooling, strategies};
 use proptest::prelude::*;
@@ -83,13 +83,22 @@ fn parts_that_do_not_fit_are_shape_errors(
     #[case] rows: Vec<u32>,
     #[case] weights: Option<Vec<f32>>,
 ) {
-    assert!(matches!(RowMap::try_new(2, splits, rows, weights), Err(Error::Shape { op: "RowMap::try_new", .. })));
+    assert!(matches!(
+        RowMap::try_new(2, splits, rows, weights),
+        Err(Error::Shape { op: "RowMap::try_new", .. })
+    ));
 }
 
 #[test]
 fn rows_outside_the_input_are_named() {
-    assert!(matches!(RowMap::try_new(2, vec![0, 3], vec![0, 1, 2], None), Err(Error::OutOfRange { row: 2, .. })));
-    assert!(matches!(RowMap::gather(2, &[0, 1, -1, 2]), Err(Error::OutOfRange { op: "RowMap::gather", row: 3, .. })));
+    assert!(matches!(
+        RowMap::try_new(2, vec![0, 3], vec![0, 1, 2], None),
+        Err(Error::OutOfRange { row: 2, .. })
+    ));
+    assert!(matches!(
+        RowMap::gather(2, &[0, 1, -1, 2]),
+        Err(Error::OutOfRange { op: "RowMap::gather", row: 3, .. })
+    ));
     assert!(matches!(RowMap::gather(2, &[0, -2]), Err(Error::OutOfRange { row: 1, .. })));
     assert!(matches!(RowMap::gather(0, &[0]), Err(Error::OutOfRange { row: 0, .. })));
     assert!(matches!(RowMap::try_new(1 << 32, vec![0], vec![], None), Err(Error::Limit { .. })));
@@ -99,12 +108,18 @@ fn rows_outside_the_input_are_named() {
 #[test]
 fn a_gather_copies_rows_and_skips_missing_ones() {
     let map = RowMap::gather(4, &[3, -1, 0, 3]).unwrap();
-    assert_eq!((map.n_in(), map.n_out(), map.splits(), map.rows()), (4, 4, &[0, 1, 1, 2, 3][..], &[3, 0, 3][..]));
+    assert_eq!(
+        (map.n_in(), map.n_out(), map.splits(), map.rows()),
+        (4, 4, &[0, 1, 1, 2, 3][..], &[3, 0, 3][..])
+    );
     assert!(map.is_gather() && map.weights().is_none());
     let back = map.transpose();
     assert_eq!((back.splits(), back.rows()), (&[0, 1, 1, 1, 3][..], &[2, 0, 3][..]));
     assert!(!back.is_gather());
-    assert!(!RowMap::try_new(1, vec![0, 1], vec![0], Some(vec![1.0])).unwrap().is_gather(), "weights must be applied");
+    assert!(
+        !RowMap::try_new(1, vec![0, 1], vec![0], Some(vec![1.0])).unwrap().is_gather(),
+        "weights must be applied"
+    );
 }
 
 #[test]
@@ -138,7 +153,10 @@ fn large_transposes_are_stable_on_any_number_of_threads(#[case] n_in: usize, #[c
         for threads in [1, 2, 7] {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
             let back = pool.install(|| large(n_in, n_out, weighted).transpose());
-            assert!((back.n_in(), back.n_out()) == (n_out, n_in) && entries(&back) == expected, "{threads} threads");
+            assert!(
+                (back.n_in(), back.n_out()) == (n_out, n_in) && entries(&back) == expected,
+                "{threads} threads"
+            );
         }
     }
 }
@@ -154,14 +172,21 @@ fn one_long_row_turns_around() {
 #[test]
 fn large_gathers_and_means_agree_on_any_number_of_threads() {
     let rows: Vec<i32> = (0..90_000).map(|i| i * 7919 % 30_011 - 1).collect();
-    let points: Vec<[f32; 3]> = (0..90_000u32).map(|i| [(i * 31 % 977) as f32 * 0.1, (i % 89) as f32, 0.5]).collect();
+    let points: Vec<[f32; 3]> =
+        (0..90_000u32).map(|i| [(i * 31 % 977) as f32 * 0.1, (i % 89) as f32, 0.5]).collect();
     let grid = VoxelGrid::cubic(1.5).unwrap();
     let run = |threads: usize| {
         rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(|| {
             let voxels = quantize(&points, None, &grid, NonFinite::Error).unwrap();
-            let corners = point_voxel_map(&points, None, &voxels.support, &grid, Interpolation::Linear, false).unwrap();
+            let corners =
+                point_voxel_map(&points, None, &voxels.support, &grid, Interpolation::Linear, false).unwrap();
             let corners = RowMap::from_point_voxel_map(&corners, voxels.support.n_rows()).unwrap();
-            let maps = [RowMap::gather(30_010, &rows).unwrap(), RowMap::voxel_sum(&voxels), RowMap::voxel_mean(&voxels), corners];
+            let maps = [
+                RowMap::gather(30_010, &rows).unwrap(),
+                RowMap::voxel_sum(&voxels),
+                RowMap::voxel_mean(&voxels),
+                corners,
+            ];
             maps.map(|map| (entries(&map), entries(&map.transpose())))
         })
     };
@@ -185,7 +210,10 @@ fn trilinear_of_the_worked_example() {
 fn trilinear_weights_of_another_geometry_stay_finite() {
     let plain = relation(&[[0, 0, 0, 0], [0, 1, 0, 0], [0, 5, 5, 5]], 3, 2);
     for stride in [[0; 3], [1; 3], [u32::MAX; 3]] {
-        assert!(RowMap::trilinear(&plain, stride).weights().unwrap().iter().all(|w| w.is_finite()), "{stride:?}");
+        assert!(
+            RowMap::trilinear(&plain, stride).weights().unwrap().iter().all(|w| w.is_finite()),
+            "{stride:?}"
+        );
     }
 }
 
@@ -199,8 +227,8 @@ fn a_point_map_that_does_not_fit_is_an_error() {
 }
 
 fn small_map() -> impl Strategy<Value = RowMap> {
-    (1usize..12, proptest::collection::vec(proptest::collection::vec(0u32..12, 0..5), 0..12), any::<bool>()).prop_map(
-        |(n_in, lists, weighted)| {
+    (1usize..12, proptest::collection::vec(proptest::collection::vec(0u32..12, 0..5), 0..12), any::<bool>())
+        .prop_map(|(n_in, lists, weighted)| {
             let mut splits = vec![0];
             let mut rows = Vec::new();
             for list in lists {
@@ -209,8 +237,7 @@ fn small_map() -> impl Strategy<Value = RowMap> {
             }
             let weights = weighted.then(|| (0..rows.len()).map(|e| e as f32 * 0.25 - 1.0).collect());
             RowMap::try_new(n_in, splits, rows, weights).unwrap()
-        },
-    )
+        })
 }
 
 proptest! {

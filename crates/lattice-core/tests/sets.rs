@@ -3,8 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use lattice_core::{
-    Alignment, Coord, Error, Join, Support, align, canonical_cmp, canonical_order, downsample, generative_union, intersection,
-    inverse_map, morton_codes, morton_order, morton_sort, select, union,
+    Alignment, Coord, Error, Join, Support, align, canonical_cmp, canonical_order, downsample,
+    generative_union, intersection, inverse_map, morton_codes, morton_order, morton_sort, select, union,
 };
 use lattice_testkit::{algebra, coords as judge, strategies};
 use proptest::prelude::*;
@@ -86,8 +86,12 @@ fn alignment_of_the_worked_example(
     #[case] lhs_rows: &[i32],
     #[case] rhs_rows: &[i32],
 ) {
-    let found = align(&support(&[[0, 0, 0, 0], [0, 5, 0, 0]]), &support(&[[0, 5, 0, 0], [0, 9, 0, 0]]), join).unwrap();
-    assert_eq!((found.support.coords(), &found.lhs_rows[..], &found.rhs_rows[..]), (coords, lhs_rows, rhs_rows));
+    let found = align(&support(&[[0, 0, 0, 0], [0, 5, 0, 0]]), &support(&[[0, 5, 0, 0], [0, 9, 0, 0]]), join)
+        .unwrap();
+    assert_eq!(
+        (found.support.coords(), &found.lhs_rows[..], &found.rhs_rows[..]),
+        (coords, lhs_rows, rhs_rows)
+    );
 }
 
 /// Rows x = 0, 1, 2 and x = 2, 0, 5, whose joins the algebra examples list.
@@ -154,7 +158,8 @@ fn stride_one_is_the_same_support_and_stride_zero_an_error() {
 #[case::largest([u32::MAX; 3])]
 #[case::mixed([1, u32::MAX, 3])]
 fn extreme_strides_and_coordinates_stay_exact(#[case] stride: [u32; 3]) {
-    let rows = [[0, i32::MIN, i32::MAX, 0], [0, i32::MAX, i32::MIN, -1], [0, -1, 1, i32::MIN], [0, 0, 0, i32::MAX]];
+    let rows =
+        [[0, i32::MIN, i32::MAX, 0], [0, i32::MAX, i32::MIN, -1], [0, -1, 1, i32::MIN], [0, 0, 0, i32::MAX]];
     let expected = judge::downsample(&rows, stride);
     assert_eq!(downsample(&support(&rows), stride).unwrap().coords(), expected);
     assert_eq!(downsample(&Support::canonical(rows.to_vec()).unwrap(), stride).unwrap().coords(), expected);
@@ -169,7 +174,10 @@ fn empty_supports_join_and_shrink() {
             let expected = algebra::align(a.coords(), b.coords(), judge_join(join));
             assert_alignment(&align(a, b, join).unwrap(), &expected);
         }
-        assert_alignment(&generative_union(a, b).unwrap(), &algebra::generative_union(a.coords(), b.coords()));
+        assert_alignment(
+            &generative_union(a, b).unwrap(),
+            &algebra::generative_union(a.coords(), b.coords()),
+        );
     }
     assert_eq!(select(&none, &[]).unwrap().n_rows(), 0);
     assert_eq!(morton_sort(&[]).order, Vec::<u32>::new());
@@ -228,8 +236,10 @@ fn results_do_not_depend_on_the_number_of_threads() {
             let joins = Join::ALL.map(|join| align(&a, &b, join).unwrap());
             let joins = joins.map(|j| (j.support.coords().to_vec(), j.lhs_rows, j.rhs_rows));
             let strides = [[2; 3], [3; 3], [1, 2, 4]];
-            let coarse: Vec<_> =
-                strides.iter().flat_map(|&s| [&a, &sorted].map(|a| downsample(a, s).unwrap().coords().to_vec())).collect();
+            let coarse: Vec<_> = strides
+                .iter()
+                .flat_map(|&s| [&a, &sorted].map(|a| downsample(a, s).unwrap().coords().to_vec()))
+                .collect();
             (joins, coarse, morton_sort(a.coords()))
         })
     };

@@ -88,6 +88,20 @@ macro_rules! acc {
 acc!(f32);
 acc!(f64);
 
+/// Copies a short row without calling `memcpy`, whose call costs as much as the row.
+#[inline(always)]
+fn copy<A: Copy>(from: &[A], to: &mut [A]) {
+    assert_eq!(from.len(), to.len());
+    let (from, from_rest) = from.as_chunks::<16>();
+    let (to, to_rest) = to.as_chunks_mut::<16>();
+    for (to, from) in to.iter_mut().zip(from) {
+        *to = *from;
+    }
+    if !from_rest.is_empty() {
+        to_rest.copy_from_slice(from_rest);
+    }
+}
+
 macro_rules! itself {
     ($ty:ty, $run:ident, $grad:ident) => {
         impl Scalar for $ty {
@@ -103,11 +117,13 @@ macro_rules! itself {
             fn as_acc(slice: &[Self]) -> Option<&[$ty]> {
                 Some(slice)
             }
+            #[inline(always)]
             fn widen(_: Engine, from: &[Self], to: &mut [$ty]) {
-                to.copy_from_slice(from);
+                copy(from, to);
             }
+            #[inline(always)]
             fn narrow(_: Engine, from: &[$ty], to: &mut [Self]) {
-                to.copy_from_slice(from);
+                copy(from, to);
             }
             fn products(engine: Engine, job: Products<'_, Self>, out: &mut [Self]) {
                 $run::run(engine, job, out);

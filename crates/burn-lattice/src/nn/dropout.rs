@@ -59,7 +59,12 @@ impl DropoutConfig {
     /// A probability outside `[0, 1)`.
     pub fn init(&self) -> Dropout {
         or_panic(ops::check_dropout("Dropout", self.prob));
-        Dropout { prob: self.prob, training: Param::from_bool(true), seed: self.seed, calls: Calls::default() }
+        Dropout {
+            prob: self.prob,
+            training: Param::from_bool(true),
+            seed: self.seed,
+            calls: Calls::default(),
+        }
     }
 }
 

@@ -61,7 +61,10 @@ impl GroupNormConfig {
         if self.groups == 0 || !self.channels.is_multiple_of(self.groups) {
             or_panic::<()>(Err(Error::Value {
                 op: "GroupNorm",
-                what: format!("expected groups that divide {} channels, found {}", self.channels, self.groups),
+                what: format!(
+                    "expected groups that divide {} channels, found {}",
+                    self.channels, self.groups
+                ),
             }));
         }
         let (gamma, beta) = affine(self.affine, self.channels, device);

@@ -135,7 +135,13 @@ impl NormalizedConvTranspose3dConfig {
         or_panic(ops::check_eps("NormalizedConvTranspose3d", self.eps));
         let taps = self.kernel_size.iter().product();
         NormalizedConvTranspose3d {
-            weight: or_panic(conv_weight("NormalizedConvTranspose3d", self.channels, self.groups, taps, device)),
+            weight: or_panic(conv_weight(
+                "NormalizedConvTranspose3d",
+                self.channels,
+                self.groups,
+                taps,
+                device,
+            )),
             bias: conv_bias(self.bias, self.channels[1], device),
             kernel_size: self.kernel_size,
             stride: self.stride,

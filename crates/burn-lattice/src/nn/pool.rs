@@ -133,7 +133,12 @@ macro_rules! fixed_pool {
 }
 
 fixed_pool!(SumPool3d, SumPool3dConfig, PoolMode::Sum, "Sum over windows.");
-fixed_pool!(AvgPool3d, AvgPool3dConfig, PoolMode::Avg, "Mean over the rows that a window has; not over its volume.");
+fixed_pool!(
+    AvgPool3d,
+    AvgPool3dConfig,
+    PoolMode::Avg,
+    "Mean over the rows that a window has; not over its volume."
+);
 fixed_pool!(MaxPool3d, MaxPool3dConfig, PoolMode::Max, "Maximum over windows, per channel; NaN wins.");
 
 /// Options of [`PoolTranspose3d`].
@@ -192,7 +197,8 @@ impl PoolTranspose3d {
     /// # Errors
     /// As [`ops::pool_transpose3d`].
     pub fn try_forward(&self, x: &SparseTensor, target: Option<&Target>) -> Result<SparseTensor> {
-        let spec = kernel_spec("PoolTranspose3d", self.kernel_size, self.stride, self.padding, self.dilation)?;
+        let spec =
+            kernel_spec("PoolTranspose3d", self.kernel_size, self.stride, self.padding, self.dilation)?;
         ops::pool_transpose3d(x, &spec, target)
     }
 }
@@ -276,6 +282,18 @@ macro_rules! global_pool {
     };
 }
 
-global_pool!(GlobalSumPool, PoolMode::Sum, "Sum over the rows of each batch item; 0 for an item without rows.");
-global_pool!(GlobalAvgPool, PoolMode::Avg, "Mean over the rows of each batch item; 0 for an item without rows.");
-global_pool!(GlobalMaxPool, PoolMode::Max, "Maximum over the rows of each batch item, which must all have rows.");
+global_pool!(
+    GlobalSumPool,
+    PoolMode::Sum,
+    "Sum over the rows of each batch item; 0 for an item without rows."
+);
+global_pool!(
+    GlobalAvgPool,
+    PoolMode::Avg,
+    "Mean over the rows of each batch item; 0 for an item without rows."
+);
+global_pool!(
+    GlobalMaxPool,
+    PoolMode::Max,
+    "Maximum over the rows of each batch item, which must all have rows."
+);

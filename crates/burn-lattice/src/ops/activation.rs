@@ -95,7 +95,13 @@ impl ActivationKind {
     ///
     /// # Errors
     /// An unknown name or approximation; `alpha` below 0 or `beta` not above 0, whichever kind it is.
-    pub fn from_attributes(kind: &str, approximate: &str, alpha: f64, beta: f64, threshold: f64) -> Result<Self> {
+    pub fn from_attributes(
+        kind: &str,
+        approximate: &str,
+        alpha: f64,
+        beta: f64,
+        threshold: f64,
+    ) -> Result<Self> {
         let approximation: GeluApproximation = approximate.parse()?;
         Self::LeakyRelu { negative_slope: alpha }.check("activation")?;
         Self::Softplus { beta, threshold }.check("activation")?;
@@ -123,7 +129,10 @@ impl ActivationKind {
     pub(crate) fn check(&self, op: &'static str) -> Result<()> {
         match *self {
             Self::LeakyRelu { negative_slope } if !(negative_slope.is_finite() && negative_slope >= 0.0) => {
-                Err(Error::Value { op, what: format!("expected a finite slope of at least 0, found {negative_slope}") })
+                Err(Error::Value {
+                    op,
+                    what: format!("expected a finite slope of at least 0, found {negative_slope}"),
+                })
             }
             Self::Softplus { beta, .. } if !(beta.is_finite() && beta > 0.0) => {
                 Err(Error::Value { op, what: format!("expected a finite beta above 0, found {beta}") })

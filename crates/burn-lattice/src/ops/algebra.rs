@@ -214,6 +214,10 @@ impl BinaryOp {
         }
     }
 
+    fn is_choice(self) -> bool {
+        matches!(self, Self::Maximum | Self::Minimum)
+    }
+
     fn apply(self, a: Tensor<2>, b: Tensor<2>) -> Tensor<2> {
         match self {
             Self::Add => a + b,
@@ -311,12 +315,6 @@ fn combine(
     let feats = binary.apply(a, b);
     trace.finish([lhs.n_rows() + rhs.n_rows(), lhs.channels()], &feats, aligned.pairs(), ROW_MIX);
     lhs.derived(aligned.support, feats, lhs.stride(), aligned.counts)
-}
-
-impl BinaryOp {
-    fn is_choice(self) -> bool {
-        matches!(self, Self::Maximum | Self::Minimum)
-    }
 }
 
 /// `op` on the aligned rows of two tensors. Differentiable in both.

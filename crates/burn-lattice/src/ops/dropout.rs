@@ -57,7 +57,8 @@ pub fn dropout_features(feats: Tensor<2>, p: f64, key: DropoutKey) -> Result<Ten
         return Ok(feats);
     }
     let [rows, channels] = feats.dims();
-    let keep: Vec<f32> = key.mask(rows * channels, p).into_iter().map(|kept| f32::from(u8::from(kept))).collect();
+    let keep: Vec<f32> =
+        key.mask(rows * channels, p).into_iter().map(|kept| f32::from(u8::from(kept))).collect();
     Ok(widened(feats, |x| {
         let options = (&x.device(), x.dtype());
         let keep = Tensor::<2>::from_data(TensorData::new(keep, [rows, channels]), options);

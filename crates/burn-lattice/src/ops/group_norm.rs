@@ -60,7 +60,13 @@ pub fn instance_norm(x: &SparseTensor, affine: NormAffine, eps: f64) -> Result<S
     normalize("instance_norm", x, x.channels().max(1), affine, eps)
 }
 
-fn normalize(op: &'static str, x: &SparseTensor, groups: usize, affine: NormAffine, eps: f64) -> Result<SparseTensor> {
+fn normalize(
+    op: &'static str,
+    x: &SparseTensor,
+    groups: usize,
+    affine: NormAffine,
+    eps: f64,
+) -> Result<SparseTensor> {
     let channels = x.channels();
     check_eps(op, eps)?;
     affine.check(op, channels)?;

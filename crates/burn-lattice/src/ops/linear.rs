@@ -22,7 +22,11 @@ fn check_linear(
         return Err(Error::Channels { op, expected: weight_in, found: c_in });
     }
     if weight.dtype() != dtype {
-        return Err(Error::Dtype { op, expected: dtype_name(dtype), found: format!("weight {:?}", weight.dtype()) });
+        return Err(Error::Dtype {
+            op,
+            expected: dtype_name(dtype),
+            found: format!("weight {:?}", weight.dtype()),
+        });
     }
     match bias {
         Some(bias) if bias.dims() != [c_out] => {

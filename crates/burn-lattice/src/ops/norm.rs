@@ -58,9 +58,11 @@ impl NormAffine {
 
 fn check_vector(op: &'static str, name: &str, vector: Option<&Tensor<1>>, channels: usize) -> Result<()> {
     match vector {
-        Some(v) if v.dims() != [channels] => {
-            Err(Error::Shape { op, expected: format!("{name} [{channels}]"), found: format!("{:?}", v.dims()) })
-        }
+        Some(v) if v.dims() != [channels] => Err(Error::Shape {
+            op,
+            expected: format!("{name} [{channels}]"),
+            found: format!("{:?}", v.dims()),
+        }),
         _ => Ok(()),
     }
 }

@@ -29,7 +29,11 @@ fn normalized(
         return convolve(op, x, weight, bias, geometry, groups, ConvEpilogue::default());
     }
     if weight.dtype() != x.dtype() {
-        return Err(Error::Dtype { op, expected: dtype_name(x.dtype()), found: format!("weight {:?}", weight.dtype()) });
+        return Err(Error::Dtype {
+            op,
+            expected: dtype_name(x.dtype()),
+            found: format!("weight {:?}", weight.dtype()),
+        });
     }
     if let Some(bias) = &bias
         && bias.dims() != [weight.dims()[2]]

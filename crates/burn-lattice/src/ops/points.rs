@@ -1,4 +1,4 @@
-//! The bridge between points and voxels: quantize, voxelize, devoxelize.
+//! From points to voxels: quantize and voxelize.
 //!
 //! Points are `[n, 3]` in f32, batch ids `[n]`, all 0 where they are left out. A voxel of the grid holds the points with
 //! `floor((p - origin) / voxel_size)` equal to its coordinate, evaluated in f32. Features are differentiable; points, ids and
@@ -16,28 +16,32 @@ use super::mix_rows;
 use super::row_groups::entries;
 use super::row_trace::{ROW_MIX, RowTrace};
 use crate::tensor::check_dtype;
-use crate::{CoordinateManager, Error, Interpolation, Result, RowMap, SparseTensor, Support};
+use crate::{CoordinateManager, Error, Result, RowMap, SparseTensor, Support};
 
 /// Points and their batch ids in host memory.
-fn point_rows(
-    op: &'static str,
-    points: Tensor<2>,
-    batch: Option<Tensor<1, Int>>,
-) -> Result<(Vec<[f32; 3]>, Option<Vec<i32>>)> {
-    let [n, columns] = points.dims();
-    if columns != 3 {
-        return Err(Error::Shape {
-            op,
-            expected: "points of shape [n, 3]".into(),
-            found: format!("[{n}, {columns}]"),
-        });
+pub(crate) struct Cloud {
+    pub(crate) points: Vec<[f32; 3]>,
+    pub(crate) batch: Option<Vec<i32>>,
+}
+
+impl Cloud {
+    /// Reads `points [n, 3]` and `batch [n]`.
+    pub(crate) fn new(op: &'static str, points: Tensor<2>, batch: Option<Tensor<1, Int>>) -> Result<Self> {
+        let [n, columns] = points.dims();
+        if columns != 3 {
+            return Err(Error::Shape {
+                op,
+                expected: "points of shape [n, 3]".into(),
+                found: format!("[{n}, {columns}]"),
+            });
+        }
+        if points.dtype() != DType::F32 {
+            return Err(Error::Dtype { op, expected: "f32", found: format!("points {:?}", points.dtype()) });
+        }
+        let batch = batch.map(|ids| batch_ids(op, ids, n)).transpose()?;
+        let values: Vec<f32> = points.into_data().iter::<f32>().collect();
+        Ok(Self { points: values.as_chunks::<3>().0.to_vec(), batch })
     }
-    if points.dtype() != DType::F32 {
-        return Err(Error::Dtype { op, expected: "f32", found: format!("points {:?}", points.dtype()) });
-    }
-    let batch = batch.map(|ids| batch_ids(op, ids, n)).transpose()?;
-    let values: Vec<f32> = points.into_data().iter::<f32>().collect();
-    Ok((values.as_chunks::<3>().0.to_vec(), batch))
 }
 
 /// Points that were assigned to voxels: the geometry of voxelization, to be reused for any features of the same points.
@@ -107,8 +111,8 @@ pub fn sparse_quantize(
     grid: &VoxelGrid,
     non_finite: NonFinite,
 ) -> Result<SparseQuantization> {
-    let (points, batch) = point_rows("sparse_quantize", points, batch)?;
-    let host = core::quantize(&points, batch.as_deref(), grid, non_finite)?;
+    let cloud = Cloud::new("sparse_quantize", points, batch)?;
+    let host = core::quantize(&cloud.points, cloud.batch.as_deref(), grid, non_finite)?;
     Ok(SparseQuantization {
         support: host.support.clone().into(),
         host: Arc::new(host),
@@ -255,165 +259,4 @@ pub fn voxelize_with_quantization(
             SparseTensor::with_manager(quantization.support.clone(), feats, stride, CoordinateManager::new())
         }
     }
-}
-
-/// Which voxels each point reads, with what weight. Valid for any features on the same voxel rows, and only for the points,
-/// batch ids, voxels, grid and interpolation it was built from.
-#[derive(Clone, Debug)]
-pub struct PointVoxelMap {
-    voxels: Support,
-    host: Arc<core::PointVoxelMap>,
-    map: RowMap,
-    interpolation: Interpolation,
-}
-
-impl PointVoxelMap {
-    /// Number of points.
-    pub fn n_points(&self) -> usize {
-        self.host.rows.len()
-    }
-
-    /// The voxels it reads.
-    pub fn voxels(&self) -> &Support {
-        &self.voxels
-    }
-
-    /// Voxel rows `[n_points, 8]`, -1 where a corner has no voxel; corner `j` has x in its lowest bit.
-    pub fn rows(&self, device: &Device) -> Tensor<2, Int> {
-        int_tensor(self.host.rows.iter().flatten().copied().collect(), [self.n_points(), 8], device)
-    }
-
-    /// Weights `[n_points, 8]`, 0 where a corner has no voxel.
-    pub fn weights(&self, device: &Device) -> Tensor<2> {
-        let flat: Vec<f32> = self.host.weights.iter().flatten().copied().collect();
-        Tensor::from_data(TensorData::new(flat, [self.n_points(), 8]), (device, DType::F32))
-    }
-
-    /// The same entries as a row map.
-    pub fn row_map(&self) -> &RowMap {
-        &self.map
-    }
-
-    /// The map in host memory.
-    pub fn to_host(&self) -> &core::PointVoxelMap {
-        &self.host
-    }
-}
-
-/// Finds the voxels around each point.
-///
-/// A voxel's coordinate is taken as a *position*, its lower corner: to sample at centres move the origin by half a voxel.
-/// [`Interpolation::Nearest`] reads the nearest position, halves upwards; [`Interpolation::Linear`] the eight corners around the
-/// point. Missing voxels weaken the value unless `renormalize` divides by the sum of the weights found. The tensor's stride is
-/// not used: give the voxel size of its level. A point that is not finite reads nothing.
-///
-/// # Errors
-/// Shapes or element types that do not fit; negative batch ids; a grid that is not finite or not above 0.
-pub fn build_point_voxel_map(
-    points: Tensor<2>,
-    batch: Option<Tensor<1, Int>>,
-    voxels: &Support,
-    grid: &VoxelGrid,
-    interpolation: Interpolation,
-    renormalize: bool,
-) -> Result<PointVoxelMap> {
-    let (points, batch) = point_rows("build_point_voxel_map", points, batch)?;
-    let host =
-        core::point_voxel_map(&points, batch.as_deref(), voxels.to_host(), grid, interpolation, renormalize)?;
-    let map = core::RowMap::from_point_voxel_map(&host, voxels.n_rows())?.into();
-    Ok(PointVoxelMap { voxels: voxels.clone(), host: Arc::new(host), map, interpolation })
-}
-
-/// `out[p] = Σ weight[p, j] · feats[row[p, j]]` over the voxels that exist, 0 where there are none. Differentiable in `feats`.
-///
-/// # Shapes
-/// `feats [voxels, c]`; result `[n_points, c]`.
-/// # Errors
-/// Another number of rows; a dtype that is not a float.
-pub fn interpolate_point_features(feats: Tensor<2>, map: &PointVoxelMap) -> Result<Tensor<2>> {
-    let op = "interpolate_point_features";
-    check_dtype(op, feats.dtype())?;
-    let [rows, _] = feats.dims();
-    if rows != map.voxels.n_rows() {
-        return Err(Error::Shape {
-            op,
-            expected: format!("{} feature rows, one a voxel", map.voxels.n_rows()),
-            found: format!("{rows} rows"),
-        });
-    }
-    let trace = RowTrace::start("devoxelize", devoxelize_kind(map.interpolation)).mapped();
-    let from = feats.dims();
-    let out = mix_rows(feats, &map.map, 0.0);
-    trace.finish(from, &out, entries(&map.map), ROW_MIX);
-    Ok(out)
-}
-
-fn devoxelize_kind(interpolation: Interpolation) -> &'static str {
-    match interpolation {
-        Interpolation::Nearest => "devoxelize.nearest",
-        _ => "devoxelize.linear",
-    }
-}
-
-/// How [`devoxelize`] reads voxels.
-#[derive(Clone, Copy, Debug)]
-pub struct DevoxelizeOptions {
-    /// Size and place of the voxels at the tensor's level.
-    pub grid: VoxelGrid,
-    /// Nearest position or eight corners.
-    pub interpolation: Interpolation,
-    /// Divides by the sum of the weights found.
-    pub renormalize: bool,
-}
-
-impl DevoxelizeOptions {
-    /// Linear, not renormalized.
-    pub fn new(grid: VoxelGrid) -> Self {
-        Self { grid, interpolation: Interpolation::Linear, renormalize: false }
-    }
-
-    /// Chooses nearest position or eight corners.
-    pub fn with_interpolation(self, interpolation: Interpolation) -> Self {
-        Self { interpolation, ..self }
-    }
-
-    /// Chooses whether to divide by the sum of the weights found.
-    pub fn with_renormalize(self, renormalize: bool) -> Self {
-        Self { renormalize, ..self }
-    }
-}
-
-/// Voxel features read at points; see [`build_point_voxel_map`]. Differentiable in the features.
-///
-/// # Shapes
-/// `points [n, 3]`, `batch [n]`; result `[n, c]`.
-/// # Errors
-/// As [`build_point_voxel_map`].
-pub fn devoxelize(
-    voxels: &SparseTensor,
-    points: Tensor<2>,
-    batch: Option<Tensor<1, Int>>,
-    options: &DevoxelizeOptions,
-) -> Result<Tensor<2>> {
-    let DevoxelizeOptions { grid, interpolation, renormalize } = options;
-    let trace = RowTrace::start("devoxelize", devoxelize_kind(*interpolation));
-    let map = build_point_voxel_map(points, batch, voxels.support(), grid, *interpolation, *renormalize)?;
-    let trace = trace.mapped();
-    let out = mix_rows(voxels.feats().clone(), &map.map, 0.0);
-    trace.finish(voxels.feats().dims(), &out, entries(&map.map), ROW_MIX);
-    Ok(out)
-}
-
-/// [`devoxelize`] with a map that was built before.
-///
-/// # Errors
-/// [`Error::Identity`] for a map of another support.
-pub fn devoxelize_with_map(voxels: &SparseTensor, map: &PointVoxelMap) -> Result<Tensor<2>> {
-    if !voxels.support().same_rows(&map.voxels) {
-        return Err(Error::Identity {
-            op: "devoxelize",
-            what: "expected a map of this tensor's rows, found one of another support; build it from this tensor".into(),
-        });
-    }
-    interpolate_point_features(voxels.feats().clone(), map)
 }

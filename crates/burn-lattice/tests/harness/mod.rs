@@ -103,7 +103,12 @@ impl Seeded {
 }
 
 /// Gradients of `<g, f(leaves)>` on a device with autodiff, one a leaf.
-pub fn gradients(device: &Device, leaves: &[Vec<f64>], g_seed: u64, f: impl Fn(&[Tensor<1>]) -> Tensor<2>) -> Vec<Vec<f64>> {
+pub fn gradients(
+    device: &Device,
+    leaves: &[Vec<f64>],
+    g_seed: u64,
+    f: impl Fn(&[Tensor<1>]) -> Tensor<2>,
+) -> Vec<Vec<f64>> {
     let leaves: Vec<Tensor<1>> =
         leaves.iter().map(|v| tensor(v, [v.len()], DType::F64, device).require_grad()).collect();
     let y = f(&leaves);
@@ -118,7 +123,8 @@ pub fn gradients(device: &Device, leaves: &[Vec<f64>], g_seed: u64, f: impl Fn(&
 pub fn check_gradients(leaves: &[Vec<f64>], f: impl Fn(&[Tensor<1>]) -> Tensor<2>) {
     let device = training();
     let analytic = gradients(&device, leaves, 99, &f);
-    let constants: Vec<Tensor<1>> = leaves.iter().map(|v| tensor(v, [v.len()], DType::F64, &device)).collect();
+    let constants: Vec<Tensor<1>> =
+        leaves.iter().map(|v| tensor(v, [v.len()], DType::F64, &device)).collect();
     let [rows, channels] = f(&constants).dims();
     let g = Seeded::new(99).values(rows * channels);
     for (at, leaf) in leaves.iter().enumerate() {

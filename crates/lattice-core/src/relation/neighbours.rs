@@ -169,7 +169,9 @@ impl Item {
         // No chunk is empty.
         let join = |boxes: &[Bounds]| boxes.iter().copied().reduce(Bounds::join);
         let leaf = |rows: &[Coord]| rows.iter().map(Bounds::of_row).reduce(Bounds::join);
-        let mut levels = vec![coords[rows.clone()].par_chunks(LEAF).with_min_len(1024).filter_map(leaf).collect::<Vec<_>>()];
+        let mut levels = vec![
+            coords[rows.clone()].par_chunks(LEAF).with_min_len(1024).filter_map(leaf).collect::<Vec<_>>(),
+        ];
         while let Some(below) = levels.last().filter(|level| level.len() > 1) {
             levels.push(below.chunks(FAN).filter_map(join).collect());
         }
@@ -245,7 +247,8 @@ impl Tree {
         let below = &item.levels[level - 1];
         let first = at * FAN;
         let n = FAN.min(below.len() - first);
-        let mut near: [(D, usize); FAN] = std::array::from_fn(|i| (below[first + i.min(n - 1)].squared(query), first + i));
+        let mut near: [(D, usize); FAN] =
+            std::array::from_fn(|i| (below[first + i.min(n - 1)].squared(query), first + i));
         near[..n].sort_unstable();
         for &(squared, at) in &near[..n] {
             if !found.admits(squared) {
@@ -271,7 +274,8 @@ impl<D: Squared> Found<D> {
     fn admits(&self, squared: D) -> bool {
         let full = |most: usize| self.heap.len() >= most;
         squared.rounded() <= self.limits.bound
-            && !(self.limits.most.is_some_and(full) && self.heap.peek().is_some_and(|worst| squared > worst.0))
+            && !(self.limits.most.is_some_and(full)
+                && self.heap.peek().is_some_and(|worst| squared > worst.0))
     }
 
     #[inline]

@@ -8,9 +8,6 @@ use super::ConvShape;
 use crate::Scalar;
 use crate::simd::Engine;
 
-/// Most columns of a tile: its sums should stay in the second-level cache beside the rows and the weights.
-const TILE_COLUMNS: usize = 64;
-
 /// Some output columns of one group.
 #[derive(Clone, Debug)]
 pub(super) struct Columns {
@@ -41,12 +38,13 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    /// `shape` names the channels of the product that runs: for an input gradient its input is the gradient.
-    pub fn new(engine: Engine, shape: ConvShape, taps: usize) -> Self {
+    /// `shape` names the channels of the product that runs: for an input gradient its input is the gradient. A tile
+    /// has at most `tile_columns`, a multiple of the lanes.
+    pub fn new(engine: Engine, shape: ConvShape, taps: usize, tile_columns: usize) -> Self {
         let (lanes, most) = (engine.lanes(), engine.max_vectors());
         let (k, n) = (shape.c_in / shape.groups, shape.c_out / shape.groups);
         let mut plan = Self { k, taps, columns: Vec::new(), floats: 0, lanes };
-        let tiles = n.div_ceil(TILE_COLUMNS);
+        let tiles = n.div_ceil(tile_columns);
         for group in 0..shape.groups {
             for tile in 0..tiles {
                 // Whole vectors a tile, evenly: 96 columns are 48 + 48.

@@ -18,8 +18,9 @@ pub fn run<T: Scalar>(engine: Engine, job: Products<'_, T>, out: &mut [T]) {
         let mut sums = vec![T::Acc::ZERO; out.len()];
         for tap in 0..pairs.taps {
             let w = &w[tap * k * c_out..][..k * c_out];
-            let (in_rows, out_local) = pairs.pairs(block, tap);
-            for (&i, &o) in in_rows.iter().zip(out_local) {
+            let now = pairs.pairs(block, tap);
+            let x = &x[now.in_base * c_in..];
+            for (&i, &o) in now.in_rows.iter().zip(now.out_local) {
                 let x = &x[i as usize * c_in..][..c_in];
                 let sum = &mut sums[usize::from(o) * c_out..][..c_out];
                 for (j, sum) in sum.iter_mut().enumerate() {
@@ -50,8 +51,9 @@ pub fn gradient<T: Scalar>(_: Engine, job: Gradient<'_, T>, dw: &mut [T]) {
     dw.par_chunks_mut(k * c_out).enumerate().for_each(|(tap, dw)| {
         let mut sums = vec![T::Acc::ZERO; dw.len()];
         for block in 0..pairs.n_out.div_ceil(pairs.block) {
-            let (in_rows, out_local) = pairs.pairs(block, tap);
-            for (&i, &o) in in_rows.iter().zip(out_local) {
+            let now = pairs.pairs(block, tap);
+            let x = &x[now.in_base * c_in..];
+            for (&i, &o) in now.in_rows.iter().zip(now.out_local) {
                 let x = &x[i as usize * c_in..][..c_in];
                 let g = &g[(block * pairs.block + usize::from(o)) * c_out..][..c_out];
                 for (a, sums) in sums.chunks_exact_mut(c_out).enumerate() {

@@ -1,8 +1,6 @@
 //! The driver of gathered products: blocks of output rows, each summed in a tile that stays in cache.
 
-use std::borrow::Cow;
-
-use lattice_core::Relation;
+use lattice_core::{Relation, TapTiles};
 use rayon::prelude::*;
 
 use super::panels::{Columns, Plan};
@@ -11,6 +9,9 @@ use crate::{Epilogue, Scalar};
 use crate::scratch::{Purpose, with_scratch};
 use crate::simd::{Engine, Product, TileMut, split_tiles};
 
+/// Most columns of a tile: its sums should stay in the second-level cache beside the rows and the weights.
+const TILE_COLUMNS: usize = 64;
+
 /// Rows of weights that a micro-kernel walks at a time: its panel stays in the first-level cache while it serves all pairs of a
 /// block and tap.
 const K_BLOCK: usize = 128;
@@ -18,7 +19,9 @@ const K_BLOCK: usize = 128;
 /// Pairs whose rows are converted to `f32` at a time.
 const CONVERT_PAIRS: usize = 96;
 
-/// Pairs by block of output rows, within a block by tap: what `TapTiles` holds, as slices.
+const _: () = assert!(CONVERT_PAIRS <= IDENTITY_BLOCK, "the static list of row numbers is shared");
+
+/// Pairs by block of output rows, within a block by tap: what `TapTiles` holds, or every row with itself.
 pub struct TileRef<'a> {
     /// Output rows of a block.
     pub block: usize,
@@ -26,45 +29,61 @@ pub struct TileRef<'a> {
     pub taps: usize,
     /// Output rows.
     pub n_out: usize,
-    /// Bounds, block-major: `blocks * taps + 1` long.
-    pub splits: Cow<'a, [usize]>,
-    /// Input row of every pair.
-    pub in_rows: Cow<'a, [u32]>,
-    /// Output row of every pair within its block.
-    pub out_local: Cow<'a, [u16]>,
+    /// `None`: every row with itself.
+    tiles: Option<&'a TapTiles>,
 }
 
-/// Rows of a block where the pairs are the rows themselves.
-const IDENTITY_BLOCK: usize = 512;
+/// The pairs of a block and tap.
+#[derive(Clone, Copy)]
+pub struct Pairs<'a> {
+    /// Input row of every pair, counted from `in_base`.
+    pub in_rows: &'a [u32],
+    /// Output row of every pair within its block.
+    pub out_local: &'a [u16],
+    /// Row that `in_rows` is counted from.
+    pub in_base: usize,
+}
+
+/// Rows of a block where the pairs are the rows themselves, and most pairs whose rows are converted together.
+pub const IDENTITY_BLOCK: usize = 512;
+
+/// The numbers from 0 on.
+pub static IDENTITY: ([u32; IDENTITY_BLOCK], [u16; IDENTITY_BLOCK]) = {
+    let mut rows = ([0; IDENTITY_BLOCK], [0; IDENTITY_BLOCK]);
+    let mut i = 0;
+    while i < IDENTITY_BLOCK {
+        (rows.0[i], rows.1[i]) = (i as u32, i as u16);
+        i += 1;
+    }
+    rows
+};
 
 impl<'a> TileRef<'a> {
     /// The pairs of a relation.
     pub fn of(relation: &'a Relation) -> Self {
         let tiles = relation.tap_tiles();
-        Self {
-            block: tiles.block,
-            taps: relation.taps(),
-            n_out: relation.n_out(),
-            splits: Cow::Borrowed(&tiles.splits),
-            in_rows: Cow::Borrowed(&tiles.in_rows),
-            out_local: Cow::Borrowed(&tiles.out_local),
-        }
+        Self { block: tiles.block, taps: relation.taps(), n_out: relation.n_out(), tiles: Some(tiles) }
     }
 
     /// Every row with itself under one tap: a plain matrix product.
     pub fn identity(rows: usize) -> TileRef<'static> {
-        let block = IDENTITY_BLOCK;
-        let splits = (0..=rows.div_ceil(block)).map(|b| (b * block).min(rows)).collect();
-        let in_rows = (0..rows as u32).collect();
-        let out_local = (0..rows).map(|r| (r % block) as u16).collect();
-        TileRef { block, taps: 1, n_out: rows, splits, in_rows, out_local }
+        TileRef { block: IDENTITY_BLOCK, taps: 1, n_out: rows, tiles: None }
     }
 
     /// Pairs of a block and tap.
-    pub fn pairs(&self, block: usize, tap: usize) -> (&[u32], &[u16]) {
-        let at = block * self.taps + tap;
-        let range = self.splits[at]..self.splits[at + 1];
-        (&self.in_rows[range.clone()], &self.out_local[range])
+    pub fn pairs(&self, block: usize, tap: usize) -> Pairs<'a> {
+        match self.tiles {
+            Some(tiles) => {
+                let at = block * self.taps + tap;
+                let range = tiles.splits[at]..tiles.splits[at + 1];
+                Pairs { in_rows: &tiles.in_rows[range.clone()], out_local: &tiles.out_local[range], in_base: 0 }
+            }
+            None => {
+                let in_base = block * self.block;
+                let rows = self.block.min(self.n_out - in_base);
+                Pairs { in_rows: &IDENTITY.0[..rows], out_local: &IDENTITY.1[..rows], in_base }
+            }
+        }
     }
 }
 
@@ -74,7 +93,7 @@ pub fn run<T: Scalar<Acc = f32>>(engine: Engine, job: Products<'_, T>, out: &mut
     if out.is_empty() {
         return;
     }
-    let plan = Plan::new(engine, shape, tiles.taps);
+    let plan = Plan::new(engine, shape, tiles.taps, TILE_COLUMNS);
     with_scratch(Purpose::Weights, plan.floats, |packed| {
         plan.pack(engine, w, adjoint, packed);
         let packed = &*packed;
@@ -104,20 +123,21 @@ impl<T: Scalar<Acc = f32>> Job<'_, T> {
         with_scratch(Purpose::Tile, rows * columns.padded, |tile| {
             tile.fill(0.0);
             for tap in 0..self.tiles.taps {
-                let (in_rows, out_local) = self.tiles.pairs(block, tap);
-                match T::as_acc(self.x) {
+                let pairs = self.tiles.pairs(block, tap);
+                let x = &self.x[pairs.in_base * self.shape.c_in..];
+                match T::as_acc(x) {
                     Some(x) => {
                         let at = columns.group * self.plan.k;
-                        self.tap(x, self.shape.c_in, at, in_rows, out_local, columns, tap, tile);
+                        self.tap(x, self.shape.c_in, at, pairs.in_rows, pairs.out_local, columns, tap, tile);
                     }
-                    None => self.converted_tap(in_rows, out_local, columns, tap, tile),
+                    None => self.converted_tap(x, pairs, columns, tap, tile),
                 }
             }
             let (engine, c_out) = (self.engine, self.shape.c_out);
             let epilogue = *self.epilogue;
             let first = block * self.tiles.block;
             engine.vectorize(|| {
-                let mut wide = [0.0; 256];
+                let mut wide = [0.0; TILE_COLUMNS];
                 for row in 0..rows {
                     let sum = &mut tile[row * columns.padded..][..columns.range.len()];
                     epilogue.finish(engine, first + row, c_out, columns.range.clone(), sum, &mut wide, out.row_mut(row));
@@ -156,23 +176,15 @@ impl<T: Scalar<Acc = f32>> Job<'_, T> {
     }
 
     /// The pairs of one tap, their rows converted to `f32` first.
-    fn converted_tap(&self, in_rows: &[u32], out_local: &[u16], columns: &Columns, tap: usize, tile: &mut [f32]) {
-        const IDENTITY: [u32; CONVERT_PAIRS] = {
-            let mut rows = [0; CONVERT_PAIRS];
-            let mut i = 0;
-            while i < CONVERT_PAIRS {
-                rows[i] = i as u32;
-                i += 1;
-            }
-            rows
-        };
-        let (k, c_in) = (self.plan.k, self.shape.c_in);
+    fn converted_tap(&self, x: &[T], pairs: Pairs<'_>, columns: &Columns, tap: usize, tile: &mut [f32]) {
+        let (k, c_in, engine) = (self.plan.k, self.shape.c_in, self.engine);
         with_scratch(Purpose::Rows, CONVERT_PAIRS * k, |wide| {
-            for (in_rows, out_local) in in_rows.chunks(CONVERT_PAIRS).zip(out_local.chunks(CONVERT_PAIRS)) {
+            let chunks = pairs.in_rows.chunks(CONVERT_PAIRS).zip(pairs.out_local.chunks(CONVERT_PAIRS));
+            for (in_rows, out_local) in chunks {
                 for (&row, wide) in in_rows.iter().zip(wide.chunks_exact_mut(k.max(1))) {
-                    T::widen(self.engine, &self.x[row as usize * c_in + columns.group * k..][..k], wide);
+                    T::widen(engine, &x[row as usize * c_in + columns.group * k..][..k], wide);
                 }
-                self.tap(wide, k, 0, &IDENTITY[..in_rows.len()], out_local, columns, tap, tile);
+                self.tap(wide, k, 0, &IDENTITY.0[..in_rows.len()], out_local, columns, tap, tile);
             }
         });
     }

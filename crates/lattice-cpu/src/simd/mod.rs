@@ -83,7 +83,7 @@ impl Engine {
         if p.rows.is_empty() || p.k == 0 {
             return;
         }
-        p.check(self.lanes(), self.max_vectors(), tile.len());
+        self.vectorize(|| p.check(self.lanes(), self.max_vectors(), tile.len()));
         match self {
             Self::Scalar => scalar::product(p, self.lanes(), tile),
             #[cfg(target_arch = "x86_64")]
@@ -100,7 +100,7 @@ impl Engine {
         if o.x_rows.is_empty() || o.k == 0 {
             return;
         }
-        o.check(self.lanes(), self.max_vectors(), sum.len());
+        self.vectorize(|| o.check(self.lanes(), self.max_vectors(), sum.len()));
         match self {
             Self::Scalar => scalar::outer(o, self.lanes(), sum),
             #[cfg(target_arch = "x86_64")]

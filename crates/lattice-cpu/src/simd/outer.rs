@@ -23,7 +23,7 @@ pub(crate) struct Outer<'a> {
     /// First column of `g`.
     pub g_at: usize,
     /// Row of `g` of every pair.
-    pub g_rows: &'a [u32],
+    pub g_rows: &'a [u16],
     /// Floats between two rows of the sum.
     pub sum_stride: usize,
     /// First column of the sum.
@@ -36,6 +36,7 @@ pub(crate) struct Outer<'a> {
 
 impl Outer<'_> {
     /// Panics unless every address that a kernel touches lies within its slice. The kernels rely on it.
+    #[inline(always)]
     pub(super) fn check(&self, lanes: usize, max_vectors: usize, sum_len: usize) {
         let n = self.vectors * lanes;
         assert!((1..=max_vectors).contains(&self.vectors), "vectors of a panel");

@@ -31,6 +31,7 @@ pub(crate) struct Product<'a> {
 
 impl Product<'_> {
     /// Panics unless every address that a kernel touches lies within its slice. The kernels rely on it.
+    #[inline(always)]
     pub(super) fn check(&self, lanes: usize, max_vectors: usize, tile_len: usize) {
         let n = self.vectors * lanes;
         assert!((1..=max_vectors).contains(&self.vectors), "vectors of a panel");

@@ -62,7 +62,7 @@ fn outer_sums_equal_their_scalar_twin() {
                     let (x, g) = (ramp(30 * (k + 1)), ramp(30 * g_stride));
                     let at = engine.lanes();
                     let x_rows: Vec<u32> = (0..pairs).map(|p| p * 7 % 30).collect();
-                    let g_rows: Vec<u32> = (0..pairs).map(|p| p * 11 % 30).collect();
+                    let g_rows: Vec<u16> = (0..pairs as u16).map(|p| p * 11 % 30).collect();
                     let outer = Outer {
                         x: &x,
                         x_stride: k + 1,
