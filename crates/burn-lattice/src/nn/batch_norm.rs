@@ -6,7 +6,7 @@ use burn::nn::Initializer;
 use burn::tensor::{Device, FloatDType, Tensor};
 
 use super::or_panic;
-use crate::ops::float_dtype;
+use crate::ops::{column_mean, float_dtype};
 use crate::{Error, Result, SparseTensor};
 
 /// Options of [`BatchNorm`].
@@ -115,9 +115,9 @@ impl BatchNorm {
             _ => FloatDType::F32,
         };
         let x = feats.cast(compute);
-        let mean = x.clone().mean_dim(0);
+        let mean = column_mean(x.clone());
         let centred = x - mean.clone();
-        let var = (centred.clone() * centred.clone()).mean_dim(0);
+        let var = column_mean(centred.clone() * centred.clone());
         if self.track && training {
             self.update_running(mean.clone(), var.clone(), rows);
         }
@@ -174,9 +174,9 @@ impl BatchNorm {
             return;
         }
         let x = feats.clone().cast(FloatDType::F32);
-        let mean = x.clone().mean_dim(0);
+        let mean = column_mean(x.clone());
         let centred = x - mean.clone();
-        let var = (centred.clone() * centred).mean_dim(0);
+        let var = column_mean(centred.clone() * centred);
         self.update_running(mean, var, feats.dims()[0]);
     }
 }

@@ -6,39 +6,49 @@ use burn::tensor::{Tensor, TensorData};
 use lattice_core as core;
 
 use super::norm::{NormAffine, check_eps};
-use super::precision::widened;
+use super::precision::{SUM_BLOCK, widened};
 use super::rows::mix_rows;
 use crate::{Error, Result, RowMap, SparseTensor};
 
 /// The batch items of a tensor: how to average over their rows, and how to hand a value back to each row.
+///
+/// Rows are summed in blocks and blocks in items, forward and backward: a running f32 sum over all rows would lose digits.
 struct Items {
-    /// `[n_items, n_rows]`: sums the rows of each item.
-    sum: RowMap,
-    /// `[n_rows, n_items]`: gives each row its item's value.
-    spread: RowMap,
+    /// `[n_blocks, n_rows]`: sums the rows of each block; a block lies in one item.
+    blocks: RowMap,
+    /// `[n_items, n_blocks]`: sums the blocks of each item.
+    items: RowMap,
     /// Rows of each item, at least 1.
     counts: Vec<f64>,
 }
 
 impl Items {
     fn of(x: &SparseTensor) -> Result<Self> {
-        let items = x.manager().batch_rows(x.support());
-        let mut splits = vec![0];
+        let rows_of_items = x.manager().batch_rows(x.support());
         let mut rows = Vec::with_capacity(x.n_rows());
-        for item in items.iter() {
-            rows.extend_from_slice(item);
-            splits.push(rows.len());
+        let (mut row_splits, mut block_splits) = (vec![0], vec![0]);
+        for item in rows_of_items.iter() {
+            for block in item.chunks(SUM_BLOCK) {
+                rows.extend_from_slice(block);
+                row_splits.push(rows.len());
+            }
+            block_splits.push(row_splits.len() - 1);
         }
-        let sum: RowMap = core::RowMap::try_new(x.n_rows(), splits, rows, None)?.into();
-        let counts = items.iter().map(|item| item.len().max(1) as f64).collect();
-        Ok(Self { spread: sum.transpose(), sum, counts })
+        let n_blocks = row_splits.len() - 1;
+        let numbers = (0..n_blocks).map(|block| block as u32).collect();
+        Ok(Self {
+            blocks: core::RowMap::try_new(x.n_rows(), row_splits, rows, None)?.into(),
+            items: core::RowMap::try_new(n_blocks, block_splits, numbers, None)?.into(),
+            counts: rows_of_items.iter().map(|item| item.len().max(1) as f64).collect(),
+        })
     }
 
     /// Mean over the rows of each item, handed back to every row: `[n, g]` to `[n, g]`.
     fn mean(&self, x: Tensor<2>) -> Tensor<2> {
         let counts = TensorData::new(self.counts.clone(), [self.counts.len(), 1]);
         let counts = Tensor::<2>::from_data(counts, (&x.device(), x.dtype()));
-        mix_rows(mix_rows(x, &self.sum, 0.0) / counts, &self.spread, 0.0)
+        let means = mix_rows(mix_rows(x, &self.blocks, 0.0), &self.items, 0.0) / counts;
+        mix_rows(mix_rows(means, &self.items.transpose(), 0.0), &self.blocks.transpose(), 0.0)
     }
 }
 

@@ -5,7 +5,7 @@
 
 use burn::tensor::Tensor;
 
-use super::precision::{accumulator, widened};
+use super::precision::{accumulator, column_mean, widened};
 use crate::tensor::check_dtype;
 use crate::{Error, Result, SparseTensor};
 
@@ -116,9 +116,9 @@ pub fn batch_norm_features(
         let (centred, var) = match statistics {
             Some(given) => (x - given.mean.cast(dtype).unsqueeze(), given.var.cast(dtype).unsqueeze()),
             None => {
-                let mean = x.clone().mean_dim(0);
+                let mean = column_mean(x.clone());
                 let centred = x - mean;
-                let var = (centred.clone() * centred.clone()).mean_dim(0);
+                let var = column_mean(centred.clone() * centred.clone());
                 (centred, var)
             }
         };
