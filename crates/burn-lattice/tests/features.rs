@@ -330,6 +330,19 @@ fn statistics_of_many_rows_keep_their_digits() {
 }
 
 #[test]
+fn a_bias_gradient_over_many_rows_keeps_its_digits() {
+    let device = training();
+    let rows = 1 << 20;
+    for (dtype, g) in [(DType::F32, 0.1), (DType::F16, 1.0 / 1024.0), (DType::BF16, 1.0 / 1024.0)] {
+        let bias = Tensor::<1>::zeros([3], (&device, dtype)).require_grad();
+        let x = Tensor::<2>::zeros([rows, 1], (&device, dtype));
+        let y = ops::linear_features(x, Tensor::zeros([3, 1], (&device, dtype)), Some(bias.clone())).unwrap();
+        let grads = (y * g).sum().backward();
+        assert_close(&[rows as f64 * g; 3], &read(&bias.grad(&grads).unwrap()), tolerance(dtype));
+    }
+}
+
+#[test]
 fn a_tensor_without_rows_passes_every_feature_operation() {
     let device = inference();
     let x = sparse_at(&[], tensor(&[], [0, 4], DType::F32, &device), [1; 3]);

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use rayon::prelude::*;
 
 use crate::coord::sort_rows;
+use crate::row_map::position_first;
 use crate::support::{Block, CoordIndex, block_bit, block_key, check_row_count};
 use crate::{Coord, Error, Result, Support};
 
@@ -228,7 +229,7 @@ fn check_lengths(op: &'static str, n_points: usize, batch: Option<&[i32]>) -> Re
 fn check_batch(op: &'static str, n_points: usize, batch: Option<&[i32]>) -> Result<()> {
     check_lengths(op, n_points, batch)?;
     let Some(batch) = batch else { return Ok(()) };
-    match batch.par_iter().with_min_len(CHUNK).position_first(|b| *b < 0) {
+    match position_first(batch, |b| *b < 0) {
         None => Ok(()),
         Some(row) => {
             let what = format!("expected a batch id of 0 or more, found {}", batch[row]);

@@ -79,7 +79,7 @@ impl RowMap {
         }
         check_size(OP, n_in)?;
         check_size(OP, splits.len() - 1)?;
-        if let Some(entry) = rows.par_iter().with_min_len(CHUNK).position_first(|&r| r as usize >= n_in) {
+        if let Some(entry) = position_first(&rows, |&r| r as usize >= n_in) {
             return Err(Error::OutOfRange {
                 op: OP,
                 row: entry,
@@ -98,7 +98,7 @@ impl RowMap {
         check_size(OP, n_in)?;
         check_size(OP, rows.len())?;
         let valid = |row: i32| row == -1 || usize::try_from(row).is_ok_and(|row| row < n_in);
-        if let Some(out) = rows.par_iter().with_min_len(CHUNK).position_first(|&row| !valid(row)) {
+        if let Some(out) = position_first(rows, |&row| !valid(row)) {
             let what = format!("expected -1 or an input row below {n_in}, found {}", rows[out]);
             return Err(Error::OutOfRange { op: OP, row: out, what });
         }
@@ -331,7 +331,7 @@ impl RowMap {
         }
         let past =
             |rows: &[i32; 8]| rows.iter().any(|&row| usize::try_from(row).is_ok_and(|row| row >= n_voxels));
-        if let Some(row) = map.rows.par_iter().with_min_len(CHUNK).position_first(past) {
+        if let Some(row) = position_first(&map.rows, past) {
             let what = format!("expected voxel rows below {n_voxels}, found {:?}", map.rows[row]);
             return Err(Error::OutOfRange { op: OP, row, what });
         }
@@ -419,6 +419,13 @@ fn for_each_row(
             fill(w[0]..w[1], &mut values[w[0] - splits[0]..w[1] - splits[0]]);
         }
     });
+}
+
+/// Position of the first item that `wanted` accepts. Rayon's own search asks a shared flag at every item.
+pub(crate) fn position_first<T: Sync>(items: &[T], wanted: impl Fn(&T) -> bool + Sync) -> Option<usize> {
+    let in_chunk =
+        |(chunk, items): (usize, &[T])| items.iter().position(&wanted).map(|at| chunk * CHUNK + at);
+    items.par_chunks(CHUNK).enumerate().find_map_first(in_chunk)
 }
 
 fn zeros(n: usize) -> Vec<AtomicU32> {

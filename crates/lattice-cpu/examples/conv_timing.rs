@@ -33,7 +33,9 @@ fn main() {
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {
         match arg.as_str() {
-            "--channels" => options.channels = args.next().unwrap().split(',').map(|c| c.parse().unwrap()).collect(),
+            "--channels" => {
+                options.channels = args.next().unwrap().split(',').map(|c| c.parse().unwrap()).collect()
+            }
             "--repeats" => options.repeats = args.next().unwrap().parse().unwrap(),
             "--cpu-time" => CPU_TIME.store(true, Ordering::Relaxed),
             "--half" => options.half = true,
@@ -62,7 +64,8 @@ fn main() {
     }
     for file in &options.files {
         let bytes = std::fs::read(file).unwrap();
-        let numbers: Vec<i32> = bytes.chunks_exact(4).map(|b| i32::from_le_bytes(b.try_into().unwrap())).collect();
+        let numbers: Vec<i32> =
+            bytes.chunks_exact(4).map(|b| i32::from_le_bytes(b.try_into().unwrap())).collect();
         let coords = numbers.chunks_exact(4).map(|c| [c[0], c[1], c[2], c[3]]).collect();
         let support = Support::try_new(coords).unwrap();
         let start = Instant::now();
@@ -90,7 +93,8 @@ fn time_channels<T: Scalar<Acc = f32>>(relation: &Relation, c: usize, repeats: u
     let shape = ConvShape::dense(c, c);
     let (x, g) = (ramp::<T>(relation.n_in() * c), ramp::<T>(relation.n_out() * c));
     let w = ramp::<T>(shape.weights(relation.taps()));
-    let (mut y, mut dx, mut dw) = (vec![T::default(); g.len()], vec![T::default(); x.len()], vec![T::default(); w.len()]);
+    let (mut y, mut dx, mut dw) =
+        (vec![T::default(); g.len()], vec![T::default(); x.len()], vec![T::default(); w.len()]);
     let flop = 2.0 * relation.n_pairs() as f64 * (c * c) as f64;
     let forward = times(repeats, || conv_forward(&x, &w, relation, shape, &Epilogue::default(), &mut y));
     report(&format!("  {c:>3} forward"), flop, &forward);

@@ -25,7 +25,11 @@ pub fn scale_shift_activation<T: Scalar>(
     if x.is_empty() {
         return;
     }
-    assert!(c > 0 && x.len().is_multiple_of(c), "{op}: {} elements are no whole rows of {c} channels", x.len());
+    assert!(
+        c > 0 && x.len().is_multiple_of(c),
+        "{op}: {} elements are no whole rows of {c} channels",
+        x.len()
+    );
     let epilogue = Epilogue { scale_shift: Some((scale, shift)), activation, ..Epilogue::default() };
     epilogue.check(op, x.len() / c, c);
     let engine = isa::engine();
@@ -62,7 +66,11 @@ pub fn channel_moments<T: Scalar>(x: &[T], c: usize) -> Moments {
     if x.is_empty() {
         return total;
     }
-    assert!(c > 0 && x.len().is_multiple_of(c), "channel_moments: {} elements are no whole rows of {c} channels", x.len());
+    assert!(
+        c > 0 && x.len().is_multiple_of(c),
+        "channel_moments: {} elements are no whole rows of {c} channels",
+        x.len()
+    );
     let engine = isa::engine();
     let parts: Vec<(usize, Moments)> = x
         .par_chunks(ROWS * c)
@@ -117,7 +125,11 @@ pub fn channel_sums<T: Scalar>(x: &[T], c: usize) -> Vec<f64> {
     if x.is_empty() {
         return total;
     }
-    assert!(c > 0 && x.len().is_multiple_of(c), "channel_sums: {} elements are no whole rows of {c} channels", x.len());
+    assert!(
+        c > 0 && x.len().is_multiple_of(c),
+        "channel_sums: {} elements are no whole rows of {c} channels",
+        x.len()
+    );
     let engine = isa::engine();
     let parts: Vec<Vec<f64>> = x
         .par_chunks(ROWS * c)

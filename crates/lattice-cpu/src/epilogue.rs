@@ -75,6 +75,7 @@ impl<T: Scalar> Epilogue<'_, T> {
     /// Applies to columns `cols` of output row `row`, whose sums are `sum`, and stores. `wide` is room for one row where there is a bias
     /// or a residual.
     #[inline(always)]
+    #[allow(clippy::too_many_arguments, reason = "one call a row of the innermost loop: no struct to fill")]
     pub(crate) fn finish(
         &self,
         engine: Engine,

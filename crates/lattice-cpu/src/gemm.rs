@@ -13,7 +13,15 @@ use crate::{Epilogue, Scalar};
 ///
 /// # Panics
 /// When a slice does not have its shape.
-pub fn gemm<T: Scalar>(a: &[T], b: &[T], m: usize, k: usize, n: usize, epilogue: &Epilogue<'_, T>, out: &mut [T]) {
+pub fn gemm<T: Scalar>(
+    a: &[T],
+    b: &[T],
+    m: usize,
+    k: usize,
+    n: usize,
+    epilogue: &Epilogue<'_, T>,
+    out: &mut [T],
+) {
     product("gemm", a, b, [m, k, n], false, epilogue, out);
 }
 
@@ -21,7 +29,15 @@ pub fn gemm<T: Scalar>(a: &[T], b: &[T], m: usize, k: usize, n: usize, epilogue:
 ///
 /// # Panics
 /// When a slice does not have its shape.
-pub fn gemm_transposed<T: Scalar>(a: &[T], b: &[T], m: usize, k: usize, n: usize, epilogue: &Epilogue<'_, T>, out: &mut [T]) {
+pub fn gemm_transposed<T: Scalar>(
+    a: &[T],
+    b: &[T],
+    m: usize,
+    k: usize,
+    n: usize,
+    epilogue: &Epilogue<'_, T>,
+    out: &mut [T],
+) {
     product("gemm_transposed", a, b, [m, k, n], true, epilogue, out);
 }
 
@@ -36,7 +52,11 @@ pub fn gemm_weight_grad<T: Scalar>(a: &[T], b: &[T], m: usize, k: usize, n: usiz
     assert!(u32::try_from(m).is_ok(), "{op}: {m} rows pass 32 bits");
     if !out.is_empty() {
         let pairs = &TileRef::identity(m);
-        T::weight_grad(engine(), crate::conv::Gradient { x: a, g: b, pairs, shape: ConvShape::dense(k, n) }, out);
+        T::weight_grad(
+            engine(),
+            crate::conv::Gradient { x: a, g: b, pairs, shape: ConvShape::dense(k, n) },
+            out,
+        );
     }
 }
 

@@ -60,8 +60,11 @@ impl Isa {
         match known {
             Some(isa) if isa.is_available() => Ok(isa),
             _ => {
-                let available: Vec<_> = Self::ALL.into_iter().filter(|i| i.is_available()).map(Self::name).collect();
-                let what = format!("{VARIABLE}={name}: expected one of {available:?} on this CPU; change or unset it");
+                let available: Vec<_> =
+                    Self::ALL.into_iter().filter(|i| i.is_available()).map(Self::name).collect();
+                let what = format!(
+                    "{VARIABLE}={name}: expected one of {available:?} on this CPU; change or unset it"
+                );
                 Err(Error::Value { op: "choice of instruction set", what })
             }
         }

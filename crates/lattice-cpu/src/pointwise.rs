@@ -51,8 +51,12 @@ pub fn pointwise_weight_grad<T: Scalar>(x: &[T], g: &[T], shape: ConvShape, dw: 
 fn rows(op: &str, inputs: usize, weights: usize, outputs: usize, shape: ConvShape) -> usize {
     shape.check(op);
     assert_eq!(weights, shape.weights(1), "{op}: length of the weights");
-    let rows = if shape.c_in > 0 { inputs / shape.c_in } else { outputs / shape.c_out.max(1) };
-    assert_eq!((inputs, outputs), (rows * shape.c_in, rows * shape.c_out), "{op}: lengths of input and output");
+    let rows = inputs.checked_div(shape.c_in).unwrap_or(outputs / shape.c_out.max(1));
+    assert_eq!(
+        (inputs, outputs),
+        (rows * shape.c_in, rows * shape.c_out),
+        "{op}: lengths of input and output"
+    );
     assert!(u32::try_from(rows).is_ok(), "{op}: {rows} rows pass 32 bits");
     rows
 }

@@ -104,7 +104,14 @@ fn maxima<T: Scalar>(op: &str, x: &[T], c: usize, csr: Csr<'_>, out: &mut [T]) {
 }
 
 /// Maximum of the given rows; 0 where there is none.
-fn max_rows<T: Scalar>(engine: Engine, x: &[T], c: usize, rows: &[u32], best: &mut [T::Acc], wide: &mut [T::Acc]) {
+fn max_rows<T: Scalar>(
+    engine: Engine,
+    x: &[T],
+    c: usize,
+    rows: &[u32],
+    best: &mut [T::Acc],
+    wide: &mut [T::Acc],
+) {
     let Some((&first, rest)) = rows.split_first() else {
         return best.fill(T::Acc::ZERO);
     };
@@ -132,9 +139,24 @@ fn max_row<A: Acc>(best: &mut [A], row: &[A]) {
     }
 }
 
-fn maxima_grad<T: Scalar>(op: &str, [x, y, g]: [&[T]; 3], c: usize, csr: Csr<'_>, back: Csr<'_>, dx: &mut [T]) {
-    assert_eq!((x.len(), dx.len()), (csr.n_in * c, csr.n_in * c), "{op}: lengths of the features and the result");
-    assert_eq!((y.len(), g.len()), (csr.n_out() * c, csr.n_out() * c), "{op}: lengths of the maxima and the gradient");
+fn maxima_grad<T: Scalar>(
+    op: &str,
+    [x, y, g]: [&[T]; 3],
+    c: usize,
+    csr: Csr<'_>,
+    back: Csr<'_>,
+    dx: &mut [T],
+) {
+    assert_eq!(
+        (x.len(), dx.len()),
+        (csr.n_in * c, csr.n_in * c),
+        "{op}: lengths of the features and the result"
+    );
+    assert_eq!(
+        (y.len(), g.len()),
+        (csr.n_out() * c, csr.n_out() * c),
+        "{op}: lengths of the maxima and the gradient"
+    );
     if dx.is_empty() {
         return;
     }

@@ -34,7 +34,9 @@ pub trait Acc:
 /// An element type of features and weights.
 ///
 /// `f32`, `f16` and `bf16` are summed in `f32` and rounded once; `f64` is summed in `f64` by plain loops.
-pub trait Scalar: Copy + Send + Sync + Default + PartialEq + std::fmt::Debug + sealed::Sealed + 'static {
+pub trait Scalar:
+    Copy + Send + Sync + Default + PartialEq + std::fmt::Debug + sealed::Sealed + 'static
+{
     /// What sums are kept in.
     type Acc: Acc;
     /// To the type of sums, exactly.

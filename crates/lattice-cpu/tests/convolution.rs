@@ -104,7 +104,8 @@ fn no_input_channels_give_the_epilogue_of_zero() {
         let mut out = vec![3.0f32; 22];
         let bias = [1.0, 2.0];
         let epilogue = Epilogue { bias: Some(&bias), ..Epilogue::default() };
-        with_isa(isa, || conv_forward(&[], &[], &relation, ConvShape::dense(0, 2), &epilogue, &mut out)).unwrap();
+        with_isa(isa, || conv_forward(&[], &[], &relation, ConvShape::dense(0, 2), &epilogue, &mut out))
+            .unwrap();
         assert_eq!(out, [1.0, 2.0].repeat(11));
     }
 }
@@ -149,7 +150,8 @@ fn epilogue_matches<T: Element>(c_out: usize, activation: Activation) {
     let w: Vec<T> = numbers.values(shape.weights(4));
     let (bias, residual): (Vec<T>, Vec<T>) = (numbers.values(c_out), numbers.values(600 * c_out));
     let (scale, shift): (Vec<f32>, Vec<f32>) = (numbers.values(c_out), numbers.values(c_out));
-    let sums = convolve(&wide(&x), &wide(&w), Some(&wide(&bias)), &edges(&relation), 600, Channels::new(10, c_out));
+    let sums =
+        convolve(&wide(&x), &wide(&w), Some(&wide(&bias)), &edges(&relation), 600, Channels::new(10, c_out));
     let expected: Vec<f64> = sums
         .iter()
         .enumerate()
@@ -204,7 +206,8 @@ fn gemm_matches_the_loops(
 ) {
     fn run<T: Element>([m, k, n]: [usize; 3]) {
         let mut numbers = Numbers(9);
-        let (a, b, g): (Vec<T>, Vec<T>, Vec<T>) = (numbers.values(m * k), numbers.values(k * n), numbers.values(m * n));
+        let (a, b, g): (Vec<T>, Vec<T>, Vec<T>) =
+            (numbers.values(m * k), numbers.values(k * n), numbers.values(m * n));
         let transposed: Vec<T> = (0..n * k).map(|i| b[i % k.max(1) * n + i / k.max(1)]).collect();
         let (wide_a, wide_b, wide_g) = (wide(&a), wide(&b), wide(&g));
         let mut expected = vec![0.0; m * n];
@@ -287,6 +290,13 @@ fn a_transposed_convolution_onto_a_target_by_hand() {
     let relation =
         Relation::target_transposed(&on_x(&[0, 1]), &on_x(&[-1, 0, 1, 2, 5]), &kernel(3, 2, 1)).unwrap();
     let mut y = [0.0; 5];
-    conv_forward(&[1.0, 2.0], &[1.0, 10.0, 100.0], &relation, ConvShape::dense(1, 1), &Epilogue::default(), &mut y);
+    conv_forward(
+        &[1.0, 2.0],
+        &[1.0, 10.0, 100.0],
+        &relation,
+        ConvShape::dense(1, 1),
+        &Epilogue::default(),
+        &mut y,
+    );
     assert_eq!(y, [1.0, 10.0, 102.0, 20.0, 0.0]);
 }

@@ -43,7 +43,11 @@ fn mixing<T: Element>(c: usize, map: &RowMap, longest: usize) {
 #[rstest]
 fn rows_mix_as_in_the_loops(
     #[values(1, 3, 16, 33)] c: usize,
-    #[values((0, 5, 3), (40, 600, 5), (30, 3, 20_000), (7, 0, 3))] (n_in, n_out, longest): (usize, usize, usize),
+    #[values((0, 5, 3), (40, 600, 5), (30, 3, 20_000), (7, 0, 3))] (n_in, n_out, longest): (
+        usize,
+        usize,
+        usize,
+    ),
     #[values(false, true)] weighted: bool,
 ) {
     let map = random_row_map(&mut Numbers(20), n_in, n_out, longest, weighted);
@@ -172,10 +176,15 @@ fn kernel(size: u32, stride: u32, padding: u32) -> KernelSpec {
 #[case::size_2(2, [1.0, 4.0, 4.0, 7.0], [1.0, 4.0, 2.0, 7.0], [1.0, 4.0, 2.0, 7.0])]
 #[case::size_3(3, [1.0, 5.0, 8.0, 7.0], [1.0, 2.5, 8.0 / 3.0, 7.0], [1.0, 4.0, 4.0, 7.0])]
 fn pools_by_hand(#[case] size: u32, #[case] sum: [f32; 4], #[case] mean: [f32; 4], #[case] max: [f32; 4]) {
-    let relation = Relation::forward(&on_x(&[-3, -1, 0, 1, 4]), &kernel(size, 2, 0), SupportPolicy::Floor).unwrap();
+    let relation =
+        Relation::forward(&on_x(&[-3, -1, 0, 1, 4]), &kernel(size, 2, 0), SupportPolicy::Floor).unwrap();
     // The created rows x = -2, -1, 0, 2 may stand in another order.
-    let place: Vec<usize> =
-        relation.target().coords().iter().map(|c| [-2, -1, 0, 2].iter().position(|x| *x == c[1]).unwrap()).collect();
+    let place: Vec<usize> = relation
+        .target()
+        .coords()
+        .iter()
+        .map(|c| [-2, -1, 0, 2].iter().position(|x| *x == c[1]).unwrap())
+        .collect();
     let x = [1.0, 4.0, 2.0, 2.0, 7.0];
     let mut out = [0.0f32; 4];
     row_mix(&x, 1, &RowMap::from_relation_sum(&relation), 0.0, &mut out);

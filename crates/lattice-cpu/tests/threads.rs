@@ -48,7 +48,9 @@ fn all_operations<T: Element>(relation: &Relation, map: &RowMap, c: [usize; 2]) 
     segment_max(&x, c[0], map, &mut mixed);
     keep(&mixed);
     let moments = channel_moments(&x, c[0]);
-    bits.extend(moments.mean.iter().chain(&moments.variance).chain(&channel_sums(&x, c[0])).map(|v| v.to_bits()));
+    bits.extend(
+        moments.mean.iter().chain(&moments.variance).chain(&channel_sums(&x, c[0])).map(|v| v.to_bits()),
+    );
     bits
 }
 

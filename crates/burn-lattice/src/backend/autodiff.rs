@@ -1,13 +1,13 @@
 //! Backward passes, once for every backend.
 
 use burn::backend::Autodiff;
+use burn::backend::TensorMetadata;
 use burn::backend::autodiff::NodeId;
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind, unary};
 use burn::backend::tensor::FloatTensor;
-use burn::backend::TensorMetadata;
 
 use super::{Activation, ConvMap, FusedOperands, LatticeBackend, LatticeKernels, Operand};
 use crate::RowMap;
@@ -71,8 +71,11 @@ impl<B: LatticeKernels> Backward<B, 3> for ConvBias {
         let grad = grads.consume::<B>(&ops.node);
         let [x, weight, bias] = ops.parents;
         if let Some(node) = bias {
-            let channels = grad.shape()[1];
-            let sums = B::float_reshape(B::float_sum_dim(grad.clone(), 0), [channels].into());
+            // The weight gradient of a column of ones: summed in blocks and in f32, which a plain sum of columns need not be.
+            let [rows, channels] = [grad.shape()[0], grad.shape()[1]];
+            let ones = B::float_ones([rows, 1].into(), &grad.device(), grad.dtype().into());
+            let sums = B::sparse_conv_weight_grad(ones, grad.clone(), ConvMap::Pointwise, 1);
+            let sums = B::float_reshape(sums, [channels].into());
             grads.register::<B>(node.id, sums);
         }
         let parents = [x, weight].map(|node| node.map(|node| node.id));
@@ -129,7 +132,13 @@ impl<B: LatticeKernels, C: CheckpointStrategy> LatticeBackend for Autodiff<B, C>
                             groups,
                             c_in,
                         };
-                        let y = B::sparse_conv(x.into_primitive(), weight.into_primitive(), Operand::Absent, map, groups);
+                        let y = B::sparse_conv(
+                            x.into_primitive(),
+                            weight.into_primitive(),
+                            Operand::Absent,
+                            map,
+                            groups,
+                        );
                         prep.finish(state, y)
                     }
                     OpsKind::UnTracked(prep) => prep.finish(B::sparse_conv(
@@ -153,11 +162,20 @@ impl<B: LatticeKernels, C: CheckpointStrategy> LatticeBackend for Autodiff<B, C>
                             c_in,
                         };
                         let bias = Operand::Given(bias.into_primitive());
-                        prep.finish(state, B::sparse_conv(x.into_primitive(), weight.into_primitive(), bias, map, groups))
+                        prep.finish(
+                            state,
+                            B::sparse_conv(x.into_primitive(), weight.into_primitive(), bias, map, groups),
+                        )
                     }
                     OpsKind::UnTracked(prep) => {
                         let bias = Operand::Given(bias.into_primitive());
-                        prep.finish(B::sparse_conv(x.into_primitive(), weight.into_primitive(), bias, map, groups))
+                        prep.finish(B::sparse_conv(
+                            x.into_primitive(),
+                            weight.into_primitive(),
+                            bias,
+                            map,
+                            groups,
+                        ))
                     }
                 }
             }

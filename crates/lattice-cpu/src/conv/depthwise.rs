@@ -49,7 +49,14 @@ pub(super) fn forward<T: Scalar>(
 }
 
 /// `dw[k, c] = sum over edges (i, o, k) of x[i, c] * g[o, c]`.
-pub(super) fn weight_grad<T: Scalar>(engine: Engine, x: &[T], g: &[T], relation: &Relation, c: usize, dw: &mut [T]) {
+pub(super) fn weight_grad<T: Scalar>(
+    engine: Engine,
+    x: &[T],
+    g: &[T],
+    relation: &Relation,
+    c: usize,
+    dw: &mut [T],
+) {
     let (splits, in_rows, taps) = (relation.out_splits(), relation.in_rows(), relation.tap_ids());
     let n_out = relation.n_out();
     let rows = n_out.div_ceil(SEGMENTS).max(BLOCK);

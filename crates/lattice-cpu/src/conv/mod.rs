@@ -159,7 +159,7 @@ pub fn conv_input_grad<T: Scalar>(g: &[T], w: &[T], relation: &Relation, shape: 
 /// `x`: `[n_in, c_in]`; `g`: `[n_out, c_out]`; `dw`: `[taps, c_in / groups, c_out]`, every element of which is written.
 ///
 /// Segments of output rows, cut from shapes alone, are summed apart and then in order: the same bits for any number of threads.
-/// Their partial sums take at most 32 MiB, or two times the weights where that is more.
+/// Their partial sums take at most 16 MiB, or once the weights in `f32` where that is more.
 ///
 /// # Panics
 /// As [`conv_forward`].

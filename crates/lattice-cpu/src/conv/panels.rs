@@ -64,7 +64,13 @@ impl Plan {
     }
 
     /// The packed panel of a tap and a micro-panel: `[k, vectors * lanes]`.
-    pub fn panel<'a>(&self, packed: &'a [f32], columns: &Columns, tap: usize, micro: (usize, usize)) -> &'a [f32] {
+    pub fn panel<'a>(
+        &self,
+        packed: &'a [f32],
+        columns: &Columns,
+        tap: usize,
+        micro: (usize, usize),
+    ) -> &'a [f32] {
         let start = columns.at + (tap * columns.padded + micro.0) * self.k;
         &packed[start..start + self.k * micro.1 * self.lanes]
     }
@@ -80,7 +86,9 @@ impl Plan {
         for columns in &self.columns {
             let (now, later) = rest.split_at_mut(self.taps * self.k * columns.padded);
             rest = later;
-            jobs.extend(now.chunks_mut(self.k * columns.padded).enumerate().map(|(tap, panel)| (columns, tap, panel)));
+            jobs.extend(
+                now.chunks_mut(self.k * columns.padded).enumerate().map(|(tap, panel)| (columns, tap, panel)),
+            );
         }
         let per_tap = w.len() / self.taps.max(1);
         let groups = self.columns.last().map_or(1, |c| c.group + 1);

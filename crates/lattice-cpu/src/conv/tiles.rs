@@ -5,9 +5,9 @@ use rayon::prelude::*;
 
 use super::panels::{Columns, Plan};
 use super::{ConvShape, Products};
-use crate::{Epilogue, Scalar};
 use crate::scratch::{Purpose, with_scratch};
 use crate::simd::{Engine, Product, TileMut, split_tiles};
+use crate::{Epilogue, Scalar};
 
 /// Most columns of a tile: its sums should stay in the second-level cache beside the rows and the weights.
 const TILE_COLUMNS: usize = 64;
@@ -76,7 +76,11 @@ impl<'a> TileRef<'a> {
             Some(tiles) => {
                 let at = block * self.taps + tap;
                 let range = tiles.splits[at]..tiles.splits[at + 1];
-                Pairs { in_rows: &tiles.in_rows[range.clone()], out_local: &tiles.out_local[range], in_base: 0 }
+                Pairs {
+                    in_rows: &tiles.in_rows[range.clone()],
+                    out_local: &tiles.out_local[range],
+                    in_base: 0,
+                }
             }
             None => {
                 let in_base = block * self.block;
@@ -99,9 +103,11 @@ pub fn run<T: Scalar<Acc = f32>>(engine: Engine, job: Products<'_, T>, out: &mut
         let packed = &*packed;
         let ranges: Vec<_> = plan.columns.iter().map(|c| c.range.clone()).collect();
         let job = Job { engine, x, plan: &plan, packed, tiles, shape, epilogue };
-        split_tiles(out, shape.c_out, tiles.block, &ranges).into_par_iter().enumerate().for_each(|(i, out)| {
-            job.block(i / ranges.len(), &plan.columns[i % ranges.len()], out);
-        });
+        split_tiles(out, shape.c_out, tiles.block, &ranges).into_par_iter().enumerate().for_each(
+            |(i, out)| {
+                job.block(i / ranges.len(), &plan.columns[i % ranges.len()], out);
+            },
+        );
     });
 }
 
@@ -140,13 +146,25 @@ impl<T: Scalar<Acc = f32>> Job<'_, T> {
                 let mut wide = [0.0; TILE_COLUMNS];
                 for row in 0..rows {
                     let sum = &mut tile[row * columns.padded..][..columns.range.len()];
-                    epilogue.finish(engine, first + row, c_out, columns.range.clone(), sum, &mut wide, out.row_mut(row));
+                    epilogue.finish(
+                        engine,
+                        first + row,
+                        c_out,
+                        columns.range.clone(),
+                        sum,
+                        &mut wide,
+                        out.row_mut(row),
+                    );
                 }
             });
         });
     }
 
     /// The pairs of one tap.
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "a matrix (three), its pairs (two), and where they go (three)"
+    )]
     fn tap(
         &self,
         x: &[f32],

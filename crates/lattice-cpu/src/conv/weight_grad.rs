@@ -11,7 +11,7 @@ use crate::Scalar;
 use crate::scratch::{Purpose, with_scratch};
 use crate::simd::{Engine, Outer};
 
-/// Most bytes of partial sums, unless the weights alone take more than half of it.
+/// Most bytes of partial sums, unless those of one segment take more.
 const PARTIAL_BYTES: usize = 16 << 20;
 
 /// Most segments.
@@ -56,7 +56,9 @@ pub fn gradient<T: Scalar<Acc = f32>>(engine: Engine, job: Gradient<'_, T>, dw: 
                 }
             }
         }
-        pieces.into_par_iter().for_each(|(blocks, columns, taps, sums)| job.piece(blocks, columns, taps, sums));
+        pieces
+            .into_par_iter()
+            .for_each(|(blocks, columns, taps, sums)| job.piece(blocks, columns, taps, sums));
         job.reduce(partials, segments, dw);
     });
 }
@@ -72,7 +74,7 @@ struct Job<'a, T> {
 }
 
 impl<T: Scalar<Acc = f32>> Job<'_, T> {
-    /// Sums of some taps and columns over some blocks of output rows: block by block, so that rows stay in cache for all taps.
+    /// Sums of some taps and columns over some blocks of output rows. Block by block, so that rows stay in cache for all taps.
     fn piece(&self, blocks: Range<usize>, columns: &Columns, taps: Range<usize>, sums: &mut [f32]) {
         let (k, width) = (self.plan.k, columns.padded);
         sums.fill(0.0);
@@ -84,7 +86,9 @@ impl<T: Scalar<Acc = f32>> Job<'_, T> {
                     let total = pairs.in_rows.len();
                     // Panels of equal length: a last short one would cost as much as a whole one.
                     let length = total.div_ceil(total.div_ceil(most).max(1)).max(1);
-                    for (in_rows, out_local) in pairs.in_rows.chunks(length).zip(pairs.out_local.chunks(length)) {
+                    for (in_rows, out_local) in
+                        pairs.in_rows.chunks(length).zip(pairs.out_local.chunks(length))
+                    {
                         self.panel(columns, block, Pairs { in_rows, out_local, ..pairs }, panels, sum);
                     }
                 }
@@ -122,8 +126,20 @@ impl<T: Scalar<Acc = f32>> Job<'_, T> {
         };
         for &(sum_at, vectors) in &columns.micro {
             let g_at = g_first + sum_at;
-            let outer =
-                Outer { x, x_stride, x_at, x_rows, g, g_stride, g_at, g_rows, sum_stride: width, sum_at, k, vectors };
+            let outer = Outer {
+                x,
+                x_stride,
+                x_at,
+                x_rows,
+                g,
+                g_stride,
+                g_at,
+                g_rows,
+                sum_stride: width,
+                sum_at,
+                k,
+                vectors,
+            };
             self.engine.outer(&outer, sum);
         }
     }

@@ -42,7 +42,10 @@ impl Outer<'_> {
         assert!((1..=max_vectors).contains(&self.vectors), "vectors of a panel");
         assert_eq!(self.x_rows.len(), self.g_rows.len(), "one gradient row a pair");
         let last = self.x_rows.iter().fold(0, |m, &r| m.max(r)) as usize;
-        assert!(last * self.x_stride + self.x_at + self.k <= self.x.len(), "an input row lies outside the features");
+        assert!(
+            last * self.x_stride + self.x_at + self.k <= self.x.len(),
+            "an input row lies outside the features"
+        );
         let last = self.g_rows.iter().fold(0, |m, &r| m.max(r)) as usize;
         assert!(last * self.g_stride + self.g_at + n <= self.g.len(), "a row lies outside the gradients");
         assert!((self.k - 1) * self.sum_stride + self.sum_at + n <= sum_len, "the sum is too short");
@@ -55,7 +58,11 @@ impl Outer<'_> {
 /// The instruction set of `V` is present, [`Outer::check`] has passed for its lanes and the slice behind `sum`,
 /// `o.vectors == NV` and `first + MR <= o.k`.
 #[inline(always)]
-pub(super) unsafe fn rows<V: Lanes, const MR: usize, const NV: usize>(o: &Outer<'_>, sum: *mut f32, first: usize) {
+pub(super) unsafe fn rows<V: Lanes, const MR: usize, const NV: usize>(
+    o: &Outer<'_>,
+    sum: *mut f32,
+    first: usize,
+) {
     // SAFETY: the caller passed `check`.
     unsafe {
         let x = o.x.as_ptr().add(o.x_at + first);

@@ -38,9 +38,15 @@ impl Product<'_> {
         assert_eq!(self.rows.len(), self.out_local.len(), "one output row a pair");
         assert!(self.k * n <= self.b.len(), "the weight panel is too short");
         let last = self.rows.iter().fold(0, |m, &r| m.max(r)) as usize;
-        assert!(last * self.stride + self.at + self.k <= self.x.len(), "an input row lies outside the features");
+        assert!(
+            last * self.stride + self.at + self.k <= self.x.len(),
+            "an input row lies outside the features"
+        );
         let last = self.out_local.iter().fold(0, |m, &r| m.max(r)) as usize;
-        assert!(last * self.tile_stride + self.tile_at + n <= tile_len, "an output row lies outside the tile");
+        assert!(
+            last * self.tile_stride + self.tile_at + n <= tile_len,
+            "an output row lies outside the tile"
+        );
     }
 }
 

@@ -117,7 +117,10 @@ fn every_f16_widens_exactly_and_comes_back() {
         let mut back = vec![f16::ZERO; all.len()];
         engine.narrow_f16(&wide, &mut back);
         for ((half, wide), back) in all.iter().zip(&wide).zip(&back) {
-            assert!(half.is_nan() && wide.is_nan() && back.is_nan() || half.to_f32() == *wide && half == back, "{half:?}");
+            assert!(
+                half.is_nan() && wide.is_nan() && back.is_nan() || half.to_f32() == *wide && half == back,
+                "{half:?}"
+            );
         }
     }
 }
@@ -126,7 +129,15 @@ fn every_f16_widens_exactly_and_comes_back() {
 fn narrowing_rounds_to_nearest_even_and_keeps_nan() {
     let values: Vec<f32> = (0..200_000u32)
         .map(|i| f32::from_bits(i.wrapping_mul(0x9e37_79b9)))
-        .chain([f32::INFINITY, f32::NAN, f32::from_bits(0x7f80_0001), f32::MAX, 65519.9, 65520.0, 1.0 + 1.0 / 256.0])
+        .chain([
+            f32::INFINITY,
+            f32::NAN,
+            f32::from_bits(0x7f80_0001),
+            f32::MAX,
+            65519.9,
+            65520.0,
+            1.0 + 1.0 / 256.0,
+        ])
         .collect();
     for engine in engines() {
         let (mut halves, mut brains) = (vec![f16::ZERO; values.len()], vec![bf16::ZERO; values.len()]);
@@ -159,7 +170,8 @@ fn miri_tiles_are_disjoint_and_cover_the_matrix() {
     });
     for (at, &v) in matrix.iter().enumerate() {
         let (row, col) = (at / width, at % width);
-        let expected = columns.iter().position(|c| c.contains(&col)).map_or(0, |c| (row / 3 * 3 + c) as u32 + 1);
+        let expected =
+            columns.iter().position(|c| c.contains(&col)).map_or(0, |c| (row / 3 * 3 + c) as u32 + 1);
         assert_eq!(v, expected, "row {row} column {col}");
     }
 }

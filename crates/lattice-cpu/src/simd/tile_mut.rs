@@ -42,10 +42,13 @@ pub(crate) fn split_tiles<'a, T>(
 ) -> Vec<TileMut<'a, T>> {
     let mut end = 0;
     for range in columns {
-        assert!(end <= range.start && range.start <= range.end && range.end <= width, "column ranges overlap");
+        assert!(
+            end <= range.start && range.start <= range.end && range.end <= width,
+            "column ranges overlap"
+        );
         end = range.end;
     }
-    assert!(width > 0 && block > 0 && matrix.len() % width == 0, "the matrix has no whole rows");
+    assert!(width > 0 && block > 0 && matrix.len().is_multiple_of(width), "the matrix has no whole rows");
     let rows = matrix.len() / width;
     let base = matrix.as_mut_ptr();
     let mut tiles = Vec::with_capacity(rows.div_ceil(block) * columns.len());

@@ -57,7 +57,9 @@ methods!(Avx512, avx512);
 impl Avx2 {
     /// `None` where this CPU lacks the instructions.
     pub fn detect() -> Option<Self> {
-        let has = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c");
+        let has = is_x86_feature_detected!("avx2")
+            && is_x86_feature_detected!("fma")
+            && is_x86_feature_detected!("f16c");
         has.then_some(Self(()))
     }
 }
@@ -169,7 +171,8 @@ mod avx2 {
         for i in (0..whole).step_by(8) {
             // SAFETY: `i + 8` is within both slices.
             unsafe {
-                let half = _mm256_cvtps_ph::<{ _MM_FROUND_TO_NEAREST_INT }>(_mm256_loadu_ps(from.as_ptr().add(i)));
+                let half =
+                    _mm256_cvtps_ph::<{ _MM_FROUND_TO_NEAREST_INT }>(_mm256_loadu_ps(from.as_ptr().add(i)));
                 _mm_storeu_si128(to.as_mut_ptr().add(i).cast(), half);
             }
         }
@@ -273,7 +276,8 @@ mod avx512 {
         for i in (0..whole).step_by(16) {
             // SAFETY: `i + 16` is within both slices.
             unsafe {
-                let half = _mm512_cvtps_ph::<{ _MM_FROUND_TO_NEAREST_INT }>(_mm512_loadu_ps(from.as_ptr().add(i)));
+                let half =
+                    _mm512_cvtps_ph::<{ _MM_FROUND_TO_NEAREST_INT }>(_mm512_loadu_ps(from.as_ptr().add(i)));
                 _mm256_storeu_si256(to.as_mut_ptr().add(i).cast(), half);
             }
         }

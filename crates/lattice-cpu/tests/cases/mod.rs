@@ -68,7 +68,13 @@ pub fn line(n: usize) -> Support {
 }
 
 /// About `density` of all pairs of an output row and a tap have an edge, from anywhere; each third tap has many more.
-pub fn random_relation(numbers: &mut Numbers, n_in: usize, n_out: usize, taps: usize, density: f64) -> Relation {
+pub fn random_relation(
+    numbers: &mut Numbers,
+    n_in: usize,
+    n_out: usize,
+    taps: usize,
+    density: f64,
+) -> Relation {
     let mut edges = Vec::new();
     if n_in > 0 {
         for out_row in 0..n_out as u32 {
@@ -88,7 +94,13 @@ pub fn edges(relation: &Relation) -> Vec<(u32, u32, u16)> {
     relation.edges().iter().map(|e| (e.in_row, e.out_row, e.tap)).collect()
 }
 
-pub fn random_row_map(numbers: &mut Numbers, n_in: usize, n_out: usize, longest: usize, weighted: bool) -> RowMap {
+pub fn random_row_map(
+    numbers: &mut Numbers,
+    n_in: usize,
+    n_out: usize,
+    longest: usize,
+    weighted: bool,
+) -> RowMap {
     let (mut splits, mut rows) = (vec![0], Vec::new());
     for _ in 0..n_out {
         for _ in 0..if n_in == 0 { 0 } else { numbers.below(longest + 1) } {
