@@ -41,3 +41,8 @@ pub mod prelude {
     pub use crate::{CoordinateManager, Error, Join, KernelSpec, Result, SparseTensor, Support};
     pub use burn::prelude::*;
 }
+
+/// The code of the README runs.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+pub struct ReadmeDoctests;

@@ -1,6 +1,7 @@
 //! Small enough for Miri, which cannot run vector intrinsics: everything around them, on the scalar twins.
 //!
-//! `MIRIFLAGS=-Zmiri-disable-isolation cargo +nightly miri test -p lattice-cpu miri_`
+//! `MIRIFLAGS="-Zmiri-disable-isolation -Zmiri-tree-borrows -Zmiri-ignore-leaks" cargo +nightly miri test -p lattice-cpu miri_`
+//! (tree borrows: the queues under rayon break the stricter stacked rule).
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod cases;

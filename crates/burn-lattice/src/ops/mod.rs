@@ -1,4 +1,5 @@
-//! Functional forms of every operation. Each checks its input before any work and returns a `Result`.
+//! Functional forms of every operation. Each checks its input before any work and returns a `Result`; activations that take no
+//! argument cannot fail and return their tensor.
 
 mod activation;
 mod algebra;
@@ -24,6 +25,7 @@ mod reindex;
 mod row_groups;
 mod row_trace;
 mod rows;
+mod scalar;
 mod select;
 mod upsample;
 
@@ -48,5 +50,6 @@ pub use pool::*;
 pub(crate) use precision::column_mean;
 pub use reindex::*;
 pub use rows::*;
+pub use scalar::*;
 pub use select::*;
 pub use upsample::*;
