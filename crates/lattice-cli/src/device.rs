@@ -34,6 +34,6 @@ pub fn choose(text: &str) -> Result<Chosen> {
             "--device {text}: the backend `{known}` is not compiled in; it needs the cargo feature `{known}`, \
              which this version does not have yet; use --device cpu"
         ),
-        _ => bail!("--device: expected auto, {}, found `{text}`", BACKENDS.join(", ")),
+        _ => bail!("--device: expected auto or one of {} (a GPU with :i for the i-th), found `{text}`", BACKENDS.join(", ")),
     }
 }

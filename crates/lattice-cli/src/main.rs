@@ -4,17 +4,30 @@
 
 mod commands;
 mod device;
+mod folder;
+mod memory;
+mod output;
 mod progress;
+mod routes;
 mod scene;
 mod table;
+mod weights;
 
+use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
 use std::process::ExitCode;
+use std::sync::Mutex;
 
 use clap::{Parser, Subcommand};
 
+/// Shown under `lattice --help`.
+const EXAMPLES: &str = "Examples:
+  lattice run scan.ply --out result      classes, a picture and a report of a scan
+  lattice info scan.bin --voxel-size 0.05 0.1
+  lattice bench --suite smoke --ops subm_k3";
+
 /// Sparse-voxel and point-cloud deep learning: scans in, classes out, on CPU and GPU.
 #[derive(Parser)]
-#[command(name = "lattice", version, max_term_width = 110)]
+#[command(name = "lattice", bin_name = "lattice", version, max_term_width = 110, allow_negative_numbers = true, after_help = EXAMPLES)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -26,7 +39,7 @@ pub struct Shared {
     /// Where to compute: auto, cpu, cuda[:i], rocm[:i], vulkan[:i], metal[:i], webgpu[:i].
     #[arg(long, default_value = "auto", global = true)]
     device: String,
-    /// One JSON document on stdout; progress and logs stay on stderr.
+    /// JSON on stdout, one document (bench: one a line); progress and logs stay on stderr.
     #[arg(long, global = true)]
     json: bool,
     /// Threads of the CPU kernels; all cores by default. Results do not depend on it.
@@ -51,7 +64,9 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let result = match Cli::parse().command {
+    std::panic::set_hook(Box::new(note_panic));
+    let command = Cli::parse().command;
+    let work = || match command {
         Command::Run(args) => commands::run::run(&args),
         Command::Info(args) => commands::info::run(&args),
         Command::Devices(args) => commands::devices::run(&args),
@@ -59,13 +74,30 @@ fn main() -> ExitCode {
         Command::Generate(args) => commands::generate::run(&args),
         Command::Bench(args) => commands::bench::run(&args),
     };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {}", one_line(&format!("{error:#}")));
-            ExitCode::FAILURE
+    let text = match catch_unwind(AssertUnwindSafe(work)) {
+        Ok(Ok(())) => return ExitCode::SUCCESS,
+        Ok(Err(error)) if is_closed_pipe(&error) => return ExitCode::SUCCESS,
+        Ok(Err(error)) => chain(&error),
+        Err(_) => {
+            let fault = PANIC.lock().ok().and_then(|mut text| text.take()).unwrap_or_default();
+            format!("fault inside lattice: {fault}; please report it with the command and its input")
         }
+    };
+    eprintln!("error: {}", one_line(&text));
+    ExitCode::FAILURE
+}
+
+/// The first panic's text and place.
+static PANIC: Mutex<Option<String>> = Mutex::new(None);
+
+/// Keeps a panic for the one line that the user gets in place of a trace.
+fn note_panic(info: &PanicHookInfo<'_>) {
+    let payload = info.payload();
+    let text = payload.downcast_ref::<String>().cloned();
+    let text = text.or_else(|| payload.downcast_ref::<&str>().map(ToString::to_string)).unwrap_or_default();
+    let place = info.location().map(|l| format!(" ({}:{})", l.file(), l.line())).unwrap_or_default();
+    if let Ok(mut kept) = PANIC.lock() {
+        kept.get_or_insert(format!("{text}{place}"));
     }
 }
 
@@ -77,20 +109,60 @@ fn is_closed_pipe(error: &anyhow::Error) -> bool {
         .any(|io| io.kind() == std::io::ErrorKind::BrokenPipe)
 }
 
+/// An error and its causes; a cause that the text before it quotes is not repeated.
+fn chain(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if text.is_empty() {
+            text = cause;
+        } else if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
+}
+
 fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 impl Shared {
-    /// Sets the thread pool up; call once, before any work.
+    /// Most threads that `--threads` takes.
+    const MAX_THREADS: usize = 1024;
+
+    /// Sets the thread pool up, checks what the environment forces and finds the device; call once, before any work.
     ///
     /// # Errors
-    /// A thread count of 0.
-    fn prepare(&self) -> anyhow::Result<()> {
+    /// A thread count of 0 or above 1,024, a device that is not there, an instruction set that this CPU does not have.
+    fn prepare(&self) -> anyhow::Result<device::Chosen> {
+        let chosen = device::choose(&self.device)?;
+        lattice_cpu::Isa::from_env()?;
         if let Some(threads) = self.threads {
-            anyhow::ensure!(threads > 0, "--threads: expected at least 1, found 0");
+            let most = Self::MAX_THREADS;
+            anyhow::ensure!((1..=most).contains(&threads), "--threads: expected 1 to {most}, found {threads}");
             rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?;
         }
-        Ok(())
+        Ok(chosen)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::{Context, anyhow};
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn causes_that_are_quoted_are_not_repeated() {
+        let twice: anyhow::Error = Err::<(), _>(anyhow!("disk full")).context("cannot write: disk full; free some").expect_err("is one");
+        assert_eq!(chain(&twice), "cannot write: disk full; free some");
+        let once = Err::<(), _>(anyhow!("disk full")).context("cannot write").expect_err("is one");
+        assert_eq!(chain(&once), "cannot write: disk full");
+        assert_eq!(one_line("a\n  b\tc"), "a b c");
     }
 }

@@ -23,6 +23,16 @@ pub fn render(header: &[&str], rows: &[Vec<String>]) -> String {
     out.join("\n")
 }
 
+/// A length to six significant digits, without trailing zeros.
+pub fn length(value: f64) -> String {
+    if value != 0.0 && !(1e-4..1e7).contains(&value.abs()) {
+        return format!("{value:.5e}");
+    }
+    let digits = (5 - value.abs().log10().floor().max(-5.0) as i32).clamp(0, 10) as usize;
+    let text = format!("{value:.digits$}");
+    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_string() } else { text }
+}
+
 /// A count with thousands separated.
 pub fn count(n: usize) -> String {
     let digits = n.to_string();
@@ -45,6 +55,15 @@ mod tests {
         assert_eq!(count(7), "7");
         assert_eq!(count(1234), "1,234");
         assert_eq!(count(1_234_567), "1,234,567");
+    }
+
+    #[test]
+    fn lengths_keep_six_digits_and_no_trailing_zeros() {
+        assert_eq!(length(0.05), "0.05");
+        assert_eq!(length(1.0), "1");
+        assert_eq!(length(0.001_216_543_21), "0.00121654");
+        assert_eq!(length(1.17746), "1.17746");
+        assert_eq!(length(2e27), "2.00000e27");
     }
 
     #[test]

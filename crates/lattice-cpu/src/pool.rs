@@ -4,7 +4,7 @@ use lattice_core::{Relation, RowMap};
 use rayon::prelude::*;
 
 use crate::isa;
-use crate::row_mix::LONG_ROW;
+use crate::row_mix::{LONG_ROW, prefetch_ahead};
 use crate::scalar::{Acc, Scalar};
 use crate::simd::Engine;
 
@@ -81,7 +81,9 @@ fn maxima<T: Scalar>(op: &str, x: &[T], c: usize, csr: Csr<'_>, out: &mut [T]) {
     out.par_chunks_mut(ROWS * c).enumerate().for_each(|(block, out)| {
         let (mut best, mut wide) = (vec![T::Acc::ZERO; c], vec![T::Acc::ZERO; c]);
         for (r, out) in out.chunks_exact_mut(c).enumerate() {
-            let entries = &csr.rows[csr.splits[block * ROWS + r]..csr.splits[block * ROWS + r + 1]];
+            let entries = csr.splits[block * ROWS + r]..csr.splits[block * ROWS + r + 1];
+            prefetch_ahead(engine, x, c, csr.rows, entries.clone());
+            let entries = &csr.rows[entries];
             if entries.len() <= LONG_ROW {
                 max_rows(engine, x, c, entries, &mut best, &mut wide);
             } else {

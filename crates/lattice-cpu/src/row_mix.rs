@@ -13,6 +13,19 @@ const ROWS: usize = 256;
 /// Entries of a long row that are summed apart: a global pool has few rows with very many entries.
 pub(crate) const LONG_ROW: usize = 4096;
 
+/// Entries ahead of the one that is read whose rows are asked for: rows of a gather lie anywhere.
+const AHEAD: usize = 16;
+
+/// Asks for the rows of the entries that come `AHEAD` after `entries`.
+#[inline(always)]
+pub(crate) fn prefetch_ahead<T>(engine: Engine, x: &[T], c: usize, rows: &[u32], entries: std::ops::Range<usize>) {
+    for entry in entries {
+        if let Some(&row) = rows.get(entry + AHEAD) {
+            engine.prefetch(&x[row as usize * c..][..c]);
+        }
+    }
+}
+
 /// `out[o, :] = sum over entries e of row o of weight[e] * x[rows[e], :]`, or `fill` where the row has no entry.
 ///
 /// # Shapes
@@ -34,7 +47,9 @@ pub fn row_mix<T: Scalar>(x: &[T], c: usize, map: &RowMap, fill: f32, out: &mut 
     if map.is_gather() {
         out.par_chunks_mut(ROWS * c).enumerate().for_each(|(block, out)| {
             for (r, out) in out.chunks_exact_mut(c).enumerate() {
-                match &rows[splits[block * ROWS + r]..splits[block * ROWS + r + 1]] {
+                let entries = splits[block * ROWS + r]..splits[block * ROWS + r + 1];
+                prefetch_ahead(engine, x, c, rows, entries.clone());
+                match &rows[entries] {
                     [] => out.fill(fill),
                     [row, ..] => out.copy_from_slice(&x[*row as usize * c..][..c]),
                 }
@@ -51,6 +66,7 @@ pub fn row_mix<T: Scalar>(x: &[T], c: usize, map: &RowMap, fill: f32, out: &mut 
                 out.fill(fill);
                 continue;
             }
+            prefetch_ahead(engine, x, c, rows, start..end);
             sum.fill(T::Acc::ZERO);
             if end - start <= LONG_ROW {
                 mix.add(start, end, &mut sum, &mut wide);

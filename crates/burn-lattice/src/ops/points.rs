@@ -39,7 +39,8 @@ impl Cloud {
             return Err(Error::Dtype { op, expected: "f32", found: format!("points {:?}", points.dtype()) });
         }
         let batch = batch.map(|ids| batch_ids(op, ids, n)).transpose()?;
-        let values: Vec<f32> = points.into_data().iter::<f32>().collect();
+        let data = points.into_data();
+        let values = data.as_slice::<f32>().expect("the dtype was checked above");
         Ok(Self { points: values.as_chunks::<3>().0.to_vec(), batch })
     }
 }

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use serde::Serialize;
 
-use crate::{Shared, device::BACKENDS, table};
+use crate::{Shared, device::BACKENDS, memory, output, table};
 
 /// Arguments of `lattice devices`.
 #[derive(clap::Args)]
@@ -30,9 +30,20 @@ struct Backend {
 struct Found {
     name: String,
     kind: &'static str,
+    /// Name that the system gives the processor.
+    model: String,
     threads: usize,
+    /// Free memory.
+    memory_bytes: f64,
     instruction_set: String,
     dtypes: Vec<&'static str>,
+}
+
+/// The processor's name, where the system tells.
+fn model() -> String {
+    let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let line = text.lines().find(|l| l.starts_with("model name"));
+    line.and_then(|l| l.split_once(':')).map_or_else(|| std::env::consts::ARCH.into(), |(_, name)| name.trim().into())
 }
 
 /// Runs the command.
@@ -50,27 +61,34 @@ pub fn run(args: &Args) -> Result<()> {
         devices: vec![Found {
             name: "cpu".into(),
             kind: "cpu",
+            model: model(),
+            memory_bytes: memory::available_bytes(),
             threads: rayon::current_num_threads(),
             instruction_set: format!("{:?}", lattice_cpu::Isa::from_env()?).to_lowercase(),
             dtypes: vec!["f64", "f32", "f16", "bf16"],
         }],
     };
     if args.shared.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
-        return Ok(());
+        return output::json(&report);
     }
-    println!("lattice {}\n", report.version);
     let rows: Vec<Vec<String>> = report
         .backends
         .iter()
-        .map(|b| vec![b.name.into(), if b.compiled { "yes".into() } else { "no, not in this version".into() }])
+        .map(|b| vec![b.name.into(), if b.compiled { "yes".into() } else { "no (not in this version)".into() }])
         .collect();
-    println!("{}\n", table::render(&["backend", "compiled in"], &rows));
+    let backends = table::render(&["backend", "compiled in"], &rows);
     let rows: Vec<Vec<String>> = report
         .devices
         .iter()
-        .map(|d| vec![d.name.clone(), d.threads.to_string(), d.instruction_set.clone(), d.dtypes.join(" ")])
+        .map(|d| vec![
+            d.name.clone(),
+            d.model.clone(),
+            d.threads.to_string(),
+            format!("{:.1}", d.memory_bytes / 1e9),
+            d.instruction_set.clone(),
+            d.dtypes.join(" "),
+        ])
         .collect();
-    println!("{}", table::render(&["device", "threads", "instruction set", "features may be"], &rows));
-    Ok(())
+    let devices = table::render(&["device", "model", "threads", "memory GB", "instruction set", "features may be"], &rows);
+    output::line(format!("lattice {}\n\n{backends}\n\n{devices}", report.version))
 }

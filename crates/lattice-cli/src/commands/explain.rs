@@ -2,14 +2,14 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use burn_lattice::routes::{self, ConvProblem};
 use burn_lattice::{KernelSpec, SupportPolicy, core};
 use lattice_cpu::ConvShape;
 use serde::Serialize;
 
 use crate::commands::bench::{self, FloatKind};
-use crate::{Shared, table};
+use crate::{Shared, memory, output, table};
 
 /// Arguments of `lattice explain`.
 #[derive(clap::Args)]
@@ -89,15 +89,25 @@ struct RouteLine {
 /// # Errors
 /// Coordinates that cannot be read, channels that groups do not divide.
 pub fn run(args: &Args) -> Result<()> {
-    args.shared.prepare()?;
-    let chosen = crate::device::choose(&args.shared.device)?;
-    if args.repeats == 0 || args.cin == 0 || args.cout == 0 || args.groups == 0 {
-        bail!("--repeats, --cin, --cout and --groups: expected at least 1");
+    let chosen = args.shared.prepare()?;
+    for (name, value) in [("--cin", args.cin), ("--cout", args.cout), ("--groups", args.groups)] {
+        ensure!(value > 0, "{name}: expected at least 1, found 0");
     }
+    bench::check_calls("--repeats", args.repeats, 1)?;
     if !args.cin.is_multiple_of(args.groups) || !args.cout.is_multiple_of(args.groups) {
-        bail!("--groups: expected a number that divides {} and {}, found {}", args.cin, args.cout, args.groups);
+        bail!("--groups: expected a number that divides --cin {} and --cout {}, found {}", args.cin, args.cout, args.groups);
     }
     let support = bench::read_coords(&args.coords)?;
+    // Before the relation is built: transposed kinds make up to 8 rows of each.
+    let (taps, growth) = match args.op.as_str() {
+        "pointwise" => (1, 1),
+        "transpose2" | "generative2" => (8, 8),
+        "k2s2" => (8, 1),
+        _ => (27, 1),
+    };
+    let n = support.n_rows();
+    let bytes = memory::conv_bytes(n, n.saturating_mul(growth), taps, [args.cin, args.cout], args.groups);
+    memory::ensure_fits(bytes, "--cin and --cout")?;
     let start = std::time::Instant::now();
     let (spec, relation) = relation(&args.op, &support)?;
     let relation_build_ms = start.elapsed().as_secs_f64() * 1e3;
@@ -151,11 +161,10 @@ pub fn run(args: &Args) -> Result<()> {
             .collect(),
     };
     if args.shared.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
+        output::json(&report)
     } else {
-        print_report(&report);
+        output::line(text(&report))
     }
-    Ok(())
 }
 
 /// The relation of an operation; none for a pointwise product.
@@ -172,26 +181,34 @@ pub fn relation(op: &str, support: &core::Support) -> Result<(KernelSpec, Option
     })
 }
 
-fn print_report(r: &Report) {
-    println!("{} {} {}->{} on {} ({} groups)", r.op, r.dtype, r.cin, r.cout, r.device, r.groups);
-    println!(
-        "relation    {}, kernel {:?} stride {:?} padding {:?} dilation {:?}, {} taps",
-        r.relation_kind, r.kernel.size, r.kernel.stride, r.kernel.padding, r.kernel.dilation, r.kernel.taps
-    );
-    println!(
-        "rows        {} in, {} out; {} pairs, {:.2} a row, density {:.3}",
-        table::count(r.rows_in), table::count(r.rows_out), table::count(r.pairs), r.mean_neighbours, r.density
-    );
-    println!("relation    built in {:.2} ms, {} bytes with the views that ran", r.relation_build_ms, table::count(r.relation_bytes));
-    println!("predicted   {:.3} GFLOP, {:.1} MB to move at least, sums in {}", r.flop / 1e9, r.bytes / 1e6, r.accumulation);
-    println!("measured    {:.3} ms: {:.1} GFLOP/s, {:.1} GB/s\n", r.measured_ms, r.gflops, r.gb_per_s);
-    let rows: Vec<Vec<String>> = r
-        .routes
-        .iter()
-        .map(|l| {
-            let reason = l.rejected.clone().unwrap_or_else(|| l.why.to_string());
-            vec![if l.chosen { "runs".into() } else { String::new() }, l.route.into(), reason]
-        })
-        .collect();
-    println!("{}", table::render(&["", "route", "reason"], &rows));
+fn text(r: &Report) -> String {
+    let route = |l: &RouteLine| {
+        let reason = l.rejected.clone().unwrap_or_else(|| l.why.to_string());
+        vec![if l.chosen { "runs".into() } else { "-".into() }, l.route.into(), reason]
+    };
+    let groups = if r.groups == 1 { String::new() } else { format!(" in {} groups", r.groups) };
+    let relation = match r.relation_kind.as_str() {
+        "none" => "none: each row is multiplied where it stands".to_string(),
+        kind => format!(
+            "{kind}; kernel {:?}, stride {:?}, padding {:?}, dilation {:?}, {} taps",
+            r.kernel.size, r.kernel.stride, r.kernel.padding, r.kernel.dilation, r.kernel.taps
+        ),
+    };
+    [
+        format!("{} {} {}->{}{groups} on {}", r.op, r.dtype, r.cin, r.cout, r.device),
+        format!("relation   {relation}"),
+        format!(
+            "rows       {} in, {} out; {} pairs, {:.2} an output row, density {:.3}",
+            table::count(r.rows_in),
+            table::count(r.rows_out),
+            table::count(r.pairs),
+            r.mean_neighbours,
+            r.density
+        ),
+        format!("built      in {:.2} ms; {} bytes with the views that ran", r.relation_build_ms, table::count(r.relation_bytes)),
+        format!("predicted  {:.3} GFLOP, at least {:.1} MB to move; sums in {}", r.flop / 1e9, r.bytes / 1e6, r.accumulation),
+        format!("measured   {:.3} ms: {:.1} GFLOP/s, {:.1} GB/s (median)\n", r.measured_ms, r.gflops, r.gb_per_s),
+        table::render(&["", "route", "reason"], &r.routes.iter().map(route).collect::<Vec<_>>()),
+    ]
+    .join("\n")
 }

@@ -2,11 +2,11 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, anyhow, bail};
 use lattice_scenes::{SceneKind, SceneOptions, class_names};
 use serde_json::json;
 
-use crate::{Shared, progress::Steps, table};
+use crate::{Shared, output, progress::Steps, table};
 
 /// Arguments of `lattice generate`.
 #[derive(clap::Args)]
@@ -57,7 +57,7 @@ pub fn run(args: &Args) -> Result<()> {
         "ply" => lattice_io::write_ply(&args.out, &cloud, lattice_io::PlyFormat::BinaryLittleEndian),
         _ => lattice_io::write_npz(&args.out, &cloud),
     };
-    written.with_context(|| format!("cannot write {}", args.out.display()))?;
+    written.map_err(|e| anyhow!("--out: {e}"))?;
     steps.done();
     drop(steps);
     let names = class_names(kind);
@@ -66,18 +66,16 @@ pub fn run(args: &Args) -> Result<()> {
         let classes: serde_json::Map<String, serde_json::Value> =
             counts.iter().map(|(name, n)| (name.clone(), json!(n))).collect();
         let report = json!({
-            "file": args.out, "kind": args.kind, "seed": args.seed, "points": cloud.len(), "classes": classes,
+            "file": args.out.display().to_string(), "kind": args.kind, "seed": args.seed, "points": cloud.len(), "classes": classes,
         });
-        println!("{}", serde_json::to_string_pretty(&report)?);
-        return Ok(());
+        return output::json(&report);
     }
-    println!("{}: {} points, kind {}, seed {}\n", args.out.display(), table::count(cloud.len()), args.kind, args.seed);
+    let head = format!("{}: {} points, kind {}, seed {}", args.out.display(), table::count(cloud.len()), args.kind, args.seed);
     let rows: Vec<Vec<String>> = counts
         .into_iter()
         .map(|(name, n)| vec![name, table::count(n), format!("{:.1}", 100.0 * n as f64 / cloud.len().max(1) as f64)])
         .collect();
-    println!("{}", table::render(&["class", "points", "%"], &rows));
-    Ok(())
+    output::line(format!("{head}\n\n{}", table::render(&["class", "points", "%"], &rows)))
 }
 
 /// Points of each class, in class order; points to ignore last.

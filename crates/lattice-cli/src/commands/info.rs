@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use lattice_core::{KernelSpec, NonFinite, Relation, VoxelGrid, quantize};
+use lattice_core::{KernelSpec, Relation, Support};
+use lattice_io::PointCloud;
 use serde::Serialize;
 
-use crate::{Shared, progress::Steps, scene, table};
+use crate::{Shared, output, progress::Steps, scene, table};
 
 /// Arguments of `lattice info`.
 #[derive(clap::Args)]
@@ -14,7 +15,7 @@ pub struct Args {
     /// A scan: .ply, .pcd, .las, .laz, .bin, .npy, .npz, .xyz or .txt.
     scene: PathBuf,
     /// Voxel sizes in the file's unit; one suited to the extent by default.
-    #[arg(long, num_args = 1..)]
+    #[arg(long, num_args = 1.., value_parser = length)]
     voxel_size: Vec<f64>,
     /// Columns of a .bin file.
     #[arg(long)]
@@ -33,6 +34,7 @@ struct Report {
     max: [f64; 3],
     attributes: Vec<String>,
     scales: Vec<Scale>,
+    notes: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -51,7 +53,6 @@ struct Scale {
 /// A scan that cannot be read, or a voxel size that is not above 0.
 pub fn run(args: &Args) -> Result<()> {
     args.shared.prepare()?;
-    crate::device::choose(&args.shared.device)?;
     let steps = Steps::new(1 + args.voxel_size.len().max(1) as u64);
     steps.begin("reading");
     let cloud = scene::load(&args.scene, args.columns)?;
@@ -63,12 +64,13 @@ pub fn run(args: &Args) -> Result<()> {
             args.voxel_size.iter().map(check).collect::<Result<_>>()?
         }
     };
-    let points = scene::positions_f32(&cloud);
     let (min, max) = scene::bounds(&cloud);
     let mut scales = Vec::new();
+    let mut notes = Vec::new();
     for size in sizes {
+        notes.extend(scene::precision_note(&cloud, size));
         steps.begin(format!("voxels of {size}"));
-        scales.push(measure(&points, size)?);
+        scales.push(measure(&cloud, size)?);
         steps.done();
     }
     drop(steps);
@@ -81,23 +83,27 @@ pub fn run(args: &Args) -> Result<()> {
         max,
         attributes: cloud.attributes.keys().cloned().collect(),
         scales,
+        notes,
     };
     if args.shared.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
+        output::json(&report)
     } else {
-        print_report(&report);
+        output::line(text(&report))
     }
-    Ok(())
 }
 
-fn measure(points: &[[f32; 3]], size: f64) -> Result<Scale> {
-    let grid = VoxelGrid::try_new([size as f32; 3], [0.0; 3])?;
-    let voxels = quantize(points, None, &grid, NonFinite::Drop)?;
-    let relation = Relation::submanifold(&voxels.support, &KernelSpec::cube(3, 1)?)?;
+/// A voxel size; the message tells a file name that stands behind `--voxel-size` from a misspelt number.
+fn length(text: &str) -> Result<f64, String> {
+    text.parse().map_err(|_| "expected a number; name the scan before --voxel-size".to_string())
+}
+
+fn measure(cloud: &PointCloud, size: f64) -> Result<Scale> {
+    let support = Support::canonical(scene::cells(cloud, size))?;
+    let relation = Relation::submanifold(&support, &KernelSpec::cube(3, 1)?)?;
     let mut histogram = relation.neighbour_histogram();
     // Index 0 counts rows without pairs; a voxel always meets itself.
     histogram.remove(0);
-    let rows = voxels.support.n_rows();
+    let rows = support.n_rows();
     Ok(Scale {
         voxel_size: size,
         voxels: rows,
@@ -107,16 +113,22 @@ fn measure(points: &[[f32; 3]], size: f64) -> Result<Scale> {
     })
 }
 
-fn print_report(report: &Report) {
-    println!("{}", report.file);
-    println!("points      {}  ({} dropped: not finite)", table::count(report.points), report.dropped);
-    println!("attributes  {}", if report.attributes.is_empty() { "none".into() } else { report.attributes.join(", ") });
-    println!("origin      {:?}", report.origin);
-    println!("box         {:.3?} to {:.3?}\n", report.min, report.max);
-    let rows: Vec<Vec<String>> = report.scales.iter().map(|s| {
+fn text(report: &Report) -> String {
+    let dropped = match report.dropped {
+        0 => String::new(),
+        n => format!("  (and {} left out: not finite)", table::count(n)),
+    };
+    let mut lines = vec![
+        report.file.clone(),
+        format!("points      {}{dropped}", table::count(report.points)),
+        format!("attributes  {}", if report.attributes.is_empty() { "none".into() } else { report.attributes.join(", ") }),
+        format!("origin      {:?}", report.origin),
+        format!("box         {:.3?} to {:.3?}\n", report.min, report.max),
+    ];
+    let row = |s: &Scale| {
         let share = |k: usize| 100.0 * s.histogram.get(k - 1).copied().unwrap_or(0) as f64 / s.voxels.max(1) as f64;
         vec![
-            format!("{:.6}", s.voxel_size),
+            table::length(s.voxel_size),
             table::count(s.voxels),
             format!("{:.2}", report.points as f64 / s.voxels.max(1) as f64),
             table::count(s.pairs),
@@ -124,16 +136,16 @@ fn print_report(report: &Report) {
             format!("{:.1}", share(1)),
             format!("{:.2}", share(27)),
         ]
-    }).collect();
+    };
     let header = ["voxel size", "voxels", "points/voxel", "pairs", "mean neighbours", "% alone", "% full"];
-    println!("{}\n", table::render(&header, &rows));
-    for scale in &report.scales {
-        println!("neighbours at {:.6} (of 27, the voxel included)", scale.voxel_size);
+    lines.push(table::render(&header, &report.scales.iter().map(row).collect::<Vec<_>>()));
+    for scale in report.scales.iter().filter(|s| s.voxels > 0) {
+        lines.push(format!("\nneighbours at {} (of 27, the voxel included)", table::length(scale.voxel_size)));
         let most = scale.histogram.iter().copied().max().unwrap_or(0).max(1);
-        for (k, &n) in scale.histogram.iter().enumerate() {
-            if n > 0 {
-                println!("{:>4} {:>9} {}", k + 1, table::count(n), "#".repeat((n * 48).div_ceil(most)));
-            }
+        for (k, &n) in scale.histogram.iter().enumerate().filter(|(_, n)| **n > 0) {
+            lines.push(format!("{:>4} {:>9} {}", k + 1, table::count(n), "#".repeat((n * 48).div_ceil(most))));
         }
     }
+    lines.extend(report.notes.iter().map(|note| format!("\nnote: {note}")));
+    lines.join("\n")
 }

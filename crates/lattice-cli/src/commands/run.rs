@@ -1,33 +1,35 @@
 //! `lattice run`: the eight-stage workflow on one scan.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, anyhow, bail, ensure};
 use burn::tensor::{Device, Tensor, TensorData};
 use burn_lattice::trace::{self, LayerRecord};
 use burn_lattice::core::VoxelGrid;
 use burn_lattice::ops;
-use burn_store::{ModuleSnapshot, SafetensorsStore};
 use lattice_io::{Attribute, PointCloud, RenderOptions};
-use lattice_models::{MinkUNet, MinkUNetConfig, seed_parameters};
+use lattice_models::{MINKUNET_NAMES, MinkUNet, MinkUNetConfig, seed_parameters};
 use lattice_scenes::{SceneKind, SceneOptions, class_names};
 use serde::Serialize;
 
-use crate::{Shared, progress::Steps, scene, table};
+use crate::{Shared, folder::OutFolder, output, progress::Steps, routes, scene, table, weights};
 
 /// Input channels: constant 1, place inside the voxel (3), height above the lowest 1 % of the scan.
 pub const INPUT_CHANNELS: usize = 5;
+
+/// What the command writes.
+const FILES: [&str; 3] = ["points.ply", "picture.png", "report.json"];
 
 /// Arguments of `lattice run`.
 #[derive(clap::Args)]
 pub struct Args {
     /// A scan; without one a lidar sweep is generated.
     scene: Option<PathBuf>,
-    /// Network: minkunet14, 18 or 34, with a channel list a, b, c or d, or none.
+    /// Network: minkunet14, minkunet18 or minkunet34, each also with a, b, c or d appended for other decoder widths; minkunet-bench.
     #[arg(long, default_value = "minkunet18")]
     model: String,
-    /// Weights (.safetensors); without them they are drawn from the seed, and the classes mean nothing.
+    /// Trained weights (.safetensors); without them they are drawn from the seed, and the classes mean nothing.
     #[arg(long)]
     weights: Option<PathBuf>,
     /// Voxel size in the scan's unit; one suited to the extent by default.
@@ -61,6 +63,7 @@ struct Report {
     stages: Vec<Stage>,
     layers: Vec<Layer>,
     relation_bytes: usize,
+    notes: Vec<String>,
     total_ms: f64,
 }
 
@@ -127,12 +130,11 @@ struct Segmentation {
 /// # Errors
 /// A scan, weights or folder that cannot be used; an unknown model; a device that is not there.
 pub fn run(args: &Args) -> Result<()> {
-    args.shared.prepare()?;
-    let chosen = crate::device::choose(&args.shared.device)?;
+    let chosen = args.shared.prepare()?;
     let names = class_names(SceneKind::Lidar);
-    let config = MinkUNetConfig::named(&args.model, INPUT_CHANNELS, names.len())?;
-    // Find out before the work that the results have a place.
-    std::fs::create_dir_all(&args.out).with_context(|| format!("cannot make the folder {}", args.out.display()))?;
+    let config = MinkUNetConfig::named(&args.model, INPUT_CHANNELS, names.len())
+        .map_err(|_| anyhow!("--model: expected one of {}, found `{}`", MINKUNET_NAMES.join(", "), args.model))?;
+    routes::check_for_networks()?;
 
     let steps = Steps::new(5);
     let start = Instant::now();
@@ -145,7 +147,7 @@ pub fn run(args: &Args) -> Result<()> {
         }
     };
     if cloud.is_empty() {
-        bail!("{scene_name}: expected points, found none ({} dropped because they are not finite)", cloud.dropped);
+        bail!("{scene_name}: expected points, found none ({} left out because they are not finite); check the file", cloud.dropped);
     }
     let voxel_size = scene::voxel_size(args.voxel_size, &cloud)?;
     steps.done();
@@ -153,19 +155,19 @@ pub fn run(args: &Args) -> Result<()> {
     steps.begin(format!("{}: weights", args.model));
     let model = load_model(&config, args, &chosen.device)?;
     steps.done();
+    // Find out before the work that the results have a place.
+    let out = OutFolder::prepare(&args.out, &FILES)?;
     steps.begin(format!("{} on {} points", args.model, table::count(cloud.len())));
-    let found = segment(&model, &cloud, voxel_size, &chosen.device)?;
+    let found = segment(&model, &cloud, voxel_size, &chosen.device)
+        .map_err(|e| e.context(format!("{scene_name} at voxel size {voxel_size}")))?;
     steps.done();
 
     steps.begin("points.ply and picture.png");
     let classified = with_classes(&cloud, &found.labels, names);
-    let points_path = args.out.join("points.ply");
-    lattice_io::write_ply(&points_path, &classified, lattice_io::PlyFormat::BinaryLittleEndian)
-        .with_context(|| format!("cannot write {}", points_path.display()))?;
-    let picture_path = args.out.join("picture.png");
+    lattice_io::write_ply(out.file(FILES[0]), &classified, lattice_io::PlyFormat::BinaryLittleEndian)
+        .map_err(|e| anyhow!("--out: {e}"))?;
     let options = RenderOptions::default().by_class("label", names.iter().copied());
-    lattice_io::render_png(&picture_path, &classified, &options)
-        .with_context(|| format!("cannot write {}", picture_path.display()))?;
+    lattice_io::render_png(out.file(FILES[1]), &classified, &options).map_err(|e| anyhow!("--out: {e}"))?;
     steps.done();
 
     let report = Report {
@@ -193,37 +195,44 @@ pub fn run(args: &Args) -> Result<()> {
         stages: found.stages,
         layers: found.layers,
         relation_bytes: found.relation_bytes,
+        notes: scene::precision_note(&cloud, voxel_size).into_iter().collect(),
         total_ms: start.elapsed().as_secs_f64() * 1e3,
     };
     let text = serde_json::to_string_pretty(&report)?;
-    let report_path = args.out.join("report.json");
-    lattice_io::write_text(&report_path, &text).with_context(|| format!("cannot write {}", report_path.display()))?;
+    lattice_io::write_text(out.file(FILES[2]), &text).map_err(|e| anyhow!("--out: {e}"))?;
+    let written = FILES.map(|f| out.file(f).display().to_string());
+    out.keep();
     steps.done();
     drop(steps);
     if args.shared.json {
-        println!("{text}");
+        output::line(text)
     } else {
-        print_report(&report, &args.out, found.network_ms);
+        output::line(summary(&report, &written, found.network_ms))
     }
-    Ok(())
 }
 
 fn load_model(config: &MinkUNetConfig, args: &Args, device: &Device) -> Result<MinkUNet> {
-    let mut model = seed_parameters(config.init(device), args.seed);
-    if let Some(path) = &args.weights {
-        if !path.is_file() {
-            bail!("--weights: expected a .safetensors file, found nothing at {}", path.display());
-        }
-        let mut store = SafetensorsStore::from_file(path);
-        let applied = model
-            .load_from(&mut store)
-            .map_err(|e| anyhow::anyhow!("{e}"))
-            .with_context(|| format!("--weights: {} does not fit {}", path.display(), args.model))?;
-        if !applied.missing.is_empty() {
-            bail!("--weights: {} lacks {} parameters of {}", path.display(), applied.missing.len(), args.model);
-        }
+    let model = seed_parameters(config.init(device), args.seed);
+    match &args.weights {
+        Some(path) => weights::load(model, path, &args.model),
+        None => Ok(model),
     }
-    Ok(model)
+}
+
+/// The class of the highest score of each point, the first of equal ones.
+///
+/// # Errors
+/// Scores that are not finite: weights or features overflowed.
+fn best_classes(scores: Tensor<2>) -> Result<Vec<u8>> {
+    let [points, classes] = scores.dims();
+    let scores: Vec<f32> = scores.into_data().into_vec().map_err(|e| anyhow!("scores: {e:?}"))?;
+    let bad = scores.chunks(classes.max(1)).filter(|row| row.iter().any(|s| !s.is_finite())).count();
+    ensure!(
+        bad == 0,
+        "expected finite scores, found NaN or infinities at {bad} of {points} points; check the weights, or rescale the scan"
+    );
+    let best = |row: &[f32]| (1..row.len()).fold(0, |best, c| if row[c] > row[best] { c } else { best }) as u8;
+    Ok(scores.chunks(classes.max(1)).map(best).collect())
 }
 
 /// The height that 1 % of the points lie below.
@@ -237,11 +246,13 @@ fn ground_height(cloud: &PointCloud) -> f64 {
 /// Constant 1, place inside the voxel in -0.5..0.5, height above the ground, for each point.
 fn input_features(cloud: &PointCloud, voxel_size: f64, device: &Device) -> Tensor<2> {
     let ground = ground_height(cloud);
+    let size = voxel_size as f32;
     let features: Vec<f32> = cloud
         .positions
         .iter()
         .flat_map(|p| {
-            let place = p.map(|v| (v / voxel_size - (v / voxel_size).floor() - 0.5) as f32);
+            // In f32, as voxels are found: a point on a cell's border stands on the same side for both.
+            let place = p.map(|v| (v as f32 / size - (v as f32 / size).floor()) - 0.5);
             [1.0, place[0], place[1], place[2], (p[2] - ground) as f32]
         })
         .collect();
@@ -271,7 +282,7 @@ fn segment(model: &MinkUNet, cloud: &PointCloud, voxel_size: f64, device: &Devic
         let clock = Instant::now();
         let options = ops::DevoxelizeOptions::new(centres).with_renormalize(true);
         let point_scores = ops::devoxelize(&scores, points, None, &options)?;
-        let labels: Vec<u8> = point_scores.argmax(1).into_data().iter::<i64>().map(|l| l as u8).collect();
+        let labels = best_classes(point_scores)?;
         devoxelize_ms = clock.elapsed().as_secs_f64() * 1e3;
         Ok((voxels, labels))
     });
@@ -314,21 +325,21 @@ fn with_classes(cloud: &PointCloud, labels: &[u8], names: &[&str]) -> PointCloud
     out
 }
 
-fn print_report(report: &Report, out: &Path, network_ms: f64) {
-    println!("{}", report.scene);
-    println!(
+fn summary(report: &Report, written: &[String], network_ms: f64) -> String {
+    let mut lines = vec![report.scene.clone()];
+    lines.push(format!(
         "{} points, {} voxels of {}; {} on {}, weights: {}",
         table::count(report.points),
         table::count(report.voxels),
-        report.voxel_size,
+        table::length(report.voxel_size),
         report.model,
         report.device,
         report.weights
-    );
+    ));
     if report.weights.starts_with("untrained") {
-        println!("These weights are untrained: the classes below show that the pipeline runs, not what stands in the scene.");
+        lines.push("These weights are untrained: the classes below show that the pipeline runs, not what stands in the scene.".into());
     }
-    println!();
+    lines.extend(report.notes.iter().map(|note| format!("note: {note}")));
     let rows: Vec<Vec<String>> = report
         .stages
         .iter()
@@ -337,7 +348,7 @@ fn print_report(report: &Report, out: &Path, network_ms: f64) {
             vec![s.stage.to_string(), s.name.into(), s.status.into(), ms, s.detail.clone()]
         })
         .collect();
-    println!("{}\n", table::render(&["", "stage", "status", "ms", "detail"], &rows));
+    lines.push(format!("\n{}\n", table::render(&["", "stage", "status", "ms", "detail"], &rows)));
     let rows: Vec<Vec<String>> = report
         .layers
         .iter()
@@ -354,7 +365,7 @@ fn print_report(report: &Report, out: &Path, network_ms: f64) {
             ]
         })
         .collect();
-    println!("{}\n", table::render(&["layer", "kind", "rows", "pairs", "channels", "route", "map ms", "ms"], &rows));
+    lines.push(format!("{}\n", table::render(&["layer", "kind", "rows", "pairs", "channels", "route", "map ms", "ms"], &rows)));
     let rows: Vec<Vec<String>> = report
         .classes
         .iter()
@@ -363,7 +374,9 @@ fn print_report(report: &Report, out: &Path, network_ms: f64) {
             vec![c.name.clone(), table::count(c.points), format!("{share:.1}")]
         })
         .collect();
-    println!("{}\n", table::render(&["class", "points", "%"], &rows));
-    println!("network {network_ms:.0} ms, all {:.0} ms; relations and maps {} bytes", report.total_ms, table::count(report.relation_bytes));
-    println!("wrote {}", ["points.ply", "picture.png", "report.json"].map(|f| out.join(f).display().to_string()).join(", "));
+    lines.push(format!("{}\n", table::render(&["class", "points", "%"], &rows)));
+    let bytes = table::count(report.relation_bytes);
+    lines.push(format!("network {network_ms:.0} ms, all {:.0} ms; relations and maps {bytes} bytes", report.total_ms));
+    lines.push(format!("wrote {}", written.join(", ")));
+    lines.join("\n")
 }

@@ -16,6 +16,7 @@ use serde_json::json;
 use super::measure::{features, median, percentile, time, weights};
 use super::workload::{Pattern, points};
 use super::{Case, FloatKind, Plan, Row};
+use crate::memory;
 
 /// How a case is called.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -393,7 +394,8 @@ pub fn cases(plan: &Plan, preset: &str) -> Result<Vec<Case>> {
                             dtype.name(),
                             mode.name()
                         );
-                        if plan.wants(&name) {
+                        // As the list names it, or as a JSON line does.
+                        if plan.wants(&name) || plan.wants(&format!("{}.{}", entry.group, entry.name)) {
                             let entry = entry.clone();
                             cases.push(Case::new(name, move |plan| measure(plan, &entry, size, mode)));
                         }
@@ -408,6 +410,8 @@ pub fn cases(plan: &Plan, preset: &str) -> Result<Vec<Case>> {
 fn measure(plan: &Plan, entry: &Entry, size: Size, mode: Mode) -> Result<Row> {
     let tracked = mode == Mode::Backward;
     let device = if tracked { plan.device.clone().autodiff() } else { plan.device.clone() };
+    let rows = size.n * size.batches;
+    memory::ensure_fits(memory::conv_bytes(rows, 8 * rows, 36, [size.c_in, size.c_out], 1), "--channels")?;
     let kept = Inputs::new(&plan.device, size, tracked)?;
     let mut last = Made::default();
     let mut call = |inputs: &Inputs| -> Result<()> {

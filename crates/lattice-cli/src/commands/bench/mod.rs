@@ -10,10 +10,10 @@ pub use workload::read_coords;
 
 use std::path::PathBuf;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use serde_json::{Map, Value};
 
-use crate::{Shared, progress::Steps, table};
+use crate::{Shared, output, progress::Steps, table};
 
 /// Arguments of `lattice bench`.
 #[derive(clap::Args)]
@@ -138,13 +138,24 @@ fn channel_pair(text: &str) -> Result<(usize, usize)> {
     }
 }
 
+/// Most calls that `--warmup` and `--repeats` take.
+const MAX_CALLS: usize = 1_000_000;
+
+/// Refuses a number of calls that no run would end with.
+///
+/// # Errors
+/// Below `least` or above 1,000,000.
+pub fn check_calls(name: &str, calls: usize, least: usize) -> Result<()> {
+    ensure!((least..=MAX_CALLS).contains(&calls), "{name}: expected {least} to {MAX_CALLS}, found {calls}");
+    Ok(())
+}
+
 /// Runs the command.
 ///
 /// # Errors
 /// Coordinates that cannot be read, arguments that do not fit, a device that is not there.
 pub fn run(args: &Args) -> Result<()> {
-    args.shared.prepare()?;
-    let chosen = crate::device::choose(&args.shared.device)?;
+    let chosen = args.shared.prepare()?;
     let default_repeats = match args.suite.as_str() {
         "smoke" => 5,
         "peers" => 10,
@@ -160,9 +171,8 @@ pub fn run(args: &Args) -> Result<()> {
         warmup: args.warmup.unwrap_or(if args.suite == "smoke" { 1 } else { 2 }),
         repeats: args.repeats.unwrap_or(default_repeats),
     };
-    if plan.repeats == 0 {
-        bail!("--repeats: expected at least 1, found 0");
-    }
+    check_calls("--repeats", plan.repeats, 1)?;
+    check_calls("--warmup", plan.warmup, 0)?;
     if args.suite != "peers" && (!args.coords.is_empty() || args.points.is_some()) {
         bail!("--coords and --points belong to --suite peers; the suite {} has its own shapes", args.suite);
     }
@@ -171,11 +181,14 @@ pub fn run(args: &Args) -> Result<()> {
         preset => cases::cases(&plan, preset)?,
     };
     if args.list {
-        cases.iter().for_each(|case| println!("{}", case.name));
-        return Ok(());
+        let name = |case: &Case| match args.shared.json {
+            true => serde_json::json!({ "name": case.name }).to_string(),
+            false => case.name.clone(),
+        };
+        return cases.iter().try_for_each(|case| output::line(name(case)));
     }
     if cases.is_empty() {
-        bail!("no case matches --ops {}; `--list` names them", args.ops.join(","));
+        bail!("--ops {}: expected a part of a case's name, found no case with it; `lattice bench --suite {} --list` names them", args.ops.join(","), args.suite);
     }
     let steps = Steps::new(cases.len() as u64);
     let mut rows = Vec::new();
@@ -183,7 +196,7 @@ pub fn run(args: &Args) -> Result<()> {
         steps.begin(case.name.clone());
         let row = (case.run)(&plan).map_err(|e| e.context(format!("bench case {}", case.name)))?;
         if args.shared.json {
-            println!("{}", serde_json::to_string(&row.json(&plan))?);
+            output::line(row.json(&plan))?;
         }
         rows.push(row);
         steps.done();
@@ -192,8 +205,10 @@ pub fn run(args: &Args) -> Result<()> {
     if !args.shared.json {
         let header =
             ["workload", "op", "channels", "dtype", "rows", "out", "pairs", "ms median", "ms min", "GFLOP/s", "route"];
-        println!("{}", table::render(&header, &rows.iter().map(Row::cells).collect::<Vec<_>>()));
-        println!("\n{} cases on {} with {} threads", rows.len(), plan.device_name, plan.threads);
+        let rows: Vec<_> = rows.iter().map(Row::cells).collect();
+        output::line(table::render(&header, &rows))?;
+        let threads = if plan.threads == 1 { "1 thread".into() } else { format!("{} threads", plan.threads) };
+        output::line(format!("\n{} cases on {} with {threads}", rows.len(), plan.device_name))?;
     }
     Ok(())
 }

@@ -14,7 +14,7 @@ use lattice_scenes::{SceneKind, SceneOptions};
 use super::measure::{features, time, weights};
 use super::workload::{self, Workload};
 use super::{Case, FloatKind, Plan, Row};
-use crate::scene;
+use crate::{memory, routes, scene};
 
 /// Input and output channels of the benchmark network.
 const NETWORK: (usize, usize) = (4, 20);
@@ -57,7 +57,7 @@ pub fn cases(plan: &Plan, coords: &[PathBuf], points: Option<&Path>) -> Result<V
             }
         }
     }
-    if plan.wants("voxelize_mean") {
+    if wants(plan, "voxelize_mean") {
         for size in [0.05, 0.2] {
             let path = points.map(Path::to_path_buf);
             let name = format!("points@{size} voxelize_mean");
@@ -76,6 +76,14 @@ struct Job {
     dtype: FloatKind,
 }
 
+/// Operations whose name begins another's: asked for by their whole name they mean themselves alone.
+const WHOLE_NAMES: [&str; 4] = ["map_subm3", "subm3_fwd", "pool_max_k2s2", "pool_avg_k2s2"];
+
+fn wants(plan: &Plan, op: &str) -> bool {
+    let part_of = |part: &String| if WHOLE_NAMES.contains(&part.as_str()) { op == part } else { op.contains(part.as_str()) };
+    plan.ops.is_empty() || plan.ops.iter().any(part_of)
+}
+
 fn push(
     plan: &Plan,
     cases: &mut Vec<Case>,
@@ -85,7 +93,7 @@ fn push(
     dtype: FloatKind,
     run: Run,
 ) {
-    if !plan.wants(op) {
+    if !wants(plan, op) {
         return;
     }
     let (cin, cout) = channels.unwrap_or((0, 0));
@@ -95,7 +103,11 @@ fn push(
     };
     let load = load.clone();
     let job = Job { op, channels: (cin, cout), dtype };
-    cases.push(Case::new(name, move |plan| run(plan, &load, &job)));
+    cases.push(Case::new(name, move |plan| {
+        let rows = load.coords.len();
+        memory::ensure_fits(memory::conv_bytes(rows, rows, 27, [cin, cout], 1), "--channels")?;
+        run(plan, &load, &job)
+    }));
 }
 
 fn base(load: &Workload, job: &Job) -> Row {
@@ -210,6 +222,7 @@ fn pool(plan: &Plan, load: &Workload, job: &Job) -> Result<Row> {
 }
 
 fn network(device: &Device) -> Result<MinkUNet> {
+    routes::check_for_networks()?;
     let config = MinkUNetConfig::named("minkunet-bench", NETWORK.0, NETWORK.1)?;
     Ok(seed_parameters(config.init(device), 0))
 }

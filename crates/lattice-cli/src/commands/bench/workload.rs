@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use burn_lattice::core::{Coord, NonFinite, Support, VoxelGrid, quantize};
 use lattice_io::Attribute;
 use lattice_scenes::{SceneKind, SceneOptions};
@@ -26,12 +26,12 @@ pub fn read_coords(path: &Path) -> Result<Support> {
 
 fn read_rows(path: &Path) -> Result<Vec<Coord>> {
     let place = || format!("cannot read coordinates {}", path.display());
-    let array = lattice_io::read_npy_array(path).with_context(place)?;
+    let array = lattice_io::read_npy_array(path).map_err(|e| anyhow!("{e}"))?;
     if array.shape.len() != 2 || array.shape[1] != 4 {
-        bail!("{}: expected shape [n, 4] with columns batch, x, y, z, found {:?}", place(), array.shape);
+        bail!("{}: expected shape [n, 4] with columns batch, x, y, z, found {:?}; stack the columns", place(), array.shape);
     }
     let Attribute::I32(values) = array.data else {
-        bail!("{}: expected int32 values, found another type", place());
+        bail!("{}: expected whole numbers inside int32, found other values; save them with .astype(numpy.int32)", place());
     };
     Ok(values.as_chunks::<4>().0.to_vec())
 }
@@ -43,7 +43,7 @@ pub(crate) fn load_all(paths: &[PathBuf]) -> Result<Vec<Workload>> {
     }
     let load = |path: &PathBuf| {
         let name = path.file_stem().and_then(|n| n.to_str()).unwrap_or("coords").to_string();
-        Ok(Workload { name, coords: read_rows(path)? })
+        Ok(Workload { name, coords: read_coords(path)?.coords().to_vec() })
     };
     paths.iter().map(load).collect()
 }

@@ -1,0 +1,66 @@
+//! Weights from a safetensors file, all of them or none.
+
+use std::path::Path;
+
+use anyhow::{Result, anyhow, bail};
+use burn::module::{Module, ModuleMapper, Param};
+use burn::tensor::{FloatDType, Tensor};
+use burn_store::{ApplyError, ApplyResult, ModuleSnapshot, SafetensorsStore};
+
+/// Loads every parameter of `model` from a file; `name` is the model's name in messages. Half and double precision become f32.
+///
+/// # Errors
+/// A file that cannot be read, is no safetensors file, lacks a parameter, holds one of another shape or type, or holds tensors that
+/// the model does not have.
+pub fn load<M: Module + ModuleSnapshot>(mut model: M, path: &Path, name: &str) -> Result<M> {
+    let file = path.display();
+    match std::fs::metadata(path) {
+        Err(e) => bail!("--weights {file}: expected a .safetensors file, found: {e}; check the path"),
+        Ok(meta) if !meta.is_file() => {
+            bail!("--weights {file}: expected a .safetensors file, found a folder or a device; name the file in it")
+        }
+        Ok(_) => {}
+    }
+    let mut store = SafetensorsStore::from_file(path).allow_partial(true).validate(false);
+    let applied = model.load_from(&mut store).map_err(|e| {
+        anyhow!("--weights {file}: expected a complete .safetensors file, found: {e}; save or download it again")
+    })?;
+    if let Some(fault) = misfit(&applied) {
+        bail!("--weights {file}: does not fit {name}: {fault}; name the model it was saved from with --model");
+    }
+    Ok(model.map(&mut ToF32))
+}
+
+/// The first thing that does not fit, with the number of others.
+fn misfit(applied: &ApplyResult) -> Option<String> {
+    let others = |n: usize| if n > 1 { format!(" (and {} more such)", n - 1) } else { String::new() };
+    if let Some(error) = applied.errors.first() {
+        let text = match error {
+            ApplyError::ShapeMismatch { path, expected, found } => {
+                format!("`{path}`: expected shape {:?}, found {:?}", expected.as_slice(), found.as_slice())
+            }
+            ApplyError::DTypeMismatch { path, expected, found } => {
+                format!("`{path}`: expected {expected:?} values, found {found:?}")
+            }
+            ApplyError::AdapterError { path, message } | ApplyError::LoadError { path, message } => {
+                format!("`{path}`: cannot be read: {message}")
+            }
+        };
+        return Some(text + &others(applied.errors.len()));
+    }
+    if let Some((path, _)) = applied.missing.first() {
+        return Some(format!("expected the parameter `{path}`, found none{}", others(applied.missing.len())));
+    }
+    let path = applied.unused.first()?;
+    Some(format!("expected no tensor `{path}`, found one{}", others(applied.unused.len())))
+}
+
+/// Networks compute in f32 here, whatever the file stores.
+struct ToF32;
+
+impl ModuleMapper for ToF32 {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let (id, tensor, mapper) = param.consume();
+        Param::from_mapped_value(id, tensor.cast(FloatDType::F32), mapper)
+    }
+}
