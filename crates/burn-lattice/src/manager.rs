@@ -48,6 +48,8 @@ struct Maps {
     rows: HashMap<(core::RelationId, MapKind), RowMap>,
     joins: HashMap<JoinKey, JoinMaps>,
     decomposed: HashMap<SupportId, Arc<Vec<Vec<u32>>>>,
+    /// Floor-divided rows by source and stride: kernels of one stride share them.
+    coarse: HashMap<(SupportId, [u32; 3]), Support>,
 }
 
 struct Inner {
@@ -177,12 +179,24 @@ impl CoordinateManager {
 
     /// The relation of a forward operation: strided output support by `policy`, or the input itself at stride 1.
     ///
+    /// Floor-divided rows do not depend on the kernel, so kernels of one stride share one output identity: a strided shortcut
+    /// meets its main branch without a join.
+    ///
     /// # Errors
     /// As [`lattice_core::Relation::forward`].
     pub fn forward(&self, source: &Support, spec: &KernelSpec, policy: SupportPolicy) -> Result<Relation> {
-        self.relation(source, None, spec, RelationKind::Forward, policy, || {
-            core::Relation::forward(source.to_host(), spec, policy)
-        })
+        let coarsens = policy == SupportPolicy::Floor && (spec.stride != [1; 3] || spec.padding != [0; 3]);
+        let key = (source.id(), spec.stride);
+        let known = if coarsens { self.maps().coarse.get(&key).cloned() } else { None };
+        let relation =
+            self.relation(source, None, spec, RelationKind::Forward, policy, || match &known {
+                Some(coarse) => core::Relation::onto(source.to_host(), coarse.to_host(), spec),
+                None => core::Relation::forward(source.to_host(), spec, policy),
+            })?;
+        if coarsens && known.is_none() {
+            self.maps().coarse.entry(key).or_insert_with(|| relation.target());
+        }
+        Ok(relation)
     }
 
     /// The relation of a support with itself; odd kernel sizes only.
@@ -241,7 +255,8 @@ impl CoordinateManager {
     /// [`Error::Identity`] when this manager holds no such relation.
     pub fn inverse(&self, source: &Support, spec: &KernelSpec) -> Result<Relation> {
         let forward = self.0.relations.newest(|r| {
-            r.kind() == RelationKind::Forward && r.target().id() == source.id() && r.spec() == spec
+            let strided = matches!(r.kind(), RelationKind::Forward | RelationKind::Target);
+            strided && r.target().id() == source.id() && r.spec() == spec
         });
         let Some(forward) = forward else {
             return Err(Error::Identity {
@@ -348,6 +363,7 @@ impl CoordinateManager {
         maps.rows.clear();
         maps.joins.clear();
         maps.decomposed.clear();
+        maps.coarse.clear();
     }
 
     fn maps(&self) -> MutexGuard<'_, Maps> {

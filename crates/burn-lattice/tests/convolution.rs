@@ -571,3 +571,26 @@ fn wrong_input_is_an_error_that_says_what() {
         ops::conv3d(&x, weight([27, 4, 5]), None, &three, Some(&Target::Key(other.key()))).unwrap_err();
     assert!(matches!(error, Error::Identity { .. }), "a key of another manager: {error}");
 }
+
+/// A strided shortcut (kernel 1) and its main branch (kernel 3), as residual blocks have them, and pooling in between.
+#[test]
+fn kernels_of_one_stride_share_their_output_identity() {
+    let mut random = Seeded::new(21);
+    let coords = random.coords(60, 2, 6);
+    let device = inference();
+    let x = sparse(&coords, &random.values(coords.len()), &device);
+    let weight = |taps: usize| tensor(&vec![0.5; taps], [taps, 1, 1], DType::F32, &device);
+    let conv = |size: u32, taps: usize| {
+        let options = ConvOptions::new(spec(&Kernel::cube(size, 2)));
+        ops::conv3d(&x, weight(taps), None, &options, None).unwrap()
+    };
+    let (main, shortcut, even) = (conv(3, 27), conv(1, 1), conv(2, 8));
+    let pooled = ops::max_pool3d(&x, &ops::PoolOptions::cube(2, 2).unwrap()).unwrap();
+    assert!(main.same_coords(&shortcut) && main.same_coords(&even) && main.same_coords(&pooled));
+    // The same values as a tensor of its own manager gives.
+    let alone = sparse(&coords, &read(x.feats()), &device);
+    let options = ConvOptions::new(spec(&Kernel::cube(2, 2)));
+    let expected = ops::conv3d(&alone, weight(8), None, &options, None).unwrap();
+    assert_eq!(coords_of(&expected), coords_of(&even));
+    assert_eq!(read(expected.feats()), read(even.feats()));
+}

@@ -29,11 +29,14 @@ pub fn choose(text: &str) -> Result<Chosen> {
     match backend {
         // GPU backends join here with their kernels; until then `auto` is the CPU.
         "auto" | "cpu" if index.is_none() => Ok(Chosen { device: Device::flex(), name: "cpu".into() }),
-        "auto" | "cpu" => bail!("--device: `{backend}` takes no index, found `{text}`"),
+        "auto" | "cpu" => bail!("--device: expected `{backend}` without an index, found `{text}`"),
         known if BACKENDS.contains(&known) => bail!(
             "--device {text}: the backend `{known}` is not compiled in; it needs the cargo feature `{known}`, \
              which this version does not have yet; use --device cpu"
         ),
-        _ => bail!("--device: expected auto or one of {} (a GPU with :i for the i-th), found `{text}`", BACKENDS.join(", ")),
+        _ => bail!(
+            "--device: expected auto or one of {} (a GPU with :i for the i-th), found `{text}`",
+            BACKENDS.join(", ")
+        ),
     }
 }

@@ -22,14 +22,19 @@ impl OutFolder {
         let shown = path.display();
         let refuse = |error: std::io::Error| {
             let fix = match error.kind() {
-                ErrorKind::AlreadyExists | ErrorKind::NotADirectory => "a file is in the way: name another folder",
-                ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => "name a folder that you may write to",
+                ErrorKind::AlreadyExists | ErrorKind::NotADirectory => {
+                    "a file is in the way: name another folder"
+                }
+                ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
+                    "name a folder that you may write to"
+                }
                 ErrorKind::StorageFull => "free some disk space",
                 _ => "check the path and the disk",
             };
             anyhow::anyhow!("--out {shown}: expected a folder that can be written to, found: {error}; {fix}")
         };
-        let missing = path.ancestors().take_while(|p| !p.as_os_str().is_empty() && p.symlink_metadata().is_err());
+        let missing =
+            path.ancestors().take_while(|p| !p.as_os_str().is_empty() && p.symlink_metadata().is_err());
         let mut made: Vec<PathBuf> = missing.map(Path::to_path_buf).collect();
         made.reverse();
         let folder = Self { path: path.to_path_buf(), made };

@@ -27,7 +27,7 @@ const EXAMPLES: &str = "Examples:
 
 /// Sparse-voxel and point-cloud deep learning: scans in, classes out, on CPU and GPU.
 #[derive(Parser)]
-#[command(name = "lattice", bin_name = "lattice", version, max_term_width = 110, allow_negative_numbers = true, after_help = EXAMPLES)]
+#[command(name = "lattice", bin_name = "lattice", version, max_term_width = 110,  after_help = EXAMPLES)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -36,7 +36,7 @@ struct Cli {
 /// What every command takes.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Shared {
-    /// Where to compute: auto, cpu, cuda[:i], rocm[:i], vulkan[:i], metal[:i], webgpu[:i].
+    /// Where to compute: auto, cpu, cuda, rocm, vulkan, metal or webgpu; with a number among several, as in cuda:1.
     #[arg(long, default_value = "auto", global = true)]
     device: String,
     /// JSON on stdout, one document (bench: one a line); progress and logs stay on stderr.
@@ -139,7 +139,10 @@ impl Shared {
         lattice_cpu::Isa::from_env()?;
         if let Some(threads) = self.threads {
             let most = Self::MAX_THREADS;
-            anyhow::ensure!((1..=most).contains(&threads), "--threads: expected 1 to {most}, found {threads}");
+            anyhow::ensure!(
+                (1..=most).contains(&threads),
+                "--threads: expected 1 to {most}, found {threads}"
+            );
             rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?;
         }
         Ok(chosen)
@@ -159,7 +162,9 @@ mod tests {
 
     #[test]
     fn causes_that_are_quoted_are_not_repeated() {
-        let twice: anyhow::Error = Err::<(), _>(anyhow!("disk full")).context("cannot write: disk full; free some").expect_err("is one");
+        let twice: anyhow::Error = Err::<(), _>(anyhow!("disk full"))
+            .context("cannot write: disk full; free some")
+            .expect_err("is one");
         assert_eq!(chain(&twice), "cannot write: disk full; free some");
         let once = Err::<(), _>(anyhow!("disk full")).context("cannot write").expect_err("is one");
         assert_eq!(chain(&once), "cannot write: disk full");

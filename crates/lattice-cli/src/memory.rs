@@ -35,7 +35,13 @@ pub fn ensure_fits(bytes: f64, what: &str) -> Result<()> {
 }
 
 /// Bytes of a convolution's features, result and weight as they are made (f32) and cast.
-pub fn conv_bytes(rows_in: usize, rows_out: usize, taps: usize, [c_in, c_out]: [usize; 2], groups: usize) -> f64 {
+pub fn conv_bytes(
+    rows_in: usize,
+    rows_out: usize,
+    taps: usize,
+    [c_in, c_out]: [usize; 2],
+    groups: usize,
+) -> f64 {
     let [rows_in, rows_out, taps, c_in, c_out] = [rows_in, rows_out, taps, c_in, c_out].map(|n| n as f64);
     12.0 * (rows_in * c_in + rows_out * c_out + taps * c_in / groups as f64 * c_out)
 }

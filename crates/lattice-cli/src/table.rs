@@ -8,8 +8,10 @@ pub fn render(header: &[&str], rows: &[Vec<String>]) -> String {
             *width = (*width).max(cell.chars().count());
         }
     }
-    let number = |cell: &str| cell.starts_with(|c: char| c.is_ascii_digit() || c == '-') && !cell.contains(' ');
-    let right: Vec<bool> = (0..header.len()).map(|c| rows.iter().all(|r| r.get(c).is_none_or(|v| number(v)))).collect();
+    let number =
+        |cell: &str| cell.starts_with(|c: char| c.is_ascii_digit() || c == '-') && !cell.contains(' ');
+    let right: Vec<bool> =
+        (0..header.len()).map(|c| rows.iter().all(|r| r.get(c).is_none_or(|v| number(v)))).collect();
     let line = |cells: &[String]| {
         let padded = cells.iter().zip(&widths).zip(&right).map(|((cell, &width), &right)| {
             let space = " ".repeat(width.saturating_sub(cell.chars().count()));
@@ -68,7 +70,8 @@ mod tests {
 
     #[test]
     fn numbers_stand_to_the_right_and_words_to_the_left() {
-        let text = render(&["op", "ms"], &[vec!["conv".into(), "1.5".into()], vec!["p".into(), "10.25".into()]]);
+        let text =
+            render(&["op", "ms"], &[vec!["conv".into(), "1.5".into()], vec!["p".into(), "10.25".into()]]);
         assert_eq!(text, "op       ms\n----  -----\nconv    1.5\np     10.25");
     }
 }

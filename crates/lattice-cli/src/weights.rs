@@ -17,16 +17,22 @@ pub fn load<M: Module + ModuleSnapshot>(mut model: M, path: &Path, name: &str) -
     match std::fs::metadata(path) {
         Err(e) => bail!("--weights {file}: expected a .safetensors file, found: {e}; check the path"),
         Ok(meta) if !meta.is_file() => {
-            bail!("--weights {file}: expected a .safetensors file, found a folder or a device; name the file in it")
+            bail!(
+                "--weights {file}: expected a .safetensors file, found a folder or a device; name the file in it"
+            )
         }
         Ok(_) => {}
     }
     let mut store = SafetensorsStore::from_file(path).allow_partial(true).validate(false);
     let applied = model.load_from(&mut store).map_err(|e| {
-        anyhow!("--weights {file}: expected a complete .safetensors file, found: {e}; save or download it again")
+        anyhow!(
+            "--weights {file}: expected a complete .safetensors file, found: {e}; save or download it again"
+        )
     })?;
     if let Some(fault) = misfit(&applied) {
-        bail!("--weights {file}: does not fit {name}: {fault}; name the model it was saved from with --model");
+        bail!(
+            "--weights {file}: does not fit {name}: {fault}; name the model it was saved from with --model"
+        );
     }
     Ok(model.map(&mut ToF32))
 }

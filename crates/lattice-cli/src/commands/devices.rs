@@ -43,7 +43,8 @@ struct Found {
 fn model() -> String {
     let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let line = text.lines().find(|l| l.starts_with("model name"));
-    line.and_then(|l| l.split_once(':')).map_or_else(|| std::env::consts::ARCH.into(), |(_, name)| name.trim().into())
+    line.and_then(|l| l.split_once(':'))
+        .map_or_else(|| std::env::consts::ARCH.into(), |(_, name)| name.trim().into())
 }
 
 /// Runs the command.
@@ -74,21 +75,28 @@ pub fn run(args: &Args) -> Result<()> {
     let rows: Vec<Vec<String>> = report
         .backends
         .iter()
-        .map(|b| vec![b.name.into(), if b.compiled { "yes".into() } else { "no (not in this version)".into() }])
+        .map(|b| {
+            vec![b.name.into(), if b.compiled { "yes".into() } else { "no (not in this version)".into() }]
+        })
         .collect();
     let backends = table::render(&["backend", "compiled in"], &rows);
     let rows: Vec<Vec<String>> = report
         .devices
         .iter()
-        .map(|d| vec![
-            d.name.clone(),
-            d.model.clone(),
-            d.threads.to_string(),
-            format!("{:.1}", d.memory_bytes / 1e9),
-            d.instruction_set.clone(),
-            d.dtypes.join(" "),
-        ])
+        .map(|d| {
+            vec![
+                d.name.clone(),
+                d.model.clone(),
+                d.threads.to_string(),
+                format!("{:.1}", d.memory_bytes / 1e9),
+                d.instruction_set.clone(),
+                d.dtypes.join(" "),
+            ]
+        })
         .collect();
-    let devices = table::render(&["device", "model", "threads", "memory GB", "instruction set", "features may be"], &rows);
+    let devices = table::render(
+        &["device", "model", "threads", "memory GB", "instruction set", "features may be"],
+        &rows,
+    );
     output::line(format!("lattice {}\n\n{backends}\n\n{devices}", report.version))
 }

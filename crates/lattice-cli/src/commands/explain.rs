@@ -95,7 +95,12 @@ pub fn run(args: &Args) -> Result<()> {
     }
     bench::check_calls("--repeats", args.repeats, 1)?;
     if !args.cin.is_multiple_of(args.groups) || !args.cout.is_multiple_of(args.groups) {
-        bail!("--groups: expected a number that divides --cin {} and --cout {}, found {}", args.cin, args.cout, args.groups);
+        bail!(
+            "--groups: expected a number that divides --cin {} and --cout {}, found {}",
+            args.cin,
+            args.cout,
+            args.groups
+        );
     }
     let support = bench::read_coords(&args.coords)?;
     // Before the relation is built: transposed kinds make up to 8 rows of each.
@@ -117,7 +122,8 @@ pub fn run(args: &Args) -> Result<()> {
     let problem =
         ConvProblem { dtype: args.dtype.dtype(), rows: rows_out, shape, pointwise: relation.is_none() };
     routes::check_forced(&problem)?;
-    let samples = bench::time_conv(&chosen.device, &support, relation.as_ref(), shape, args.dtype, args.repeats)?;
+    let samples =
+        bench::time_conv(&chosen.device, &support, relation.as_ref(), shape, args.dtype, args.repeats)?;
     let measured_ms = bench::median(&samples);
     let element = args.dtype.bytes() as f64;
     let flop = 2.0 * pairs as f64 * (args.cin / args.groups) as f64 * args.cout as f64;
@@ -160,11 +166,7 @@ pub fn run(args: &Args) -> Result<()> {
             .map(|r| RouteLine { route: r.route, chosen: r.chosen, why: r.why, rejected: r.rejected })
             .collect(),
     };
-    if args.shared.json {
-        output::json(&report)
-    } else {
-        output::line(text(&report))
-    }
+    if args.shared.json { output::json(&report) } else { output::line(text(&report)) }
 }
 
 /// The relation of an operation; none for a pointwise product.
@@ -177,7 +179,9 @@ pub fn relation(op: &str, support: &core::Support) -> Result<(KernelSpec, Option
         "transpose2" => (cube(2, 2)?, Some(core::Relation::transposed(support, &cube(2, 2)?)?)),
         "generative2" => (cube(2, 2)?, Some(core::Relation::generative(support, [2; 3], [2; 3])?)),
         "pointwise" => (cube(1, 1)?, None),
-        other => bail!("--op: expected subm3, k2s2, k3s2, transpose2, generative2 or pointwise, found `{other}`"),
+        other => {
+            bail!("--op: expected subm3, k2s2, k3s2, transpose2, generative2 or pointwise, found `{other}`")
+        }
     })
 }
 
@@ -205,9 +209,21 @@ fn text(r: &Report) -> String {
             r.mean_neighbours,
             r.density
         ),
-        format!("built      in {:.2} ms; {} bytes with the views that ran", r.relation_build_ms, table::count(r.relation_bytes)),
-        format!("predicted  {:.3} GFLOP, at least {:.1} MB to move; sums in {}", r.flop / 1e9, r.bytes / 1e6, r.accumulation),
-        format!("measured   {:.3} ms: {:.1} GFLOP/s, {:.1} GB/s (median)\n", r.measured_ms, r.gflops, r.gb_per_s),
+        format!(
+            "built      in {:.2} ms; {} bytes with the views that ran",
+            r.relation_build_ms,
+            table::count(r.relation_bytes)
+        ),
+        format!(
+            "predicted  {:.3} GFLOP, at least {:.1} MB to move; sums in {}",
+            r.flop / 1e9,
+            r.bytes / 1e6,
+            r.accumulation
+        ),
+        format!(
+            "measured   {:.3} ms: {:.1} GFLOP/s, {:.1} GB/s (median)\n",
+            r.measured_ms, r.gflops, r.gb_per_s
+        ),
         table::render(&["", "route", "reason"], &r.routes.iter().map(route).collect::<Vec<_>>()),
     ]
     .join("\n")

@@ -70,10 +70,18 @@ pub fn run(args: &Args) -> Result<()> {
         });
         return output::json(&report);
     }
-    let head = format!("{}: {} points, kind {}, seed {}", args.out.display(), table::count(cloud.len()), args.kind, args.seed);
+    let head = format!(
+        "{}: {} points, kind {}, seed {}",
+        args.out.display(),
+        table::count(cloud.len()),
+        args.kind,
+        args.seed
+    );
     let rows: Vec<Vec<String>> = counts
         .into_iter()
-        .map(|(name, n)| vec![name, table::count(n), format!("{:.1}", 100.0 * n as f64 / cloud.len().max(1) as f64)])
+        .map(|(name, n)| {
+            vec![name, table::count(n), format!("{:.1}", 100.0 * n as f64 / cloud.len().max(1) as f64)]
+        })
         .collect();
     output::line(format!("{head}\n\n{}", table::render(&["class", "points", "%"], &rows)))
 }

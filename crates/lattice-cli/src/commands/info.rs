@@ -15,7 +15,7 @@ pub struct Args {
     /// A scan: .ply, .pcd, .las, .laz, .bin, .npy, .npz, .xyz or .txt.
     scene: PathBuf,
     /// Voxel sizes in the file's unit; one suited to the extent by default.
-    #[arg(long, num_args = 1.., value_parser = length)]
+    #[arg(long, num_args = 1.., value_parser = length, allow_negative_numbers = true)]
     voxel_size: Vec<f64>,
     /// Columns of a .bin file.
     #[arg(long)]
@@ -85,11 +85,7 @@ pub fn run(args: &Args) -> Result<()> {
         scales,
         notes,
     };
-    if args.shared.json {
-        output::json(&report)
-    } else {
-        output::line(text(&report))
-    }
+    if args.shared.json { output::json(&report) } else { output::line(text(&report)) }
 }
 
 /// A voxel size; the message tells a file name that stands behind `--voxel-size` from a misspelt number.
@@ -121,12 +117,16 @@ fn text(report: &Report) -> String {
     let mut lines = vec![
         report.file.clone(),
         format!("points      {}{dropped}", table::count(report.points)),
-        format!("attributes  {}", if report.attributes.is_empty() { "none".into() } else { report.attributes.join(", ") }),
+        format!(
+            "attributes  {}",
+            if report.attributes.is_empty() { "none".into() } else { report.attributes.join(", ") }
+        ),
         format!("origin      {:?}", report.origin),
         format!("box         {:.3?} to {:.3?}\n", report.min, report.max),
     ];
     let row = |s: &Scale| {
-        let share = |k: usize| 100.0 * s.histogram.get(k - 1).copied().unwrap_or(0) as f64 / s.voxels.max(1) as f64;
+        let share =
+            |k: usize| 100.0 * s.histogram.get(k - 1).copied().unwrap_or(0) as f64 / s.voxels.max(1) as f64;
         vec![
             table::length(s.voxel_size),
             table::count(s.voxels),
@@ -140,10 +140,16 @@ fn text(report: &Report) -> String {
     let header = ["voxel size", "voxels", "points/voxel", "pairs", "mean neighbours", "% alone", "% full"];
     lines.push(table::render(&header, &report.scales.iter().map(row).collect::<Vec<_>>()));
     for scale in report.scales.iter().filter(|s| s.voxels > 0) {
-        lines.push(format!("\nneighbours at {} (of 27, the voxel included)", table::length(scale.voxel_size)));
+        lines
+            .push(format!("\nneighbours at {} (of 27, the voxel included)", table::length(scale.voxel_size)));
         let most = scale.histogram.iter().copied().max().unwrap_or(0).max(1);
         for (k, &n) in scale.histogram.iter().enumerate().filter(|(_, n)| **n > 0) {
-            lines.push(format!("{:>4} {:>9} {}", k + 1, table::count(n), "#".repeat((n * 48).div_ceil(most))));
+            lines.push(format!(
+                "{:>4} {:>9} {}",
+                k + 1,
+                table::count(n),
+                "#".repeat((n * 48).div_ceil(most))
+            ));
         }
     }
     lines.extend(report.notes.iter().map(|note| format!("\nnote: {note}")));

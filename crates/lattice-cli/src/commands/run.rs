@@ -5,9 +5,9 @@ use std::time::Instant;
 
 use anyhow::{Result, anyhow, bail, ensure};
 use burn::tensor::{Device, Tensor, TensorData};
-use burn_lattice::trace::{self, LayerRecord};
 use burn_lattice::core::VoxelGrid;
 use burn_lattice::ops;
+use burn_lattice::trace::{self, LayerRecord};
 use lattice_io::{Attribute, PointCloud, RenderOptions};
 use lattice_models::{MINKUNET_NAMES, MinkUNet, MinkUNetConfig, seed_parameters};
 use lattice_scenes::{SceneKind, SceneOptions, class_names};
@@ -33,7 +33,7 @@ pub struct Args {
     #[arg(long)]
     weights: Option<PathBuf>,
     /// Voxel size in the scan's unit; one suited to the extent by default.
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     voxel_size: Option<f64>,
     /// Folder for points.ply, picture.png and report.json.
     #[arg(long, default_value = "out")]
@@ -132,8 +132,9 @@ struct Segmentation {
 pub fn run(args: &Args) -> Result<()> {
     let chosen = args.shared.prepare()?;
     let names = class_names(SceneKind::Lidar);
-    let config = MinkUNetConfig::named(&args.model, INPUT_CHANNELS, names.len())
-        .map_err(|_| anyhow!("--model: expected one of {}, found `{}`", MINKUNET_NAMES.join(", "), args.model))?;
+    let config = MinkUNetConfig::named(&args.model, INPUT_CHANNELS, names.len()).map_err(|_| {
+        anyhow!("--model: expected one of {}, found `{}`", MINKUNET_NAMES.join(", "), args.model)
+    })?;
     routes::check_for_networks()?;
 
     let steps = Steps::new(5);
@@ -147,7 +148,10 @@ pub fn run(args: &Args) -> Result<()> {
         }
     };
     if cloud.is_empty() {
-        bail!("{scene_name}: expected points, found none ({} left out because they are not finite); check the file", cloud.dropped);
+        bail!(
+            "{scene_name}: expected points, found none ({} left out because they are not finite); check the file",
+            cloud.dropped
+        );
     }
     let voxel_size = scene::voxel_size(args.voxel_size, &cloud)?;
     steps.done();
@@ -225,13 +229,14 @@ fn load_model(config: &MinkUNetConfig, args: &Args, device: &Device) -> Result<M
 /// Scores that are not finite: weights or features overflowed.
 fn best_classes(scores: Tensor<2>) -> Result<Vec<u8>> {
     let [points, classes] = scores.dims();
-    let scores: Vec<f32> = scores.into_data().into_vec().map_err(|e| anyhow!("scores: {e:?}"))?;
+    let scores: Vec<f32> = scores.into_data().try_into_vec::<f32>().map_err(|e| anyhow!("scores: {e:?}"))?;
     let bad = scores.chunks(classes.max(1)).filter(|row| row.iter().any(|s| !s.is_finite())).count();
     ensure!(
         bad == 0,
         "expected finite scores, found NaN or infinities at {bad} of {points} points; check the weights, or rescale the scan"
     );
-    let best = |row: &[f32]| (1..row.len()).fold(0, |best, c| if row[c] > row[best] { c } else { best }) as u8;
+    let best =
+        |row: &[f32]| (1..row.len()).fold(0, |best, c| if row[c] > row[best] { c } else { best }) as u8;
     Ok(scores.chunks(classes.max(1)).map(best).collect())
 }
 
@@ -290,13 +295,32 @@ fn segment(model: &MinkUNet, cloud: &PointCloud, voxel_size: f64, device: &Devic
     let report = voxels.manager().report();
     let layers: Vec<Layer> = records.into_iter().map(Layer::from).collect();
     let stage = |stage, name, status, detail: String, ms| Stage { stage, name, status, detail, ms };
-    let ms_of = |prefix: &str| layers.iter().filter(|l| l.kind.starts_with(prefix)).map(|l| l.ms + l.map_ms).sum();
+    let ms_of =
+        |prefix: &str| layers.iter().filter(|l| l.kind.starts_with(prefix)).map(|l| l.ms + l.map_ms).sum();
     let convolutions = layers.iter().filter(|l| l.kind.starts_with("conv")).count();
     let joins = layers.iter().filter(|l| l.kind.starts_with("join") || l.kind.starts_with("cat")).count();
     let stages = vec![
-        stage(1, "choose the support", "done", format!("a voxel of {voxel_size} with at least one point"), 0.0),
-        stage(2, "build tensors", "done", format!("{} voxels, {INPUT_CHANNELS} channels", voxels.n_rows()), voxelize_ms),
-        stage(3, "feature-only blocks", "done", "norms and activations run inside the convolutions".into(), 0.0),
+        stage(
+            1,
+            "choose the support",
+            "done",
+            format!("a voxel of {voxel_size} with at least one point"),
+            0.0,
+        ),
+        stage(
+            2,
+            "build tensors",
+            "done",
+            format!("{} voxels, {INPUT_CHANNELS} channels", voxels.n_rows()),
+            voxelize_ms,
+        ),
+        stage(
+            3,
+            "feature-only blocks",
+            "done",
+            "norms and activations run inside the convolutions".into(),
+            0.0,
+        ),
         stage(
             4,
             "relation-changing blocks",
@@ -304,12 +328,37 @@ fn segment(model: &MinkUNet, cloud: &PointCloud, voxel_size: f64, device: &Devic
             format!("{convolutions} convolutions over {} cached relations", report.relations),
             ms_of("conv"),
         ),
-        stage(5, "align branches", "done", format!("{joins} skips joined on shared identities"), ms_of("cat") + ms_of("join")),
-        stage(6, "bridge points and voxels", "done", format!("{} points labelled", labels.len()), devoxelize_ms),
+        stage(
+            5,
+            "align branches",
+            "done",
+            format!("{joins} skips joined on shared identities"),
+            ms_of("cat") + ms_of("join"),
+        ),
+        stage(
+            6,
+            "bridge points and voxels",
+            "done",
+            format!("{} points labelled", labels.len()),
+            devoxelize_ms,
+        ),
         stage(7, "quantize", "not run", "quantized weights are not part of this version".into(), 0.0),
-        stage(8, "benchmark", "done", "rows, pairs, route and time of each layer".into(), start.elapsed().as_secs_f64() * 1e3),
+        stage(
+            8,
+            "benchmark",
+            "done",
+            "rows, pairs, route and time of each layer".into(),
+            start.elapsed().as_secs_f64() * 1e3,
+        ),
     ];
-    Ok(Segmentation { labels, voxels: voxels.n_rows(), relation_bytes: report.bytes(), stages, layers, network_ms })
+    Ok(Segmentation {
+        labels,
+        voxels: voxels.n_rows(),
+        relation_bytes: report.bytes(),
+        stages,
+        layers,
+        network_ms,
+    })
 }
 
 fn with_classes(cloud: &PointCloud, labels: &[u8], names: &[&str]) -> PointCloud {
@@ -365,7 +414,10 @@ fn summary(report: &Report, written: &[String], network_ms: f64) -> String {
             ]
         })
         .collect();
-    lines.push(format!("{}\n", table::render(&["layer", "kind", "rows", "pairs", "channels", "route", "map ms", "ms"], &rows)));
+    lines.push(format!(
+        "{}\n",
+        table::render(&["layer", "kind", "rows", "pairs", "channels", "route", "map ms", "ms"], &rows)
+    ));
     let rows: Vec<Vec<String>> = report
         .classes
         .iter()
@@ -376,7 +428,10 @@ fn summary(report: &Report, written: &[String], network_ms: f64) -> String {
         .collect();
     lines.push(format!("{}\n", table::render(&["class", "points", "%"], &rows)));
     let bytes = table::count(report.relation_bytes);
-    lines.push(format!("network {network_ms:.0} ms, all {:.0} ms; relations and maps {bytes} bytes", report.total_ms));
+    lines.push(format!(
+        "network {network_ms:.0} ms, all {:.0} ms; relations and maps {bytes} bytes",
+        report.total_ms
+    ));
     lines.push(format!("wrote {}", written.join(", ")));
     lines.join("\n")
 }

@@ -7,8 +7,8 @@ use anyhow::{Result, anyhow};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use burn_lattice::core::KernelSpec;
 use burn_lattice::ops::{
-    self, ConvOptions, DevoxelizeOptions, DuplicateReduction, NonFinite, NormAffine, PoolMode, PoolOptions, Target,
-    VoxelGrid, VoxelReduction, VoxelizeOptions,
+    self, ConvOptions, DevoxelizeOptions, DuplicateReduction, NonFinite, NormAffine, PoolMode, PoolOptions,
+    Target, VoxelGrid, VoxelReduction, VoxelizeOptions,
 };
 use burn_lattice::{Interpolation, Join, SparseTensor, Support};
 use serde_json::json;
@@ -72,7 +72,8 @@ impl Inputs {
         shifted.sort_unstable();
         shifted.dedup();
         let feats = |rows, channels| leaf2(features(device, rows, channels, size.dtype));
-        let x = SparseTensor::from_support(Support::try_new(coords.clone())?, feats(coords.len(), size.c_in))?;
+        let x =
+            SparseTensor::from_support(Support::try_new(coords.clone())?, feats(coords.len(), size.c_in))?;
         let other_feats = feats(shifted.len(), size.c_in);
         let manager = x.manager().clone();
         let other = SparseTensor::with_manager(Support::try_new(shifted)?, other_feats, [1; 3], manager)?;
@@ -217,7 +218,10 @@ fn global(i: &Inputs, mode: PoolMode) -> Result<Made> {
 /// `[rows, 4]` coordinates of the input, each twice.
 fn doubled(i: &Inputs) -> (Tensor<2, Int>, Tensor<2>) {
     let coords = i.x.coords();
-    (Tensor::cat(vec![coords.clone(), coords], 0), Tensor::cat(vec![i.x.feats().clone(), i.x.feats().clone()], 0))
+    (
+        Tensor::cat(vec![coords.clone(), coords], 0),
+        Tensor::cat(vec![i.x.feats().clone(), i.x.feats().clone()], 0),
+    )
 }
 
 macro_rules! entries {
@@ -357,8 +361,22 @@ fn entries() -> Vec<Entry> {
         };
     };
     for pattern in Pattern::ALL {
-        all.push(Entry { group: "density", name: "generic_k3", pattern, channels: Channels::Density, backward: true, run: generic });
-        all.push(Entry { group: "density", name: "subm_k3", pattern, channels: Channels::Density, backward: true, run: subm });
+        all.push(Entry {
+            group: "density",
+            name: "generic_k3",
+            pattern,
+            channels: Channels::Density,
+            backward: true,
+            run: generic,
+        });
+        all.push(Entry {
+            group: "density",
+            name: "subm_k3",
+            pattern,
+            channels: Channels::Density,
+            backward: true,
+            run: subm,
+        });
     }
     all
 }
@@ -417,7 +435,8 @@ fn measure(plan: &Plan, entry: &Entry, size: Size, mode: Mode) -> Result<Row> {
     let mut call = |inputs: &Inputs| -> Result<()> {
         let made = (entry.run)(inputs)?;
         if tracked {
-            let feats = made.feats.clone().ok_or_else(|| anyhow!("the case has no features to differentiate"))?;
+            let feats =
+                made.feats.clone().ok_or_else(|| anyhow!("the case has no features to differentiate"))?;
             feats.sum().backward();
         }
         last = made;
@@ -440,13 +459,23 @@ fn measure(plan: &Plan, entry: &Entry, size: Size, mode: Mode) -> Result<Row> {
     Ok(row(plan, entry, size, mode, &last, samples_ms, kept.x.n_rows()))
 }
 
-fn row(plan: &Plan, entry: &Entry, size: Size, mode: Mode, made: &Made, samples: Vec<f64>, n_in: usize) -> Row {
+fn row(
+    plan: &Plan,
+    entry: &Entry,
+    size: Size,
+    mode: Mode,
+    made: &Made,
+    samples: Vec<f64>,
+    n_in: usize,
+) -> Row {
     let (n_out, edges) = (made.n_out, made.edges);
     let per_second = |count: usize| count as f64 / (median(&samples) / 1e3);
     let elements = n_out * size.c_out;
     let flop = if made.conv { 2.0 * (edges * size.c_in * size.c_out) as f64 } else { 0.0 };
     let mut units = serde_json::Map::new();
-    for (unit, count) in [("edges", edges), ("elements", elements), ("points", made.points), ("n_out", n_out), ("n_in", n_in)] {
+    for (unit, count) in
+        [("edges", edges), ("elements", elements), ("points", made.points), ("n_out", n_out), ("n_in", n_in)]
+    {
         if count > 0 {
             units.insert(format!("{unit}_per_s"), json!(per_second(count)));
         }

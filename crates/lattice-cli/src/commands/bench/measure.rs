@@ -103,15 +103,15 @@ pub(crate) fn time(
 
 /// Features of the public benchmark: `((row + 1)(channel + 3) mod 37) / 37`.
 pub fn features(device: &Device, rows: usize, channels: usize, dtype: FloatKind) -> Tensor<2> {
-    let values: Vec<f32> = (0..rows)
-        .flat_map(|r| (0..channels).map(move |c| ((r + 1) * (c + 3) % 37) as f32 / 37.0))
-        .collect();
+    let values: Vec<f32> =
+        (0..rows).flat_map(|r| (0..channels).map(move |c| ((r + 1) * (c + 3) % 37) as f32 / 37.0)).collect();
     Tensor::<2>::from_data(TensorData::new(values, [rows, channels]), device).cast(dtype.float())
 }
 
 /// Weights of the public benchmark: `((i mod 23) - 11) / 23`.
 pub fn weights(device: &Device, shape: [usize; 3], dtype: FloatKind) -> Tensor<3> {
-    let values: Vec<f32> = (0..shape.iter().product()).map(|i: usize| ((i % 23) as f32 - 11.0) / 23.0).collect();
+    let values: Vec<f32> =
+        (0..shape.iter().product()).map(|i: usize| ((i % 23) as f32 - 11.0) / 23.0).collect();
     Tensor::<3>::from_data(TensorData::new(values, shape), device).cast(dtype.float())
 }
 

@@ -188,7 +188,11 @@ pub fn run(args: &Args) -> Result<()> {
         return cases.iter().try_for_each(|case| output::line(name(case)));
     }
     if cases.is_empty() {
-        bail!("--ops {}: expected a part of a case's name, found no case with it; `lattice bench --suite {} --list` names them", args.ops.join(","), args.suite);
+        bail!(
+            "--ops {}: expected a part of a case's name, found no case with it; `lattice bench --suite {} --list` names them",
+            args.ops.join(","),
+            args.suite
+        );
     }
     let steps = Steps::new(cases.len() as u64);
     let mut rows = Vec::new();
@@ -203,8 +207,19 @@ pub fn run(args: &Args) -> Result<()> {
     }
     drop(steps);
     if !args.shared.json {
-        let header =
-            ["workload", "op", "channels", "dtype", "rows", "out", "pairs", "ms median", "ms min", "GFLOP/s", "route"];
+        let header = [
+            "workload",
+            "op",
+            "channels",
+            "dtype",
+            "rows",
+            "out",
+            "pairs",
+            "ms median",
+            "ms min",
+            "GFLOP/s",
+            "route",
+        ];
         let rows: Vec<_> = rows.iter().map(Row::cells).collect();
         output::line(table::render(&header, &rows))?;
         let threads = if plan.threads == 1 { "1 thread".into() } else { format!("{} threads", plan.threads) };

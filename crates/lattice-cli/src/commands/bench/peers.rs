@@ -42,7 +42,8 @@ pub fn cases(plan: &Plan, coords: &[PathBuf], points: Option<&Path>) -> Result<V
                 ("minkunet_train_with_maps", &[NETWORK]),
             ] {
                 let network = op.starts_with("minkunet");
-                let channels = if plan.channels.is_empty() || network { defaults } else { &plan.channels[..] };
+                let channels =
+                    if plan.channels.is_empty() || network { defaults } else { &plan.channels[..] };
                 for &pair in channels {
                     let run = match op {
                         "subm3_fwd" => conv_forward,
@@ -80,7 +81,9 @@ struct Job {
 const WHOLE_NAMES: [&str; 4] = ["map_subm3", "subm3_fwd", "pool_max_k2s2", "pool_avg_k2s2"];
 
 fn wants(plan: &Plan, op: &str) -> bool {
-    let part_of = |part: &String| if WHOLE_NAMES.contains(&part.as_str()) { op == part } else { op.contains(part.as_str()) };
+    let part_of = |part: &String| {
+        if WHOLE_NAMES.contains(&part.as_str()) { op == part } else { op.contains(part.as_str()) }
+    };
     plan.ops.is_empty() || plan.ops.iter().any(part_of)
 }
 
@@ -160,7 +163,13 @@ fn conv_forward(plan: &Plan, load: &Workload, job: &Job) -> Result<Row> {
         ops::subm_conv3d(&x, weight.clone(), None, &options)?;
         Ok(())
     })?;
-    Ok(Row { pairs, samples_ms, flop: 2.0 * (pairs * cin * cout) as f64, route: "tap_tiles", ..base(load, job) })
+    Ok(Row {
+        pairs,
+        samples_ms,
+        flop: 2.0 * (pairs * cin * cout) as f64,
+        route: "tap_tiles",
+        ..base(load, job)
+    })
 }
 
 fn conv_backward(plan: &Plan, load: &Workload, job: &Job) -> Result<Row> {
@@ -178,7 +187,13 @@ fn conv_backward(plan: &Plan, load: &Workload, job: &Job) -> Result<Row> {
         let both = x.feats().grad(&grads).is_some() && weight.grad(&grads).is_some();
         if both { Ok(()) } else { Err(anyhow!("a gradient is missing")) }
     })?;
-    Ok(Row { pairs, samples_ms, flop: 6.0 * (pairs * cin * cout) as f64, route: "tap_tiles", ..base(load, job) })
+    Ok(Row {
+        pairs,
+        samples_ms,
+        flop: 6.0 * (pairs * cin * cout) as f64,
+        route: "tap_tiles",
+        ..base(load, job)
+    })
 }
 
 fn strided(plan: &Plan, load: &Workload, job: &Job) -> Result<Row> {
@@ -257,7 +272,10 @@ fn network_train(plan: &Plan, load: &Workload, job: &Job) -> Result<Row> {
 fn voxelize(plan: &Plan, path: Option<&Path>, size: f64) -> Result<Row> {
     let (cloud, name) = match path {
         Some(path) => (scene::load(path, None)?, path.display().to_string()),
-        None => (lattice_scenes::generate(SceneKind::Lidar, 0, &SceneOptions::default()), "generated lidar".into()),
+        None => (
+            lattice_scenes::generate(SceneKind::Lidar, 0, &SceneOptions::default()),
+            "generated lidar".into(),
+        ),
     };
     let flat: Vec<f32> = scene::positions_f32(&cloud).into_iter().flatten().collect();
     let points = Tensor::<2>::from_data(burn::tensor::TensorData::new(flat, [cloud.len(), 3]), &plan.device);

@@ -28,10 +28,17 @@ fn read_rows(path: &Path) -> Result<Vec<Coord>> {
     let place = || format!("cannot read coordinates {}", path.display());
     let array = lattice_io::read_npy_array(path).map_err(|e| anyhow!("{e}"))?;
     if array.shape.len() != 2 || array.shape[1] != 4 {
-        bail!("{}: expected shape [n, 4] with columns batch, x, y, z, found {:?}; stack the columns", place(), array.shape);
+        bail!(
+            "{}: expected shape [n, 4] with columns batch, x, y, z, found {:?}; stack the columns",
+            place(),
+            array.shape
+        );
     }
     let Attribute::I32(values) = array.data else {
-        bail!("{}: expected whole numbers inside int32, found other values; save them with .astype(numpy.int32)", place());
+        bail!(
+            "{}: expected whole numbers inside int32, found other values; save them with .astype(numpy.int32)",
+            place()
+        );
     };
     Ok(values.as_chunks::<4>().0.to_vec())
 }
@@ -103,8 +110,16 @@ pub(crate) enum Pattern {
 
 impl Pattern {
     /// All of them.
-    pub const ALL: [Self; 8] =
-        [Self::Isolated, Self::Line, Self::Plane, Self::Grid, Self::Block(2), Self::Block(3), Self::Block(4), Self::Block(8)];
+    pub const ALL: [Self; 8] = [
+        Self::Isolated,
+        Self::Line,
+        Self::Plane,
+        Self::Grid,
+        Self::Block(2),
+        Self::Block(3),
+        Self::Block(4),
+        Self::Block(8),
+    ];
 
     /// Name in reports.
     pub fn name(self) -> String {

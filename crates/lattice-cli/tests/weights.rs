@@ -1,0 +1,95 @@
+//! `lattice run --weights`: a round trip, and files that do not fit.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod command;
+
+use std::path::Path;
+
+use burn::tensor::Device;
+use burn_store::{ModuleSnapshot, SafetensorsStore};
+use command::{Place, terrain};
+use lattice_models::{MinkUNetConfig, seed_parameters};
+
+/// Writes the weights that a seed draws, as `lattice run` would for 5 input channels and 7 classes.
+fn save(model: &str, seed: u64, path: &Path) {
+    let config = MinkUNetConfig::named(model, 5, 7).unwrap();
+    let model = seed_parameters(config.init(&Device::flex()), seed);
+    model.save_into(&mut SafetensorsStore::from_file(path)).unwrap();
+}
+
+fn place() -> Place {
+    let place = Place::new();
+    place.write("scan.xyz", terrain(200));
+    place
+}
+
+const RUN: [&str; 4] = ["run", "scan.xyz", "--model", "minkunet14a"];
+
+fn with<'a>(more: &[&'a str]) -> Vec<&'a str> {
+    [&RUN[..], more].concat()
+}
+
+#[test]
+fn saved_weights_give_what_the_same_weights_gave_before() {
+    let place = place();
+    save("minkunet14a", 9, &place.path("w.safetensors"));
+    place.succeed(&with(&["--seed", "9", "--out", "drawn"]));
+    let report = place.json(&with(&["--weights", "w.safetensors", "--out", "loaded", "--json"]));
+    assert_eq!(report["weights"], "w.safetensors");
+    assert!(place.bytes("drawn/points.ply") == place.bytes("loaded/points.ply"));
+    let text = place.succeed(&with(&["--weights", "w.safetensors", "--out", "loaded"]));
+    assert!(!text.contains("untrained"), "{text}");
+}
+
+#[test]
+fn weights_of_another_model_are_refused_with_the_first_parameter_that_differs() {
+    let place = place();
+    save("minkunet14b", 0, &place.path("b.safetensors"));
+    save("minkunet18a", 0, &place.path("more.safetensors"));
+    place.fail(
+        &with(&["--weights", "b.safetensors"]),
+        &["--weights b.safetensors", "minkunet14a", "expected shape", "--model"],
+    );
+    place.fail(&with(&["--weights", "more.safetensors"]), &["expected no tensor", "more such"]);
+    let args = ["run", "scan.xyz", "--model", "minkunet18a", "--weights", "a.safetensors"];
+    save("minkunet14a", 0, &place.path("a.safetensors"));
+    place.fail(&args, &["expected the parameter", "found none"]);
+    assert!(!place.path("out").exists(), "no empty folder stays behind");
+}
+
+#[test]
+fn files_that_are_no_weights_are_refused() {
+    let place = place();
+    place.write("empty.safetensors", "");
+    place.write("text.safetensors", "these are no weights at all");
+    place.write("lie.safetensors", [&(1u64 << 62).to_le_bytes()[..], b"{}"].concat());
+    save("minkunet14a", 0, &place.path("whole.safetensors"));
+    let whole = place.bytes("whole.safetensors");
+    place.write("cut.safetensors", &whole[..whole.len() / 2]);
+    std::fs::create_dir(place.path("folder.safetensors")).unwrap();
+    for (file, part) in [
+        ("empty.safetensors", "expected a complete .safetensors file"),
+        ("text.safetensors", "expected a complete .safetensors file"),
+        ("lie.safetensors", "expected a complete .safetensors file"),
+        ("cut.safetensors", "expected a complete .safetensors file"),
+        ("folder.safetensors", "a folder"),
+        ("nowhere.safetensors", "check the path"),
+        ("scan.xyz", "expected a complete .safetensors file"),
+    ] {
+        place.fail(&with(&["--weights", file]), &["--weights", file, part]);
+    }
+}
+
+#[test]
+fn weights_that_are_not_finite_give_an_error_and_no_classes() {
+    let place = place();
+    save("minkunet14a", 0, &place.path("w.safetensors"));
+    let mut bytes = place.bytes("w.safetensors");
+    let header = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    for value in bytes[8 + header..].chunks_exact_mut(4) {
+        value.copy_from_slice(&f32::NAN.to_le_bytes());
+    }
+    place.write("nan.safetensors", bytes);
+    place.fail(&with(&["--weights", "nan.safetensors"]), &["expected finite scores", "check the weights"]);
+    assert!(!place.path("out").exists());
+}
