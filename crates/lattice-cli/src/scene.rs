@@ -7,7 +7,9 @@ use lattice_core::Coord;
 use lattice_io::{PointCloud, ReadOptions};
 use rayon::prelude::*;
 
-/// From here on a position in voxels keeps an eighth of a voxel or less in f32.
+use crate::table;
+
+/// From here on f32 steps are an eighth of a voxel or more.
 const COARSE_F32: f64 = (1 << 20) as f64;
 
 /// Reads a scene whose coordinates f32 can hold.
@@ -78,11 +80,12 @@ pub fn voxel_size(given: Option<f64>, cloud: &PointCloud) -> Result<f64> {
 
 /// What a user should know where positions are coarse in f32.
 pub fn precision_note(cloud: &PointCloud, voxel_size: f64) -> Option<String> {
-    let reach = reach(cloud);
+    let (reach, size) = (reach(cloud), table::length(voxel_size));
     (reach / voxel_size >= COARSE_F32).then(|| {
         format!(
-            "coordinates reach {reach:.6e}, {:.1e} voxels of {voxel_size} from the origin: networks see float32, which keeps an \
-             eighth of a voxel or less there; use larger voxels or subtract an origin from the file",
+            "coordinates reach {}, {:.1e} voxels of {size} from the origin: networks see float32, whose steps there are an \
+             eighth of a voxel or more; use larger voxels, or subtract an origin from the file",
+            table::length(reach),
             reach / voxel_size
         )
     })

@@ -5,8 +5,8 @@ mod command;
 
 use std::path::Path;
 
-use burn::tensor::Device;
-use burn_store::{ModuleSnapshot, SafetensorsStore};
+use burn::tensor::{DType, Device};
+use burn_store::{FloatCastAdapter, ModuleSnapshot, SafetensorsStore};
 use command::{Place, terrain};
 use lattice_models::{MinkUNetConfig, seed_parameters};
 
@@ -92,4 +92,45 @@ fn weights_that_are_not_finite_give_an_error_and_no_classes() {
     place.write("nan.safetensors", bytes);
     place.fail(&with(&["--weights", "nan.safetensors"]), &["expected finite scores", "check the weights"]);
     assert!(!place.path("out").exists());
+}
+
+#[test]
+fn half_and_double_precision_weights_are_computed_in_f32() {
+    let place = place();
+    let config = MinkUNetConfig::named("minkunet14a", 5, 7).unwrap();
+    let model = seed_parameters(config.init(&Device::flex()), 9);
+    for (file, dtype) in [("half.safetensors", DType::F16), ("double.safetensors", DType::F64)] {
+        let store = SafetensorsStore::from_file(place.path(file));
+        model.save_into(&mut store.with_to_adapter(FloatCastAdapter::to(dtype))).unwrap();
+        place.succeed(&with(&["--weights", file, "--out", file.trim_end_matches(".safetensors")]));
+    }
+    place.succeed(&with(&["--seed", "9", "--out", "drawn"]));
+    assert!(place.bytes("double/points.ply") == place.bytes("drawn/points.ply"));
+    assert!(place.bytes("half.safetensors").len() < place.bytes("double.safetensors").len() / 3);
+}
+
+#[test]
+fn a_header_that_lies_gives_one_line_and_no_trace() {
+    let place = place();
+    save("minkunet14a", 0, &place.path("w.safetensors"));
+    let whole = place.bytes("w.safetensors");
+    let length = u64::from_le_bytes(whole[..8].try_into().unwrap()) as usize;
+    let header = String::from_utf8(whole[8..8 + length].to_vec()).unwrap();
+    for (from, to) in [
+        ("\"F32\"", "\"I32\""),
+        ("\"F32\"", "\"F64\""),
+        ("\"F32\"", "\"F99\""),
+        ("\"shape\":[", "\"shape\":[9,"),
+        ("\"shape\":[", "\"shape\":[18446744073709551615,18446744073709551615,"),
+        ("\"data_offsets\":[", "\"data_offsets\":[9"),
+        ("\"data_offsets\":[0,", "\"data_offsets\":[18446744073709551615,"),
+        ("weight", "w\u{e9}ight"),
+        ("{", "["),
+    ] {
+        assert!(header.contains(from), "{from} in {header}");
+        let lie = header.replacen(from, to, 1);
+        let bytes = [&(lie.len() as u64).to_le_bytes()[..], lie.as_bytes(), &whole[8 + length..]].concat();
+        place.write("lie.safetensors", bytes);
+        place.fail(&with(&["--weights", "lie.safetensors"]), &["--weights lie.safetensors"]);
+    }
 }
