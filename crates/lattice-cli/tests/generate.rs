@@ -59,3 +59,11 @@ fn places_that_cannot_be_written_are_refused_and_nothing_stays() {
     place.fail(&["generate", "--kind", "indoor", "--out", "folder.ply"], &["folder.ply", "not a folder"]);
     assert_eq!(place.names(), ["folder.ply"]);
 }
+
+#[test]
+fn a_picture_is_drawn_where_one_is_asked_for() {
+    let place = Place::new();
+    place.succeed(&["generate", "--kind", "object", "--out", "o.npz", "--picture", "o.png"]);
+    assert!(place.bytes("o.png").starts_with(b"\x89PNG"));
+    assert_eq!(place.names(), ["o.npz", "o.png"]);
+}

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Result, anyhow, bail};
+use lattice_io::RenderOptions;
 use lattice_scenes::{SceneKind, SceneOptions, class_names};
 use serde_json::json;
 
@@ -20,6 +21,9 @@ pub struct Args {
     /// File to write: .ply or .npz.
     #[arg(long)]
     out: PathBuf,
+    /// Also draws the scene by class: a .png.
+    #[arg(long)]
+    picture: Option<PathBuf>,
     #[command(flatten)]
     shared: Shared,
 }
@@ -47,9 +51,10 @@ pub fn run(args: &Args) -> Result<()> {
     if !["ply", "npz"].contains(&extension.as_str()) {
         bail!("--out: expected a name that ends in .ply or .npz, found {}", args.out.display());
     }
-    let steps = Steps::new(2);
+    let steps = Steps::new(3);
     steps.begin("making the scene");
     let kind = kind(&args.kind)?;
+    let names = class_names(kind);
     let cloud = lattice_scenes::generate(kind, args.seed, &SceneOptions::default());
     steps.done();
     steps.begin("writing");
@@ -59,8 +64,13 @@ pub fn run(args: &Args) -> Result<()> {
     };
     written.map_err(|e| anyhow!("--out: {e}"))?;
     steps.done();
+    if let Some(path) = &args.picture {
+        steps.begin("picture");
+        let options = RenderOptions::default().by_class("label", names.iter().copied());
+        lattice_io::render_png(path, &cloud, &options).map_err(|e| anyhow!("--picture: {e}"))?;
+    }
+    steps.done();
     drop(steps);
-    let names = class_names(kind);
     let counts = label_counts(&cloud, names);
     if args.shared.json {
         let classes: serde_json::Map<String, serde_json::Value> =
