@@ -7,8 +7,9 @@ use anyhow::{Result, anyhow};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use burn_lattice::core::KernelSpec;
 use burn_lattice::ops::{
-    self, ConvOptions, DevoxelizeOptions, DuplicateReduction, NonFinite, NormAffine, PoolMode, PoolOptions,
-    Target, VoxelGrid, VoxelReduction, VoxelizeOptions,
+    self, ConvOptions, DevoxelizeOptions, DropoutKey, DuplicateReduction, GeluApproximation, NonFinite,
+    NormAffine, PoolMode, PoolOptions, SparseQuantization, Target, VoxelGrid, VoxelReduction,
+    VoxelizeOptions,
 };
 use burn_lattice::{Interpolation, Join, SparseTensor, Support};
 use serde_json::json;
@@ -59,6 +60,8 @@ struct Inputs {
     weight2: Tensor<3>,
     weight1: Tensor<3>,
     linear: Tensor<2>,
+    /// The points' voxels, for the cases that reuse an assignment.
+    quantization: SparseQuantization,
 }
 
 impl Inputs {
@@ -79,18 +82,21 @@ impl Inputs {
         let other = SparseTensor::with_manager(Support::try_new(shifted)?, other_feats, [1; 3], manager)?;
         let n_points = size.n * size.batches;
         let flat: Vec<f32> = points(n_points).into_iter().flatten().collect();
+        let points = Tensor::from_data(TensorData::new(flat, [n_points, 3]), device);
+        let quantization = ops::sparse_quantize(points.clone(), None, &unit_grid()?, NonFinite::Error)?;
         let kernel = |taps| leaf3(weights(device, [taps, size.c_in, size.c_out], size.dtype));
         Ok(Self {
             device: device.clone(),
             size,
             x,
             other,
-            points: Tensor::from_data(TensorData::new(flat, [n_points, 3]), device),
+            points,
             point_feats: leaf2(features(device, n_points, size.c_in, FloatKind::F32)),
             weight3: kernel(27),
             weight2: kernel(8),
             weight1: kernel(1),
             linear: leaf2(weights(device, [1, size.c_out, size.c_in], size.dtype).squeeze_dim(0)),
+            quantization,
         })
     }
 
@@ -199,6 +205,31 @@ fn voxelized(i: &Inputs, reduction: VoxelReduction) -> Result<SparseTensor> {
     Ok(ops::voxelize(i.points.clone(), i.point_feats.clone(), None, &options)?)
 }
 
+/// Features on the kept assignment.
+fn voxelized_fixed(i: &Inputs, reduction: VoxelReduction) -> Result<SparseTensor> {
+    Ok(ops::voxelize_with_quantization(&i.quantization, i.point_feats.clone(), reduction, [1; 3], None)?)
+}
+
+fn voxel_stem(i: &Inputs, voxels: &SparseTensor) -> Result<Made> {
+    let voxels = voxels.astype(i.size.dtype.float());
+    Ok(Made {
+        points: i.points.dims()[0],
+        ..Made::rows(&ops::relu(&ops::linear(&voxels, i.linear.clone(), None)?))
+    })
+}
+
+fn mini_encoder(i: &Inputs, voxels: &SparseTensor) -> Result<Made> {
+    let y = voxels.astype(i.size.dtype.float());
+    let y = ops::relu(&ops::subm_conv3d(&y, i.weight3.clone(), None, &k3()?)?);
+    let y = ops::relu(&ops::conv3d(&y, i.weight2.clone(), None, &k2s2()?, None)?);
+    Ok(Made { points: i.points.dims()[0], ..Made::rows(&ops::avg_pool3d(&y, &PoolOptions::cube(2, 2)?)?) })
+}
+
+fn neighbours(i: &Inputs, voxels: &SparseTensor) -> Result<Made> {
+    let r = ops::knn_relation(voxels, None, 8)?;
+    Ok(Made { edges: r.n_pairs(), points: i.points.dims()[0], ..Made::count(r.n_queries()) })
+}
+
 fn devoxelized(i: &Inputs, interpolation: Interpolation) -> Result<Made> {
     let voxels = voxelized(i, VoxelReduction::Mean)?;
     let options = DevoxelizeOptions::new(unit_grid()?).with_interpolation(interpolation);
@@ -240,6 +271,8 @@ fn entries() -> Vec<Entry> {
         };
         "quantization" "voxelize_mean" Line Point false => |i| Ok(Made { points: i.points.dims()[0], ..Made::rows(&voxelized(i, VoxelReduction::Mean)?) });
         "quantization" "voxelize_sum" Line Point false => |i| Ok(Made { points: i.points.dims()[0], ..Made::rows(&voxelized(i, VoxelReduction::Sum)?) });
+        "quantization" "voxelize_mean_fixed" Line Point false => |i| Ok(Made { points: i.points.dims()[0], ..Made::rows(&voxelized_fixed(i, VoxelReduction::Mean)?) });
+        "quantization" "voxelize_sum_fixed" Line Point false => |i| Ok(Made { points: i.points.dims()[0], ..Made::rows(&voxelized_fixed(i, VoxelReduction::Sum)?) });
         "quantization" "point_voxel_map_linear" Line Point false => |i| {
             let voxels = voxelized(i, VoxelReduction::Mean)?;
             let map = ops::build_point_voxel_map(i.points.clone(), None, voxels.support(), &unit_grid()?, Interpolation::Linear, false)?;
@@ -254,6 +287,15 @@ fn entries() -> Vec<Entry> {
         "coords" "morton_codes" Grid Relation false => |i| Ok(Made::count(ops::morton_codes(i.x.coords())?.dims()[0]));
         "coords" "morton_sort" Grid Relation false => |i| { ops::morton_sort_coords(i.x.coords())?; Ok(Made::count(i.x.n_rows())) };
         "coords" "occupancy_downsample" Grid Relation false => |i| { ops::occupancy_downsample(i.x.support(), &i.device); Ok(Made::count(i.x.n_rows())) };
+        "coords" "occupancy_expand" Grid Relation false => |i| {
+            let found = ops::occupancy_downsample(i.x.support(), &i.device);
+            let children = ops::occupancy_expand(&found.parents, found.masks)?;
+            Ok(Made::count(children.support.n_rows()))
+        };
+        "coords" "child_coords" Grid Relation false => |i| {
+            let children = i.x.coords().slice([0..i.x.n_rows(), 1..2]).remainder_scalar(8).squeeze_dim(1);
+            Ok(Made::count(ops::child_coords_from_indices(i.x.coords(), children)?.dims()[0]))
+        };
         "relations" "kernel_k3" Grid Relation false => |i| {
             let r = i.x.manager().submanifold(i.x.support(), &KernelSpec::cube(3, 1)?)?;
             Ok(Made { edges: r.n_pairs(), taps: r.taps(), ..Made::count(r.n_out()) })
@@ -286,7 +328,8 @@ fn entries() -> Vec<Entry> {
         "conv" "generic_k3" Grid Conv true => generic;
         "conv" "subm_k3" Grid Conv true => subm;
         "conv" "target_same" Grid Conv true => |i| onto(i, &i.x);
-        "conv" "target_other" Grid Conv true => |i| onto(i, &i.other);
+        "conv" "target_subset" Grid Conv true => |i| onto(i, &ops::crop(&i.x, [0; 3], [48, 96, 96])?);
+        "conv" "target_superset" Grid Conv true => |i| onto(i, &ops::sparse_add(&i.x, &i.other, Join::Outer)?);
         "conv" "transpose_k2s2" Grid Conv true => |i| {
             let y = ops::conv_transpose3d(&i.x.with_stride([2; 3])?, i.weight2.clone(), None, &k2s2()?, None)?;
             Ok(Made::conv(&i.x, &y, 8))
@@ -322,6 +365,9 @@ fn entries() -> Vec<Entry> {
         "feature" "sigmoid" Grid Wide true => |i| Ok(Made::rows(&ops::sigmoid(&i.x)));
         "feature" "tanh" Grid Wide true => |i| Ok(Made::rows(&ops::tanh(&i.x)));
         "feature" "silu" Grid Wide true => |i| Ok(Made::rows(&ops::silu(&i.x)));
+        "feature" "gelu" Grid Wide true => |i| Ok(Made::rows(&ops::gelu(&i.x, GeluApproximation::None)));
+        "feature" "dropout" Grid Wide true => |i| Ok(Made::rows(&ops::dropout(&i.x, 0.5, DropoutKey { seed: 7, call: 0 })?));
+        "feature" "batch_norm" Grid Wide true => |i| Ok(Made::rows(&ops::batch_norm(&i.x, NormAffine::default(), None, 1e-5)?));
         "feature" "leaky_relu" Grid Wide true => |i| Ok(Made::rows(&ops::leaky_relu(&i.x, 0.01)?));
         "feature" "softplus" Grid Wide true => |i| Ok(Made::rows(&ops::softplus(&i.x, 1.0, 20.0)?));
         "feature" "layer_norm" Grid Wide true => |i| Ok(Made::rows(&ops::layer_norm(&i.x, NormAffine::default(), 1e-5)?));
@@ -347,18 +393,12 @@ fn entries() -> Vec<Entry> {
             let y = ops::relu(&ops::conv3d(&i.x, i.weight2.clone(), None, &k2s2()?, None)?);
             Ok(Made::rows(&ops::sum_pool3d(&y, &PoolOptions::cube(2, 2)?)?))
         };
-        "workloads" "mini_encoder" Grid Conv true => |i| {
-            let y = voxelized(i, VoxelReduction::Mean)?;
-            let y = y.astype(i.size.dtype.float());
-            let y = ops::relu(&ops::subm_conv3d(&y, i.weight3.clone(), None, &k3()?)?);
-            let y = ops::relu(&ops::conv3d(&y, i.weight2.clone(), None, &k2s2()?, None)?);
-            Ok(Made::rows(&ops::avg_pool3d(&y, &PoolOptions::cube(2, 2)?)?))
-        };
-        "workloads" "neighbor_pipeline" Grid Relation false => |i| {
-            let y = voxelized(i, VoxelReduction::Mean)?;
-            let r = ops::knn_relation(&y, None, 8)?;
-            Ok(Made { edges: r.n_pairs(), points: i.points.dims()[0], ..Made::count(r.n_queries()) })
-        };
+        "workloads" "mini_encoder" Grid Conv true => |i| mini_encoder(i, &voxelized(i, VoxelReduction::Mean)?);
+        "workloads" "mini_encoder_fixed" Grid Conv true => |i| mini_encoder(i, &voxelized_fixed(i, VoxelReduction::Mean)?);
+        "workloads" "voxel_stem" Grid Conv true => |i| voxel_stem(i, &voxelized(i, VoxelReduction::Mean)?);
+        "workloads" "voxel_stem_fixed" Grid Conv true => |i| voxel_stem(i, &voxelized_fixed(i, VoxelReduction::Mean)?);
+        "workloads" "neighbor_pipeline" Grid Relation false => |i| neighbours(i, &voxelized(i, VoxelReduction::Mean)?);
+        "workloads" "neighbor_pipeline_fixed" Grid Relation false => |i| neighbours(i, &voxelized_fixed(i, VoxelReduction::Mean)?);
     };
     for pattern in Pattern::ALL {
         all.push(Entry {

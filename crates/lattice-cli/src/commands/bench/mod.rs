@@ -117,6 +117,7 @@ impl Row {
         vec![
             self.workload.clone(),
             self.op.clone(),
+            self.variant.clone(),
             channels,
             self.dtype.into(),
             table::count(self.rows),
@@ -210,6 +211,7 @@ pub fn run(args: &Args) -> Result<()> {
         let header = [
             "workload",
             "op",
+            "mode",
             "channels",
             "dtype",
             "rows",
