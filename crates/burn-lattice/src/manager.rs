@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use lattice_core as core;
-use lattice_core::{Alignment, Join, KernelSpec, RelationCache, RelationKind, RelationKey, SupportId, SupportPolicy};
+use lattice_core::{
+    Alignment, Join, KernelSpec, RelationCache, RelationKey, RelationKind, SupportId, SupportPolicy,
+};
 
 use crate::{Error, Relation, Result, RowMap, Support};
 
@@ -164,7 +166,10 @@ impl CoordinateManager {
         }
         Err(Error::Identity {
             op: "CoordinateManager::support",
-            what: format!("expected a key of manager {}, found {key:?}; insert the support here first", self.0.id),
+            what: format!(
+                "expected a key of manager {}, found {key:?}; insert the support here first",
+                self.0.id
+            ),
         })
     }
 
@@ -188,11 +193,10 @@ impl CoordinateManager {
         let coarsens = policy == SupportPolicy::Floor && (spec.stride != [1; 3] || spec.padding != [0; 3]);
         let key = (source.id(), spec.stride);
         let known = if coarsens { self.maps().coarse.get(&key).cloned() } else { None };
-        let relation =
-            self.relation(source, None, spec, RelationKind::Forward, policy, || match &known {
-                Some(coarse) => core::Relation::onto(source.to_host(), coarse.to_host(), spec),
-                None => core::Relation::forward(source.to_host(), spec, policy),
-            })?;
+        let relation = self.relation(source, None, spec, RelationKind::Forward, policy, || match &known {
+            Some(coarse) => core::Relation::onto(source.to_host(), coarse.to_host(), spec),
+            None => core::Relation::forward(source.to_host(), spec, policy),
+        })?;
         if coarsens && known.is_none() {
             self.maps().coarse.entry(key).or_insert_with(|| relation.target());
         }
@@ -243,10 +247,20 @@ impl CoordinateManager {
     ///
     /// # Errors
     /// As [`lattice_core::Relation::target_transposed`].
-    pub fn target_transposed(&self, source: &Support, target: &Support, spec: &KernelSpec) -> Result<Relation> {
-        self.relation(source, Some(target), spec, RelationKind::TargetTransposed, SupportPolicy::Floor, || {
-            core::Relation::target_transposed(source.to_host(), target.to_host(), spec)
-        })
+    pub fn target_transposed(
+        &self,
+        source: &Support,
+        target: &Support,
+        spec: &KernelSpec,
+    ) -> Result<Relation> {
+        self.relation(
+            source,
+            Some(target),
+            spec,
+            RelationKind::TargetTransposed,
+            SupportPolicy::Floor,
+            || core::Relation::target_transposed(source.to_host(), target.to_host(), spec),
+        )
     }
 
     /// The reverse of a forward relation built earlier whose output is `source`, onto that relation's input rows.
@@ -282,7 +296,8 @@ impl CoordinateManager {
         policy: SupportPolicy,
         build: impl FnOnce() -> Result<core::Relation>,
     ) -> Result<Relation> {
-        let key = RelationKey { source: source.id(), target: target.map(Support::id), spec: *spec, kind, policy };
+        let key =
+            RelationKey { source: source.id(), target: target.map(Support::id), spec: *spec, kind, policy };
         self.0.relations.get_or_build(key, build).map(Relation::from)
     }
 

@@ -202,7 +202,10 @@ pub fn conv_route(problem: &ConvProblem) -> &'static ConvRoute {
     {
         return route;
     }
-    CONV_ROUTES.iter().find(|r| (r.fits)(problem)).expect("`pointwise_gemm` and `edge_loop` fit everything between them")
+    CONV_ROUTES
+        .iter()
+        .find(|r| (r.fits)(problem))
+        .expect("`pointwise_gemm` and `edge_loop` fit everything between them")
 }
 
 /// One line of [`explain`].

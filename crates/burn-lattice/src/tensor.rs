@@ -238,7 +238,8 @@ impl SparseTensor {
         if !self.same_coords(other) {
             return Err(Error::Identity {
                 op: "SparseTensor::reuse_coords_from",
-                what: "expected one support at one stride, found two; align with a join or `reindex` first".into(),
+                what: "expected one support at one stride, found two; align with a join or `reindex` first"
+                    .into(),
             });
         }
         other.with_feats(self.feats.clone())

@@ -59,6 +59,35 @@ fn time_steps(rows: &[[i32; 4]], repeats: usize) -> Result<()> {
             r.map(|r| r.transpose())
         })?;
     }
+    let up = KernelSpec::cube(2, 2)?;
+    time(
+        "generative size 2 stride 2",
+        repeats,
+        || (),
+        |()| Relation::generative(&canonical, up.size, up.stride),
+    )?;
+    time(
+        "rows to forward size 2 stride 2",
+        repeats,
+        || rows.to_vec(),
+        |rows| Relation::forward(&Support::try_new(rows)?, &up, SupportPolicy::Floor),
+    )?;
+    for (size, dilation) in [(5, 1), (7, 1), (3, 2)] {
+        let spec = KernelSpec::try_new([size; 3], [1; 3], [0; 3], [dilation; 3])?;
+        let name = format!("submanifold size {size} dilation {dilation}");
+        let wide = time(&name, repeats, || (), |()| Relation::submanifold(&support, &spec))?;
+        println!("  {} pairs", wide.n_pairs());
+    }
+    time(
+        "rows to submanifold 3x3x3 and its tap tiles",
+        repeats,
+        || rows.to_vec(),
+        |rows| {
+            let relation = Relation::submanifold(&Support::try_new(rows)?, &cube)?;
+            relation.tap_tiles();
+            Ok(relation)
+        },
+    )?;
     let fresh = || Relation::submanifold(&support, &cube);
     time("transpose, submanifold", repeats, fresh, |r| r.map(|r| r.transpose()))?;
     time("by input", repeats, fresh, |r| r.map(|r| r.by_input().splits.len()))?;

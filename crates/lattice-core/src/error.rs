@@ -43,7 +43,9 @@ pub enum Error {
         what: String,
     },
     /// A coordinate occurs twice where rows must be distinct.
-    #[error("{op}: row {row} repeats coordinate {coord:?} (batch, x, y, z); merge duplicates first, for example with voxelize or a mean reduction")]
+    #[error(
+        "{op}: row {row} repeats coordinate {coord:?} (batch, x, y, z); merge duplicates first, for example with voxelize or a mean reduction"
+    )]
     DuplicateCoord {
         /// Operation that refused.
         op: &'static str,

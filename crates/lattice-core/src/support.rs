@@ -1,5 +1,6 @@
 //! Supports: distinct rows in a fixed order, with an identity.
 
+mod blocks;
 mod index;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,10 +8,15 @@ use std::sync::{Arc, OnceLock};
 
 use rayon::prelude::*;
 
-pub use index::{Block, CoordIndex, block_bit, block_key};
+pub use blocks::{Block, block_bit, block_key};
+pub(crate) use blocks::{BlockTable, NO_BLOCK};
+pub use index::CoordIndex;
 
 use crate::coord::{CHUNK_ROWS, SortedRows, bounds, sort_rows};
 use crate::{Coord, Error, Result, canonical_cmp};
+
+/// Largest batch id that a row may have: items are counted by arrays over all ids below the largest.
+pub const MAX_BATCH_ID: i32 = (1 << 20) - 1;
 
 /// Identity of a support: two handles are equal exactly when they are clones of one support.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -37,17 +43,20 @@ impl Support {
     /// Takes distinct rows in the caller's order.
     ///
     /// # Errors
-    /// [`Error::OutOfRange`] for a batch id below 0, [`Error::DuplicateCoord`] naming the first row that repeats an earlier
-    /// one, [`Error::Limit`] past `i32::MAX` rows.
+    /// [`Error::OutOfRange`] for a batch id below 0 or above [`MAX_BATCH_ID`], [`Error::DuplicateCoord`] naming the first row
+    /// that repeats an earlier one, [`Error::Limit`] past `i32::MAX` rows.
     pub fn try_new(coords: Vec<Coord>) -> Result<Self> {
         const OP: &str = "Support::try_new";
-        check_rows(OP, &coords)?;
+        let bounds = check_rows(OP, &coords)?;
         if coords.par_windows(2).with_min_len(CHUNK_ROWS / 4).all(|w| canonical_cmp(&w[0], &w[1]).is_lt()) {
-            return Ok(Self::trusted(coords, true));
+            return Ok(Self::bounded(coords, true, bounds));
         }
-        let index =
-            CoordIndex::try_new(&coords).map_err(|row| Error::DuplicateCoord { op: OP, row, coord: coords[row] })?;
-        let support = Self::trusted(coords, false);
+        let index = CoordIndex::try_new(&coords, bounds).map_err(|row| Error::DuplicateCoord {
+            op: OP,
+            row,
+            coord: coords[row],
+        })?;
+        let support = Self::bounded(coords, false, bounds);
         support.0.index.get_or_init(|| index);
         Ok(support)
     }
@@ -55,7 +64,7 @@ impl Support {
     /// The distinct rows in canonical order.
     ///
     /// # Errors
-    /// [`Error::OutOfRange`] for a batch id below 0, [`Error::Limit`] past `i32::MAX` rows (duplicates counted).
+    /// [`Error::OutOfRange`] for a batch id below 0 or above [`MAX_BATCH_ID`], [`Error::Limit`] past `i32::MAX` rows (duplicates counted).
     pub fn canonical(coords: Vec<Coord>) -> Result<Self> {
         check_rows("Support::canonical", &coords)?;
         if coords.par_windows(2).with_min_len(CHUNK_ROWS / 4).all(|w| canonical_cmp(&w[0], &w[1]).is_lt()) {
@@ -73,9 +82,13 @@ impl Support {
 
     /// Takes rows that are known to be distinct, in range and, where `canonical` says so, in canonical order.
     pub(crate) fn trusted(coords: Vec<Coord>, canonical: bool) -> Self {
+        let bounds = bounds(&coords);
+        Self::bounded(coords, canonical, bounds)
+    }
+
+    fn bounded(coords: Vec<Coord>, canonical: bool, bounds: Option<(Coord, Coord)>) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let id = SupportId(NEXT.fetch_add(1, Ordering::Relaxed));
-        let bounds = bounds(&coords);
         Self(Arc::new(Inner { id, coords, canonical, bounds, index: OnceLock::new() }))
     }
 
@@ -154,7 +167,18 @@ impl Support {
 
     /// The index of the rows, built by the first caller and kept.
     pub fn index(&self) -> &CoordIndex {
-        self.0.index.get_or_init(|| CoordIndex::try_new(self.coords()).expect("the rows of a support are distinct"))
+        // Built outside the cell's lock: a parallel build may run other tasks while it waits, and one of them may ask for the
+        // same index. At worst two callers build it and one result is kept.
+        if let Some(built) = self.0.index.get() {
+            return built;
+        }
+        let built = match self.0.canonical {
+            true => CoordIndex::of_canonical(self.coords()),
+            false => {
+                CoordIndex::try_new(self.coords(), self.0.bounds).expect("the rows of a support are distinct")
+            }
+        };
+        self.0.index.get_or_init(|| built)
     }
 
     /// Row of a coordinate.
@@ -173,16 +197,24 @@ impl Support {
     }
 }
 
-/// Refuses too many rows and negative batch ids.
-fn check_rows(op: &'static str, coords: &[Coord]) -> Result<()> {
+/// Refuses too many rows and batch ids out of range; returns the bounds of the rows.
+fn check_rows(op: &'static str, coords: &[Coord]) -> Result<Option<(Coord, Coord)>> {
     check_row_count(op, coords.len())?;
-    match coords.par_iter().with_min_len(CHUNK_ROWS / 4).position_first(|c| c[0] < 0) {
-        None => Ok(()),
-        Some(row) => Err(Error::OutOfRange {
-            op,
-            row,
-            what: format!("expected a batch id of 0 or more, found {}; the columns are batch, x, y, z", coords[row][0]),
-        }),
+    let found = bounds(coords);
+    let good = |batch: i32| (0..=MAX_BATCH_ID).contains(&batch);
+    if found.is_none_or(|(low, high)| good(low[0]) && good(high[0])) {
+        return Ok(found);
+    }
+    match coords.iter().position(|c| !good(c[0])) {
+        Some(row) => {
+            let found = coords[row][0];
+            let what = format!(
+                "expected a batch id within 0..={MAX_BATCH_ID}, found {found}; number the items of a batch from 0 (the \
+                 columns are batch, x, y, z)"
+            );
+            Err(Error::OutOfRange { op, row, what })
+        }
+        None => Ok(found),
     }
 }
 

@@ -91,6 +91,14 @@ fn rows(max: usize) -> impl Strategy<Value = Vec<Coord>> {
 #[case::dilated(Kernel::new([3, 3, 3], [1, 1, 1], [0, 0, 0], [2, 3, 5]))]
 #[case::more_than_32_taps(Kernel::cube(5, 1))]
 #[case::large_and_dilated(Kernel::new([7, 1, 5], [2, 1, 4], [3, 0, 1], [4, 1, 2]))]
+#[case::four_by_four(Kernel::cube(4, 4))]
+#[case::short_of_its_stride(Kernel::cube(3, 4))]
+#[case::long_for_its_stride(Kernel::new([5; 3], [4; 3], [2, 0, 1], [1; 3]))]
+#[case::past_its_stride(Kernel::new([4, 3, 2], [2; 3], [1, 0, 3], [1, 2, 3]))]
+#[case::seven(Kernel::cube(7, 1))]
+#[case::as_wide_as_a_block(Kernel::new([5, 3, 1], [1; 3], [0; 3], [2, 4, 9]))]
+#[case::wider_than_a_block(Kernel::new([11, 3, 1], [1; 3], [0; 3], [1, 5, 1]))]
+#[case::eight(Kernel::cube(8, 8))]
 #[case::planar(Kernel::new([1, 3, 3], [1, 2, 2], [0, 1, 1], [1, 1, 1]))]
 fn every_kind_matches_its_definition(#[case] kernel: Kernel) {
     proptest!(ProptestConfig::with_cases(24), |(source in rows(40), target in rows(40))| {
@@ -112,7 +120,7 @@ fn random_kernels_match_their_definition() {
 #[case::one_row(vec![[0, 3, -2, 7]])]
 #[case::batch_gaps(vec![[9, 0, 0, 0], [2, 0, 0, 1], [9, 0, 0, 1], [2, 0, 0, 0], [4_000, 0, 0, 0]])]
 #[case::far_corners(vec![[0, i32::MIN, i32::MAX, i32::MIN], [0, i32::MIN + 1, i32::MAX, i32::MIN], [0, i32::MAX, i32::MIN, i32::MAX],
-    [0, i32::MAX, i32::MIN + 1, i32::MAX - 1], [0, 0, 0, 0], [i32::MAX, i32::MAX, i32::MAX, i32::MAX]])]
+    [0, i32::MAX, i32::MIN + 1, i32::MAX - 1], [0, 0, 0, 0], [1_048_575, i32::MAX, i32::MAX, i32::MAX]])]
 fn corners_match_their_definition(#[case] source: Vec<Coord>) {
     let huge = 1_500_000_000;
     for kernel in [
@@ -164,18 +172,56 @@ fn many_rows_over_many_chunks_match_a_lookup() {
 }
 
 #[test]
+fn the_order_of_the_rows_only_renames_them() {
+    let mut rows: Vec<Coord> =
+        (0..30_000i32).map(|i| [i % 2, i * 31 % 61, i * 17 % 53 - 20, i / 600 - 9]).collect();
+    rows.sort_unstable();
+    rows.dedup();
+    rows.sort_by_key(|c| (c[1] * 7919 + c[2] * 104_729 + c[3] * 31).rem_euclid(1009));
+    let (s, canonical) = (support(&rows), Support::canonical(rows).unwrap());
+    let name: Vec<u32> = s.coords().iter().map(|c| canonical.lookup(c).unwrap()).collect();
+    for (size, stride, dilation) in
+        [(3, 1, 1), (5, 1, 1), (3, 1, 3), (9, 1, 1), (2, 2, 1), (3, 2, 1), (4, 4, 1), (3, 3, 1)]
+    {
+        let spec = KernelSpec::try_new([size; 3], [stride; 3], [0; 3], [dilation; 3]).unwrap();
+        let given = Relation::forward(&s, &spec, SupportPolicy::Floor).unwrap();
+        let sorted = Relation::forward(&canonical, &spec, SupportPolicy::Floor).unwrap();
+        let onto = Relation::onto(&canonical, sorted.target(), &spec).unwrap();
+        let mut renamed: Vec<Edge> = given
+            .edges()
+            .iter()
+            .map(|e| Edge {
+                in_row: name[e.in_row as usize],
+                out_row: if stride == 1 { name[e.out_row as usize] } else { e.out_row },
+                ..*e
+            })
+            .collect();
+        renamed.sort_by_key(Edge::key);
+        assert_eq!(renamed, sorted.edges());
+        if stride > 1 {
+            assert_eq!(sorted.edges(), onto.edges(), "found by looking every window up");
+            assert_eq!(given.target().coords(), sorted.target().coords());
+        }
+    }
+}
+
+#[test]
 fn results_do_not_depend_on_the_number_of_threads() {
     let rows: Vec<Coord> = (0..20_000i32).map(|i| [i % 3, i * 31 % 61, i * 17 % 53, i / 400]).collect();
     let mut rows = rows;
     rows.sort_unstable();
     rows.dedup();
     rows.reverse();
-    let s = support(&rows);
     let build = || {
+        let s = support(&rows);
         let down = Relation::forward(&s, &KernelSpec::cube(3, 2).unwrap(), SupportPolicy::Floor).unwrap();
         let same = Relation::submanifold(&s, &KernelSpec::cube(3, 1).unwrap()).unwrap();
         let up = Relation::transposed(down.target(), &KernelSpec::cube(2, 2).unwrap()).unwrap();
-        [down, same, up].map(|r| {
+        let dilated = KernelSpec::try_new([5, 3, 5], [1; 3], [0; 3], [1, 2, 1]).unwrap();
+        let wide = Relation::submanifold(&s, &dilated).unwrap();
+        let grown = Relation::generative(&s, [2; 3], [2; 3]).unwrap();
+        let onto = Relation::target_transposed(down.target(), &s, &KernelSpec::cube(2, 2).unwrap()).unwrap();
+        [down, same, up, wide, grown, onto].map(|r| {
             let views =
                 (r.by_input().clone(), r.by_tap().clone(), r.tap_tiles().clone(), r.transpose().edges());
             (r.edges(), r.target().coords().to_vec(), views, r.sorted_table().clone())

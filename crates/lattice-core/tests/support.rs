@@ -1,12 +1,15 @@
 //! Supports: identity, order, checks and look-up.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use lattice_core::{Coord, Error, Support, canonical_cmp};
+use lattice_core::{Coord, Error, MAX_BATCH_ID, Support, canonical_cmp};
 use proptest::prelude::*;
 
 fn rows() -> impl Strategy<Value = Vec<Coord>> {
     let value = || prop_oneof![-4..4i32, Just(i32::MIN), Just(i32::MAX)];
-    proptest::collection::vec((0..3i32, value(), value(), value()).prop_map(|(b, x, y, z)| [b, x, y, z]), 0..60)
+    proptest::collection::vec(
+        (0..3i32, value(), value(), value()).prop_map(|(b, x, y, z)| [b, x, y, z]),
+        0..60,
+    )
 }
 
 fn distinct(rows: Vec<Coord>) -> Vec<Coord> {
@@ -38,6 +41,32 @@ fn a_negative_batch_id_is_refused_with_its_row() {
     let error = Support::try_new(vec![[0; 4], [-1, 0, 0, 0]]).unwrap_err();
     assert!(matches!(error, Error::OutOfRange { row: 1, .. }), "{error}");
     assert!(Support::canonical(vec![[-1, 0, 0, 0]]).is_err());
+}
+
+#[test]
+fn a_batch_id_above_the_largest_is_refused_with_its_row() {
+    let rows = |batch| vec![[0; 4], [batch, 0, 0, 0]];
+    for support in [Support::try_new(rows(MAX_BATCH_ID + 1)), Support::canonical(rows(i32::MAX))] {
+        let error = support.unwrap_err();
+        assert!(matches!(error, Error::OutOfRange { row: 1, .. }), "{error}");
+        assert!(error.to_string().contains("1048575"), "{error}");
+    }
+    assert_eq!(Support::try_new(rows(MAX_BATCH_ID)).unwrap().batch_counts().len(), 1 << 20);
+}
+
+#[test]
+fn the_first_repetition_is_named_among_many() {
+    // Every row of a full block many times over, so that one block runs over several chunks of the index.
+    let cell = |i: i32| [0, i & 3, i >> 2 & 3, i >> 4 & 3];
+    let mut rows: Vec<Coord> = (0..20_000).map(|i| [1, i % 141, i / 141, 5]).rev().collect();
+    rows.extend((0..64).map(cell));
+    let first = rows.len();
+    rows.extend((0..40_000).map(|i| cell(63 - i % 64)));
+    let error = Support::try_new(rows).unwrap_err();
+    assert!(
+        matches!(error, Error::DuplicateCoord { row, coord: [0, 3, 3, 3], .. } if row == first),
+        "{error}"
+    );
 }
 
 #[test]

@@ -18,7 +18,13 @@ const AHEAD: usize = 16;
 
 /// Asks for the rows of the entries that come `AHEAD` after `entries`.
 #[inline(always)]
-pub(crate) fn prefetch_ahead<T>(engine: Engine, x: &[T], c: usize, rows: &[u32], entries: std::ops::Range<usize>) {
+pub(crate) fn prefetch_ahead<T>(
+    engine: Engine,
+    x: &[T],
+    c: usize,
+    rows: &[u32],
+    entries: std::ops::Range<usize>,
+) {
     for entry in entries {
         if let Some(&row) = rows.get(entry + AHEAD) {
             engine.prefetch(&x[row as usize * c..][..c]);

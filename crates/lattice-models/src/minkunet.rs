@@ -39,8 +39,22 @@ pub struct MinkUNetConfig {
 
 /// Names that [`MinkUNetConfig::named`] takes.
 pub const MINKUNET_NAMES: [&str; 16] = [
-    "minkunet14", "minkunet14a", "minkunet14b", "minkunet14c", "minkunet14d", "minkunet18", "minkunet18a", "minkunet18b",
-    "minkunet18c", "minkunet18d", "minkunet34", "minkunet34a", "minkunet34b", "minkunet34c", "minkunet34d", "minkunet-bench",
+    "minkunet14",
+    "minkunet14a",
+    "minkunet14b",
+    "minkunet14c",
+    "minkunet14d",
+    "minkunet18",
+    "minkunet18a",
+    "minkunet18b",
+    "minkunet18c",
+    "minkunet18d",
+    "minkunet34",
+    "minkunet34a",
+    "minkunet34b",
+    "minkunet34c",
+    "minkunet34d",
+    "minkunet-bench",
 ];
 
 impl MinkUNetConfig {
@@ -58,7 +72,10 @@ impl MinkUNetConfig {
             op: "MinkUNetConfig::named",
             what: format!("expected one of {}, found `{name}`", MINKUNET_NAMES.join(", ")),
         };
-        let variant = name.strip_prefix("minkunet").filter(|v| v.len() >= 2 && v.is_char_boundary(2)).ok_or_else(unknown)?;
+        let variant = name
+            .strip_prefix("minkunet")
+            .filter(|v| v.len() >= 2 && v.is_char_boundary(2))
+            .ok_or_else(unknown)?;
         let (depth, list) = variant.split_at(2);
         let blocks = match depth {
             "14" => [1; 8],
@@ -88,16 +105,21 @@ impl MinkUNetConfig {
         assert!(!self.stem.is_empty(), "MinkUNet: expected at least one stem kernel size, found none");
         let mut channels = self.in_channels;
         let stem = self.stem.iter().map(|&size| {
-            let block = ConvBlockConfig::new([channels, self.stem_channels]).with_kernel_size([size; 3]).init_subm(device);
+            let block = ConvBlockConfig::new([channels, self.stem_channels])
+                .with_kernel_size([size; 3])
+                .init_subm(device);
             channels = self.stem_channels;
             block
         });
         let stem = stem.collect();
         let stage = |c_in: usize, c_out: usize, count: usize| {
-            let block = |i: usize| ResidualBlockConfig::new([if i == 0 { c_in } else { c_out }, c_out]).init(device);
+            let block =
+                |i: usize| ResidualBlockConfig::new([if i == 0 { c_in } else { c_out }, c_out]).init(device);
             (0..count).map(block).collect::<Vec<_>>()
         };
-        let step = |channels: [usize; 2]| ConvBlockConfig::new(channels).with_kernel_size([2; 3]).with_stride([2; 3]);
+        let step = |channels: [usize; 2]| {
+            ConvBlockConfig::new(channels).with_kernel_size([2; 3]).with_stride([2; 3])
+        };
 
         let mut encoder = Vec::new();
         let mut skips = vec![channels];
@@ -191,7 +213,8 @@ impl MinkUNet {
                 let up = scope("up", || stage.up.forward_onto(&y, &Target::from(&skip)));
                 // Free the coarse features before the wider ones are made.
                 drop(y);
-                let joined = scope("cat", || ops::cat(&[up, skip], Join::Inner)).unwrap_or_else(|e| panic!("{e}"));
+                let joined =
+                    scope("cat", || ops::cat(&[up, skip], Join::Inner)).unwrap_or_else(|e| panic!("{e}"));
                 run_blocks(&stage.blocks, joined)
             });
         }

@@ -56,8 +56,9 @@ impl ResidualBlockConfig {
         ResidualBlock {
             conv1: conv(c_in, self.kernel_size).init_subm(device),
             conv2: conv(c_out, self.kernel_size).init_subm(device),
-            shortcut: (c_in != c_out)
-                .then(|| conv(c_in, 1).with_bias(false).with_activation(BlockActivation::None).init_subm(device)),
+            shortcut: (c_in != c_out).then(|| {
+                conv(c_in, 1).with_bias(false).with_activation(BlockActivation::None).init_subm(device)
+            }),
         }
     }
 }

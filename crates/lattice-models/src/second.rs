@@ -81,7 +81,10 @@ impl SecondEncoderConfig {
             ConvBlockConfig::new(channels).with_norm_eps(self.norm_eps).with_norm_momentum(self.norm_momentum)
         };
         let mut grid = self.grid;
-        let mut strided = |channels: [usize; 2], size: [usize; 3], stride: [usize; 3], padding: [usize; 3]| {
+        let mut strided = |channels: [usize; 2],
+                           size: [usize; 3],
+                           stride: [usize; 3],
+                           padding: [usize; 3]| {
             let before = grid;
             for axis in 0..3 {
                 grid[axis] = extent(grid[axis], size[axis], stride[axis], padding[axis], self.kernel_reach);

@@ -37,8 +37,9 @@ impl ModuleMapper for Seeder {
         let fan_in: usize = dims[..D - 1].iter().product();
         let bound = (6.0 / fan_in.max(1) as f64).sqrt();
         let unit = |i: u64| (mix(stream.wrapping_add(i)) >> 11) as f64 / (1u64 << 53) as f64;
-        let values: Vec<f32> =
-            (0..dims.iter().product::<usize>()).map(|i| ((unit(i as u64) * 2.0 - 1.0) * bound) as f32).collect();
+        let values: Vec<f32> = (0..dims.iter().product::<usize>())
+            .map(|i| ((unit(i as u64) * 2.0 - 1.0) * bound) as f32)
+            .collect();
         let dtype = tensor.dtype();
         let fresh = Tensor::from_data(TensorData::new(values, dims), (&tensor.device(), dtype));
         let fresh = fresh.set_require_grad(tensor.is_require_grad());

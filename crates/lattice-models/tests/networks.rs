@@ -4,7 +4,9 @@
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device, Tensor, TensorData};
 use burn_lattice::{CoordinateManager, SparseTensor, Support};
-use lattice_models::{MINKUNET_NAMES, MinkUNetConfig, ResidualBlockConfig, SecondEncoderConfig, seed_parameters};
+use lattice_models::{
+    MINKUNET_NAMES, MinkUNetConfig, ResidualBlockConfig, SecondEncoderConfig, seed_parameters,
+};
 
 /// Rows of a rough surface, in two batch items.
 fn coords(side: i32) -> Vec<[i32; 4]> {
@@ -21,17 +23,23 @@ fn coords(side: i32) -> Vec<[i32; 4]> {
 
 fn tensor(device: &Device, side: i32, channels: usize) -> SparseTensor {
     let rows = coords(side);
-    let values: Vec<f32> = (0..rows.len() * channels).map(|i| ((i * 37 % 101) as f32 - 50.0) / 50.0).collect();
+    let values: Vec<f32> =
+        (0..rows.len() * channels).map(|i| ((i * 37 % 101) as f32 - 50.0) / 50.0).collect();
     let feats = Tensor::from_data(TensorData::new(values, [rows.len(), channels]), device);
     SparseTensor::from_support(Support::try_new(rows).unwrap(), feats).unwrap()
 }
 
 /// Parameters of a U-Net by its layer list: convolutions, two per norm channel, and the head's bias.
-fn expected_parameters(stem: usize, blocks: [usize; 8], decoder: [usize; 4], c_in: usize, classes: usize) -> usize {
+fn expected_parameters(
+    stem: usize,
+    blocks: [usize; 8],
+    decoder: [usize; 4],
+    c_in: usize,
+    classes: usize,
+) -> usize {
     let norm = |c: usize| 2 * c;
-    let block = |a: usize, b: usize| {
-        27 * a * b + 27 * b * b + 2 * norm(b) + if a == b { 0 } else { a * b + norm(b) }
-    };
+    let block =
+        |a: usize, b: usize| 27 * a * b + 27 * b * b + 2 * norm(b) + if a == b { 0 } else { a * b + norm(b) };
     let stage = |a: usize, b: usize, n: usize| block(a, b) + (n - 1) * block(b, b);
     let mut total = stem.pow(3) * c_in * 32 + norm(32);
     let encoder = [32, 64, 128, 256];

@@ -96,12 +96,8 @@ impl LatticeBackend for Flex {
         map: ConvMap,
         groups: usize,
     ) -> FloatTensor<Self> {
-        let operands = FusedOperands {
-            bias,
-            scale: Operand::Absent,
-            shift: Operand::Absent,
-            residual: Operand::Absent,
-        };
+        let operands =
+            FusedOperands { bias, scale: Operand::Absent, shift: Operand::Absent, residual: Operand::Absent };
         Self::sparse_conv_fused(x, weight, operands, map, groups, Activation::None)
     }
 
@@ -215,7 +211,14 @@ impl LatticeKernels for Flex {
         let (x, y, grad) = (Rows::new(x), Rows::new(y), Rows::new(grad));
         with_float!(x.0.dtype(), T, {
             let mut dx = zeros::<T>(map.n_in() * channels);
-            lattice_cpu::segment_max_grad(x.get::<T>(), y.get(), grad.get(), channels, map.to_host(), &mut dx);
+            lattice_cpu::segment_max_grad(
+                x.get::<T>(),
+                y.get(),
+                grad.get(),
+                channels,
+                map.to_host(),
+                &mut dx,
+            );
             tensor_from(dx, &[map.n_in(), channels])
         })
     }

@@ -5,8 +5,8 @@ use burn::module::Module;
 use burn::tensor::Device;
 
 use super::{
-    BatchNorm, BatchNormConfig, Conv3d, Conv3dConfig, ConvEpilogue, ConvTranspose3d, ConvTranspose3dConfig, SubmConv3d,
-    SubmConv3dConfig, Target, or_panic,
+    BatchNorm, BatchNormConfig, Conv3d, Conv3dConfig, ConvEpilogue, ConvTranspose3d, ConvTranspose3dConfig,
+    SubmConv3d, SubmConv3dConfig, Target, or_panic,
 };
 use crate::{Activation, Result, SparseTensor};
 
@@ -33,7 +33,10 @@ impl From<BlockActivation> for Activation {
 
 /// The convolution of a [`ConvBlock`].
 #[derive(Module, Debug)]
-#[allow(clippy::large_enum_variant, reason = "a module holds few of them, and boxing hides the parameters' names")]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "a module holds few of them, and boxing hides the parameters' names"
+)]
 pub enum BlockConv {
     /// On the input's rows.
     Subm(SubmConv3d),
@@ -109,7 +112,8 @@ impl ConvBlockConfig {
     /// # Panics
     /// As [`SubmConv3dConfig::init`].
     pub fn init_subm(&self, device: &Device) -> ConvBlock {
-        let conv = SubmConv3dConfig::new(self.channels).with_kernel_size(self.kernel_size).with_bias(self.bias);
+        let conv =
+            SubmConv3dConfig::new(self.channels).with_kernel_size(self.kernel_size).with_bias(self.bias);
         self.block(BlockConv::Subm(conv.init(device)), device)
     }
 
@@ -182,7 +186,8 @@ impl ConvBlock {
             BlockConv::Strided(conv) => conv.try_forward(x, target, epilogue),
             BlockConv::Transposed(conv) => conv.try_forward(x, target, epilogue),
         };
-        let check = |y: SparseTensor| match residual {
+        let check = |y: SparseTensor| {
+            match residual {
             Some(r) if !r.support().same_identity(y.support()) || r.stride() != y.stride() => {
                 Err(crate::Error::Identity {
                     op: "ConvBlock",
@@ -190,6 +195,7 @@ impl ConvBlock {
                 })
             }
             _ => Ok(y),
+        }
         };
         if x.feats().is_autodiff() {
             let y = check(run(ConvEpilogue::default())?)?;
@@ -204,7 +210,9 @@ impl ConvBlock {
             let feats = match self.activation {
                 BlockActivation::None => feats,
                 BlockActivation::Relu => burn::tensor::activation::relu(feats),
-                BlockActivation::LeakyRelu(slope) => burn::tensor::activation::leaky_relu(feats, f64::from(slope)),
+                BlockActivation::LeakyRelu(slope) => {
+                    burn::tensor::activation::leaky_relu(feats, f64::from(slope))
+                }
             };
             return y.with_feats(feats);
         }

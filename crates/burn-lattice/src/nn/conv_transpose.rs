@@ -74,7 +74,8 @@ impl ConvTranspose3dConfig {
 
 impl ConvTranspose3d {
     pub(crate) fn options(&self) -> Result<ConvOptions> {
-        let spec = kernel_spec("ConvTranspose3d", self.kernel_size, self.stride, self.padding, self.dilation)?;
+        let spec =
+            kernel_spec("ConvTranspose3d", self.kernel_size, self.stride, self.padding, self.dilation)?;
         Ok(ConvOptions::new(spec).with_groups(self.groups))
     }
 
@@ -151,7 +152,13 @@ impl GenerativeConvTranspose3dConfig {
     pub fn init(&self, device: &Device) -> GenerativeConvTranspose3d {
         let taps = self.kernel_size.iter().product();
         GenerativeConvTranspose3d {
-            weight: or_panic(conv_weight("GenerativeConvTranspose3d", self.channels, self.groups, taps, device)),
+            weight: or_panic(conv_weight(
+                "GenerativeConvTranspose3d",
+                self.channels,
+                self.groups,
+                taps,
+                device,
+            )),
             bias: conv_bias(self.bias, self.channels[1], device),
             kernel_size: self.kernel_size,
             stride: self.stride,
@@ -185,7 +192,8 @@ impl GenerativeConvTranspose3d {
         epilogue: ConvEpilogue,
     ) -> Result<SparseTensor> {
         let options = self.options()?;
-        let geometry = ops::geometry("generative_conv_transpose3d", ConvKind::Generative, x, &options, target)?;
+        let geometry =
+            ops::geometry("generative_conv_transpose3d", ConvKind::Generative, x, &options, target)?;
         let bias = self.bias.as_ref().map(Param::val);
         let op = "generative_conv_transpose3d";
         ops::convolve(op, x, self.weight.val(), bias, geometry, options.groups, epilogue)

@@ -68,10 +68,13 @@ pub(crate) fn conv_weight(
     device: &Device,
 ) -> Result<Param<Tensor<3>>> {
     let [c_in, c_out] = channels;
-    if c_in == 0 || c_out == 0 || groups == 0 || !c_in.is_multiple_of(groups) || !c_out.is_multiple_of(groups) {
+    if c_in == 0 || c_out == 0 || groups == 0 || !c_in.is_multiple_of(groups) || !c_out.is_multiple_of(groups)
+    {
         return Err(Error::Value {
             op,
-            what: format!("expected positive channels that groups divide, found {channels:?} in {groups} groups"),
+            what: format!(
+                "expected positive channels that groups divide, found {channels:?} in {groups} groups"
+            ),
         });
     }
     let bound = 1.0 / ((c_in / groups * taps) as f64).sqrt();

@@ -239,19 +239,29 @@ fn check_conv(
     if groups == 0 || !c_in.is_multiple_of(groups) || !c_out.is_multiple_of(groups) {
         return Err(Error::Value {
             op,
-            what: format!("expected groups that divide {c_in} input and {c_out} output channels, found {groups}"),
+            what: format!(
+                "expected groups that divide {c_in} input and {c_out} output channels, found {groups}"
+            ),
         });
     }
     if group_in * groups != c_in {
         return Err(Error::Channels { op, expected: group_in * groups, found: c_in });
     }
     if weight.dtype() != x.dtype() {
-        return Err(Error::Dtype { op, expected: dtype_name(x.dtype()), found: format!("weight {:?}", weight.dtype()) });
+        return Err(Error::Dtype {
+            op,
+            expected: dtype_name(x.dtype()),
+            found: format!("weight {:?}", weight.dtype()),
+        });
     }
     if let Some(bias) = bias
         && bias.dims() != [c_out]
     {
-        return Err(Error::Shape { op, expected: format!("bias [{c_out}]"), found: format!("{:?}", bias.dims()) });
+        return Err(Error::Shape {
+            op,
+            expected: format!("bias [{c_out}]"),
+            found: format!("{:?}", bias.dims()),
+        });
     }
     check_dtype(op, x.dtype())?;
     Ok(ConvShape { c_in, c_out, groups })
@@ -486,14 +496,25 @@ pub fn generative_conv_transpose3d(
 ) -> Result<SparseTensor> {
     check_generative("generative_conv_transpose3d", &options.spec)?;
     let geometry = geometry("generative_conv_transpose3d", ConvKind::Generative, x, options, target)?;
-    convolve("generative_conv_transpose3d", x, weight, bias, geometry, options.groups, ConvEpilogue::default())
+    convolve(
+        "generative_conv_transpose3d",
+        x,
+        weight,
+        bias,
+        geometry,
+        options.groups,
+        ConvEpilogue::default(),
+    )
 }
 
 pub(crate) fn check_generative(op: &'static str, spec: &KernelSpec) -> Result<()> {
     if spec.padding != [0; 3] || spec.dilation != [1; 3] {
         return Err(Error::Value {
             op,
-            what: format!("expected padding 0 and dilation 1, found {:?} and {:?}", spec.padding, spec.dilation),
+            what: format!(
+                "expected padding 0 and dilation 1, found {:?} and {:?}",
+                spec.padding, spec.dilation
+            ),
         });
     }
     Ok(())

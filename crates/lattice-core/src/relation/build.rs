@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use super::block_index::BlockIndex;
 use super::csr::Csr;
+use super::exact::{children, parents, tiles_lattice};
 use super::gather::{Window, gather};
+use super::halo::{HaloKernel, coarser};
 use super::reach::{kernel_reach_support, transposed_support};
 use super::record::Record;
 use super::submanifold::{is_neighbourhood, neighbourhood};
@@ -74,6 +75,17 @@ impl Relation {
             SupportPolicy::Floor if spec.stride == [1; 3] => {
                 (Support::canonical(source.coords().to_vec())?, TapOrigin::Centred)
             }
+            SupportPolicy::Floor if matches!(spec.stride, [2, 2, 2] | [4, 4, 4]) => {
+                let target = coarser(source, spec.stride[0]);
+                let first = spec.first_offsets(TapOrigin::Centred);
+                if let Some(kernel) = HaloKernel::new(spec, first) {
+                    let csr = kernel.edges(source.index());
+                    let record =
+                        Record::new(RelationKind::Forward, *spec, source.clone(), target, Arc::new(csr));
+                    return Ok(Self(Arc::new(record)));
+                }
+                (target, TapOrigin::Centred)
+            }
             SupportPolicy::Floor => (downsample(source, spec.stride)?, TapOrigin::Centred),
             SupportPolicy::KernelReach { range } => {
                 (kernel_reach_support(source, spec, range)?, TapOrigin::Indexed)
@@ -104,8 +116,7 @@ impl Relation {
     /// What [`KernelSpec::try_new`] refuses; [`Error::Limit`] when the output passes `u32::MAX - 1` rows.
     pub fn transposed(source: &Support, spec: &KernelSpec) -> Result<Self> {
         spec.check("transposed relation")?;
-        let target = transposed_support(source, spec)?;
-        Ok(Self::gathered(RelationKind::Transposed, spec, source, target, Window::Under))
+        Self::grown(RelationKind::Transposed, spec, source)
     }
 
     /// [`Relation::transposed`] without padding and dilation.
@@ -115,8 +126,7 @@ impl Relation {
     pub fn generative(source: &Support, size: [u32; 3], stride: [u32; 3]) -> Result<Self> {
         let spec = KernelSpec { size, stride, padding: [0; 3], dilation: [1; 3] };
         spec.check("generative relation")?;
-        let target = transposed_support(source, &spec)?;
-        Ok(Self::gathered(RelationKind::Generative, &spec, source, target, Window::Under))
+        Self::grown(RelationKind::Generative, &spec, source)
     }
 
     /// The transposed formula onto a given support: `c = (q + p - f) / s` with indexed offsets, where that is a whole number.
@@ -192,6 +202,16 @@ impl Relation {
         Ok(Self(Arc::new(Record::new(kind, *spec, source.clone(), target.clone(), Arc::new(csr)))))
     }
 
+    fn grown(kind: RelationKind, spec: &KernelSpec, source: &Support) -> Result<Self> {
+        if source.n_rows() as u64 * spec.taps() as u64 <= i32::MAX as u64
+            && let Some((target, csr)) = children(source, spec)
+        {
+            return Ok(Self(Arc::new(Record::new(kind, *spec, source.clone(), target, Arc::new(csr)))));
+        }
+        let target = transposed_support(source, spec)?;
+        Ok(Self::gathered(kind, spec, source, target, Window::Under))
+    }
+
     fn gathered(
         kind: RelationKind,
         spec: &KernelSpec,
@@ -199,13 +219,18 @@ impl Relation {
         target: Support,
         window: Window,
     ) -> Self {
-        let index = BlockIndex::new(source.coords());
         let itself =
             spec.is_odd() && spec.stride == [1; 3] && spec.padding == [0; 3] && source.same_identity(&target);
         let symmetric = itself && matches!(window, Window::Over(TapOrigin::Centred));
-        let csr = match symmetric && is_neighbourhood(spec) {
-            true => neighbourhood(&index, spec),
-            false => gather(&index, target.coords(), spec, window),
+        let first = spec.first_offsets(TapOrigin::Centred);
+        let csr = match (symmetric && is_neighbourhood(spec), symmetric.then(|| HaloKernel::new(spec, first)))
+        {
+            (true, _) => neighbourhood(source.index(), spec),
+            (false, Some(Some(kernel))) => kernel.edges(source.index()),
+            _ if matches!(window, Window::Under) && tiles_lattice(spec) => {
+                parents(source.index(), target.coords(), spec)
+            }
+            _ => gather(source.index(), target.coords(), spec, window),
         };
         let mut record = Record::new(kind, *spec, source.clone(), target, Arc::new(csr));
         record.symmetric = symmetric;

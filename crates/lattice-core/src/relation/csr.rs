@@ -52,6 +52,39 @@ impl Csr {
         Self { splits, rows, taps }
     }
 
+    /// The same lists in another order: list `ranks[owner]` becomes that of `owner`.
+    pub fn in_order(&self, ranks: &[u32]) -> Self {
+        let n = ranks.len();
+        let length = |rank: u32| self.splits[rank as usize + 1] - self.splits[rank as usize];
+        let sizes: Vec<usize> =
+            ranks.par_chunks(CHUNK_ROWS).map(|ranks| ranks.iter().map(|&rank| length(rank)).sum()).collect();
+        let (mut splits, mut rows, mut taps) =
+            (vec![0; n + 1], vec![0; self.rows.len()], vec![0; self.rows.len()]);
+        let starts = sizes.iter().scan(0, |at, &size| Some(std::mem::replace(at, *at + size)));
+        let cuts =
+            cut(&mut rows, sizes.iter().copied()).into_iter().zip(cut(&mut taps, sizes.iter().copied()));
+        let jobs: Vec<_> = starts.zip(splits[1..].chunks_mut(CHUNK_ROWS)).zip(cuts).collect();
+        jobs.into_par_iter().zip(ranks.par_chunks(CHUNK_ROWS)).for_each(
+            |(((start, ends), (rows, taps)), ranks)| {
+                let mut at = 0;
+                for (end, &rank) in ends.iter_mut().zip(ranks) {
+                    let from = self.splits[rank as usize]..self.splits[rank as usize + 1];
+                    let to = at..at + from.len();
+                    at = to.end;
+                    *end = start + at;
+                    // Lists are short: a plain loop beats a call that copies.
+                    for (new, old) in rows[to.clone()].iter_mut().zip(&self.rows[from.clone()]) {
+                        *new = *old;
+                    }
+                    for (new, old) in taps[to].iter_mut().zip(&self.taps[from]) {
+                        *new = *old;
+                    }
+                }
+            },
+        );
+        Csr { splits, rows, taps }
+    }
+
     /// The same pairs grouped by their row: the CSR of the adjoint, pairs of a row in ascending order of `(owner, tap)`.
     ///
     /// Two passes: pairs go to buckets of consecutive rows, then each bucket is counted and placed within the cache.

@@ -2,9 +2,9 @@
 
 use rayon::prelude::*;
 
-use super::block_index::{Block, BlockIndex};
 use super::csr::{CHUNK_ROWS, Csr, Piece};
 use crate::kernel::TapOrigin;
+use crate::support::{Block, CoordIndex};
 use crate::{Coord, KernelSpec};
 
 /// Where the input coordinate of an output coordinate `q` under tap position `i` lies, on each axis.
@@ -20,7 +20,7 @@ pub(crate) enum Window {
 ///
 /// Per output row the window is cut into 4 x 4 x 4 blocks, each looked up once; consecutive rows that touch the same blocks share
 /// the look-ups.
-pub(crate) fn gather(index: &BlockIndex, targets: &[Coord], spec: &KernelSpec, window: Window) -> Csr {
+pub(crate) fn gather(index: &CoordIndex, targets: &[Coord], spec: &KernelSpec, window: Window) -> Csr {
     let pieces: Vec<Piece> =
         targets.par_chunks(CHUNK_ROWS).map(|targets| Scan::new(index, spec, window).piece(targets)).collect();
     Csr::from_pieces(&pieces)
@@ -46,7 +46,7 @@ struct Axis {
 }
 
 struct Scan<'a> {
-    index: &'a BlockIndex,
+    index: &'a CoordIndex,
     spec: &'a KernelSpec,
     window: Window,
     first: [i64; 3],
@@ -57,7 +57,7 @@ struct Scan<'a> {
 }
 
 impl<'a> Scan<'a> {
-    fn new(index: &'a BlockIndex, spec: &'a KernelSpec, window: Window) -> Self {
+    fn new(index: &'a CoordIndex, spec: &'a KernelSpec, window: Window) -> Self {
         let first = match window {
             Window::Over(origin) => spec.first_offsets(origin),
             Window::Under => [0; 3],
@@ -130,7 +130,7 @@ impl<'a> Scan<'a> {
                 self.cells.extend(
                     z.groups
                         .iter()
-                        .map(|&z| self.index.table.get(&[batch, x, y, z]).copied().unwrap_or_default()),
+                        .map(|&z| self.index.block(&[batch, x, y, z]).copied().unwrap_or_default()),
                 );
             }
         }
@@ -150,7 +150,7 @@ impl<'a> Scan<'a> {
                     let block = &self.cells[cells + pz.group as usize];
                     let bit = bit | pz.bit;
                     if block.occupancy >> bit & 1 == 1 {
-                        piece.rows.push(self.index.rows[block.rank(bit)]);
+                        piece.rows.push(self.index.rows()[block.rank(bit)]);
                         piece.taps.push((tap + pz.tap) as u16);
                     }
                 }

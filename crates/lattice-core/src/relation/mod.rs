@@ -1,10 +1,11 @@
 //! Relations: which input row meets which output row under which kernel tap.
 
-mod block_index;
 mod build;
 mod cache;
 mod csr;
+mod exact;
 mod gather;
+mod halo;
 mod neighbours;
 mod reach;
 mod record;

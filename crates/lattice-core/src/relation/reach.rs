@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::block_index::{BlockTable, NO_BLOCK, bit, block_key};
+use crate::support::{BlockTable, NO_BLOCK, block_bit, block_key};
 use crate::{Coord, KernelSpec, Result, Support};
 
 /// Rows that are expanded together.
@@ -61,9 +61,9 @@ fn expand(
                         let q = [c[0], x, y, z];
                         let key = block_key(&q);
                         if key != last.1 {
-                            last = (reached.find_or_insert(key), key);
+                            last = (reached.insert(key, 0), key);
                         }
-                        reached.blocks[last.0].occupancy |= 1 << bit(&q);
+                        reached.add(last.0, 1 << block_bit(&q));
                     }
                 }
             }
@@ -73,9 +73,8 @@ fn expand(
     let chunks: Vec<BlockTable> = source.coords().par_chunks(CHUNK_ROWS).map(expand_chunk).collect();
     let mut chunks = chunks.into_iter();
     let mut all = chunks.next().unwrap_or_default();
-    for block in chunks.flat_map(|chunk| chunk.blocks) {
-        let id = all.find_or_insert(block.key);
-        all.blocks[id].occupancy |= block.occupancy;
+    for block in chunks.as_slice().iter().flat_map(BlockTable::blocks) {
+        all.insert(block.key, block.occupancy);
     }
     Support::canonical(all.coords())
 }

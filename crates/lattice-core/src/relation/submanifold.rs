@@ -6,9 +6,10 @@
 
 use rayon::prelude::*;
 
-use super::block_index::{Block, BlockIndex};
-use super::csr::{CHUNK_ROWS, Csr, Piece, cut};
+use super::csr::{Csr, Piece};
+use super::halo::Outputs;
 use crate::KernelSpec;
+use crate::support::{Block, CoordIndex};
 
 /// Blocks per parallel piece.
 const CHUNK_BLOCKS: usize = 512;
@@ -19,23 +20,26 @@ pub(crate) fn is_neighbourhood(spec: &KernelSpec) -> bool {
 }
 
 /// All edges of a support onto itself under a kernel that [`is_neighbourhood`].
-pub(crate) fn neighbourhood(index: &BlockIndex, spec: &KernelSpec) -> Csr {
+pub(crate) fn neighbourhood(index: &CoordIndex, spec: &KernelSpec) -> Csr {
     let taps = Taps::new(spec);
     let pieces: Vec<Piece> = index
-        .table
-        .blocks
+        .blocks()
         .par_chunks(CHUNK_BLOCKS)
         .map(|blocks| {
             let mut piece = Piece::default();
             let mut halo = Halo::default();
             for block in blocks {
                 halo.fill(index, block);
-                halo.push_edges(block, &taps, &mut piece);
+                halo.push_edges(&Outputs::of(index, block, 1), &taps, &mut piece);
             }
             piece
         })
         .collect();
-    in_row_order(index, &Csr::from_pieces(&pieces))
+    let ranked = Csr::from_pieces(&pieces);
+    match index.ranks() {
+        Some(ranks) => ranked.in_order(ranks),
+        None => ranked,
+    }
 }
 
 /// The tap number of each of the 27 cells around a row, and which of them the kernel has.
@@ -77,7 +81,7 @@ impl Default for Halo {
 }
 
 impl Halo {
-    fn fill(&mut self, index: &BlockIndex, block: &Block) {
+    fn fill(&mut self, index: &CoordIndex, block: &Block) {
         self.planes = [0; 6];
         let [batch, x, y, z] = block.key;
         for direction in &DIRECTIONS {
@@ -86,16 +90,16 @@ impl Halo {
             }
             let [dx, dy, dz] = direction.step;
             // Keys are coordinates divided by 4, so a step cannot overflow.
-            let Some(near) = index.table.get(&[batch, x + dx, y + dy, z + dz]) else { continue };
+            let Some(near) = index.block(&[batch, x + dx, y + dy, z + dz]) else { continue };
             let mut bits = near.occupancy & direction.looks_in;
             while bits != 0 {
                 let bit = bits.trailing_zeros();
                 bits &= bits - 1;
                 let at = CELL_OF_BIT[bit as usize] + direction.shift;
-                self.set(at as usize, index.rows[near.rank(bit)]);
+                self.set(at as usize, index.rows()[near.rank(bit)]);
             }
         }
-        let rows = &index.rows[block.base as usize..];
+        let rows = &index.rows()[block.base as usize..];
         let mut bits = block.occupancy;
         for &row in rows {
             if bits == 0 {
@@ -112,13 +116,10 @@ impl Halo {
         self.planes[cell / 48] |= 1 << (cell % 48);
     }
 
-    fn push_edges(&self, block: &Block, taps: &Taps, piece: &mut Piece) {
-        let mut bits = block.occupancy;
+    fn push_edges(&self, outputs: &Outputs, taps: &Taps, piece: &mut Piece) {
         piece.rows.reserve(27 * 64);
         piece.taps.reserve(27 * 64);
-        while bits != 0 {
-            let bit = bits.trailing_zeros();
-            bits &= bits - 1;
+        for &bit in outputs.bits() {
             let cell = CELL_OF_BIT[bit as usize] as usize;
             let (plane, shift) = (cell / 48, cell % 48 - 9);
             let window = |x: usize| {
@@ -190,38 +191,3 @@ const DIRECTIONS: [Direction; 26] = {
     }
     directions
 };
-
-/// Reorders lists from the order of [`BlockIndex::rows`] to ascending rows.
-fn in_row_order(index: &BlockIndex, ranked: &Csr) -> Csr {
-    let n = index.ranks.len();
-    let length = |rank: u32| ranked.splits[rank as usize + 1] - ranked.splits[rank as usize];
-    let sizes: Vec<usize> = index
-        .ranks
-        .par_chunks(CHUNK_ROWS)
-        .map(|ranks| ranks.iter().map(|&rank| length(rank)).sum())
-        .collect();
-    let (mut splits, mut rows, mut taps) =
-        (vec![0; n + 1], vec![0; ranked.rows.len()], vec![0; ranked.rows.len()]);
-    let starts = sizes.iter().scan(0, |at, &size| Some(std::mem::replace(at, *at + size)));
-    let cuts = cut(&mut rows, sizes.iter().copied()).into_iter().zip(cut(&mut taps, sizes.iter().copied()));
-    let jobs: Vec<_> = starts.zip(splits[1..].chunks_mut(CHUNK_ROWS)).zip(cuts).collect();
-    jobs.into_par_iter().zip(index.ranks.par_chunks(CHUNK_ROWS)).for_each(
-        |(((start, ends), (rows, taps)), ranks)| {
-            let mut at = 0;
-            for (end, &rank) in ends.iter_mut().zip(ranks) {
-                let from = ranked.splits[rank as usize]..ranked.splits[rank as usize + 1];
-                let to = at..at + from.len();
-                at = to.end;
-                *end = start + at;
-                // Lists are short: a plain loop beats a call that copies.
-                for (new, old) in rows[to.clone()].iter_mut().zip(&ranked.rows[from.clone()]) {
-                    *new = *old;
-                }
-                for (new, old) in taps[to].iter_mut().zip(&ranked.taps[from]) {
-                    *new = *old;
-                }
-            }
-        },
-    );
-    Csr { splits, rows, taps }
-}

@@ -1,84 +1,131 @@
-//! Rows by coordinate: a hash table over blocks of 4 x 4 x 4 voxels, each one 64-bit occupancy word.
+//! Rows by coordinate, block by block of 4 x 4 x 4 voxels.
+
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use rayon::prelude::*;
 
+use super::blocks::{Block, BlockTable, NO_BLOCK, block_bit, block_key};
 use crate::Coord;
+use crate::coord::sort_by_block;
 
-/// Marks a free slot of the hash table.
-const FREE: u32 = u32::MAX;
 /// Queries that one task answers.
 const CHUNK_QUERIES: usize = 1 << 13;
-
-/// The active voxels of one 4 x 4 x 4 cell of the lattice.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Block {
-    /// Batch and coordinates divided by 4, rounding down.
-    pub key: Coord,
-    /// Active voxels in the blocks before this one.
-    pub base: u32,
-    /// Bit `16 * (x mod 4) + 4 * (y mod 4) + z mod 4` of every active voxel.
-    pub occupancy: u64,
-}
-
-impl Block {
-    /// Place in [`CoordIndex::rows`] of the active voxel with this bit.
-    #[inline]
-    pub fn rank(&self, bit: u32) -> usize {
-        self.base as usize + (self.occupancy & ((1u64 << bit) - 1)).count_ones() as usize
-    }
-
-    /// Whether the voxel with this bit is active.
-    #[inline]
-    pub fn has(&self, bit: u32) -> bool {
-        self.occupancy >> bit & 1 == 1
-    }
-}
+/// Rows that one task indexes.
+const CHUNK_ROWS: usize = 1 << 13;
 
 /// Finds rows by coordinate.
 ///
 /// Neighbouring voxels share a block, so one probe and a population count serve up to 64 of them: ask for the block once
-/// ([`CoordIndex::block`]) and test its `occupancy` for the rest. A probe compares all four components of the key, never a
-/// hash alone. Built once in row order, in linear time. Memory: 4 bytes a row and 32 to 48 a block.
+/// ([`CoordIndex::block`]) and test its `occupancy` for the rest. Built in linear time, in parallel: rows in canonical order
+/// are runs of blocks already, others are sorted by block. Memory: 4 bytes a row (8 unless the rows are canonical) and 40 to
+/// 48 a block.
 #[derive(Debug)]
 pub struct CoordIndex {
-    slots: Vec<u32>,
-    shift: u32,
-    blocks: Vec<Block>,
+    table: BlockTable,
     rows: Vec<u32>,
+    /// Place of every row in `rows`; empty for canonical rows.
+    ranks: Vec<u32>,
 }
 
 impl CoordIndex {
-    /// Indexes fewer than `u32::MAX` rows.
+    /// Indexes distinct rows in canonical order.
+    pub(crate) fn of_canonical(coords: &[Coord]) -> Self {
+        let (blocks, rows) = Self::runs(coords, |at| at as u32, |_, _| ()).unwrap_or_default();
+        Self { table: BlockTable::from_blocks(blocks), rows, ranks: Vec::new() }
+    }
+
+    /// Indexes at most `i32::MAX` rows within `bounds`, in any order.
     ///
     /// # Errors
     /// The first row whose coordinate an earlier row has.
-    pub(crate) fn try_new(coords: &[Coord]) -> Result<Self, usize> {
-        let mut index = Self { slots: vec![FREE; 64], shift: 64 - 6, blocks: Vec::new(), rows: Vec::new() };
-        let mut block_of_row = Vec::with_capacity(coords.len());
-        let mut last = (0, [0, i32::MAX, 0, 0]); // no block has this key: coordinates are divided by 4
-        for (row, c) in coords.iter().enumerate() {
-            let key = block_key(c);
-            if key != last.1 {
-                last = (index.find_or_insert(key), key);
+    pub(crate) fn try_new(coords: &[Coord], bounds: Option<(Coord, Coord)>) -> Result<Self, usize> {
+        let order = sort_by_block(coords, bounds);
+        // Every row is written once, so the order of the writes does not show.
+        let ranks: Vec<AtomicU32> =
+            coords.par_iter().with_min_len(CHUNK_ROWS).map(|_| AtomicU32::new(0)).collect();
+        let place = |row: u32, rank: usize| ranks[row as usize].store(rank as u32, Ordering::Relaxed);
+        let (blocks, rows) = Self::runs(coords, |at| order[at], place)?;
+        let ranks = ranks.into_iter().map(AtomicU32::into_inner).collect();
+        Ok(Self { table: BlockTable::from_blocks(blocks), rows, ranks })
+    }
+
+    /// The blocks of rows that come block by block, and the rows of each in ascending order of their bit. `place` is told where
+    /// every row went.
+    ///
+    /// # Errors
+    /// The first row that repeats an earlier one, where the rows of a block come in ascending order.
+    fn runs(
+        coords: &[Coord],
+        row_at: impl Fn(usize) -> u32 + Sync,
+        place: impl Fn(u32, usize) + Sync,
+    ) -> Result<(Vec<Block>, Vec<u32>), usize> {
+        let n = coords.len();
+        let key_at = |at: usize| block_key(&coords[row_at(at) as usize]);
+        // A chunk takes the blocks that begin in it. 64 rows fill a block: a longer run holds a repetition among its first 65,
+        // and what the other chunks make of its rest is never used.
+        let chunk_start = |chunk: usize| {
+            let mut at = (chunk * CHUNK_ROWS).min(n);
+            if at > 0 && at < n {
+                let (before, end) = (key_at(at - 1), n.min(at + 64));
+                while at < end && key_at(at) == before {
+                    at += 1;
+                }
             }
-            let block = &mut index.blocks[last.0 as usize];
-            let bit = block_bit(c);
-            if block.has(bit) {
-                return Err(row);
-            }
-            block.occupancy |= 1 << bit;
-            block_of_row.push(last.0);
+            at
+        };
+        let n_chunks = n.div_ceil(CHUNK_ROWS);
+        let starts: Vec<usize> = (0..=n_chunks).map(chunk_start).collect();
+        let mut rows = vec![0; n];
+        let mut rest = rows.as_mut_slice();
+        let mut jobs = Vec::with_capacity(n_chunks);
+        for bounds in starts.windows(2) {
+            let (chunk, tail) = rest.split_at_mut(bounds[1] - bounds[0]);
+            jobs.push((bounds[0], chunk));
+            rest = tail;
         }
-        let mut base = 0;
-        for block in &mut index.blocks {
-            block.base = base;
-            base += block.occupancy.count_ones();
+        let chunks: Vec<(Vec<Block>, Option<usize>)> = jobs
+            .into_par_iter()
+            .map(|(start, rows)| {
+                let (mut blocks, mut repeated) = (Vec::<Block>::with_capacity(rows.len() / 2), None::<usize>);
+                let end = start + rows.len();
+                let mut close = |block: &Block, end: usize| {
+                    for at in block.base as usize..end {
+                        let row = row_at(at);
+                        let rank = block.rank(block_bit(&coords[row as usize]));
+                        rows[rank - start] = row;
+                        place(row, rank);
+                    }
+                };
+                let mut block = Block { key: NO_BLOCK, base: start as u32, occupancy: 0 };
+                for at in start..end {
+                    let row = row_at(at) as usize;
+                    let c = &coords[row];
+                    let (key, bit) = (block_key(c), 1 << block_bit(c));
+                    if key != block.key {
+                        close(&block, at);
+                        if block.occupancy != 0 {
+                            blocks.push(block);
+                        }
+                        block = Block { key, base: at as u32, occupancy: 0 };
+                    }
+                    if block.occupancy & bit != 0 {
+                        repeated = Some(repeated.map_or(row, |first| first.min(row)));
+                    }
+                    block.occupancy |= bit;
+                }
+                close(&block, end);
+                if block.occupancy != 0 {
+                    blocks.push(block);
+                }
+                (blocks, repeated)
+            })
+            .collect();
+        if let Some(row) = chunks.iter().filter_map(|(_, repeated)| *repeated).min() {
+            return Err(row);
         }
-        index.rows = vec![0; coords.len()];
-        for (row, (c, &block)) in coords.iter().zip(&block_of_row).enumerate() {
-            index.rows[index.blocks[block as usize].rank(block_bit(c))] = row as u32;
-        }
-        Ok(index)
+        let mut blocks = Vec::with_capacity(chunks.iter().map(|(blocks, _)| blocks.len()).sum());
+        chunks.iter().for_each(|(chunk, _)| blocks.extend_from_slice(chunk));
+        Ok((blocks, rows))
     }
 
     /// Row of a coordinate.
@@ -93,39 +140,34 @@ impl CoordIndex {
     /// the probe.
     pub fn rows_of(&self, queries: &[Coord]) -> Vec<i32> {
         let mut found = vec![-1; queries.len()];
-        found.par_chunks_mut(CHUNK_QUERIES).zip(queries.par_chunks(CHUNK_QUERIES)).for_each(|(found, queries)| {
-            let mut last: (Coord, Option<&Block>) = ([0, i32::MAX, 0, 0], None);
-            for (row, c) in found.iter_mut().zip(queries) {
-                let key = block_key(c);
-                if key != last.0 {
-                    last = (key, self.block(&key));
+        found.par_chunks_mut(CHUNK_QUERIES).zip(queries.par_chunks(CHUNK_QUERIES)).for_each(
+            |(found, queries)| {
+                let mut last: (Coord, Option<&Block>) = (NO_BLOCK, None);
+                for (row, c) in found.iter_mut().zip(queries) {
+                    let key = block_key(c);
+                    if key != last.0 {
+                        last = (key, self.block(&key));
+                    }
+                    if let Some(block) = last.1
+                        && block.has(block_bit(c))
+                    {
+                        *row = self.rows[block.rank(block_bit(c))] as i32;
+                    }
                 }
-                if let Some(block) = last.1
-                    && block.has(block_bit(c))
-                {
-                    *row = self.rows[block.rank(block_bit(c))] as i32;
-                }
-            }
-        });
+            },
+        );
         found
     }
 
     /// The block with this key (see [`block_key`]), when any of its voxels is active.
     #[inline]
     pub fn block(&self, key: &Coord) -> Option<&Block> {
-        let mut slot = hash(key) >> self.shift;
-        loop {
-            match self.slots[slot as usize] {
-                FREE => return None,
-                id if self.blocks[id as usize].key == *key => return Some(&self.blocks[id as usize]),
-                _ => slot = (slot + 1) & (self.slots.len() as u64 - 1),
-            }
-        }
+        self.table.get(key)
     }
 
-    /// All blocks, in order of their first row.
+    /// All blocks, in canonical order of their keys.
     pub fn blocks(&self) -> &[Block] {
-        &self.blocks
+        self.table.blocks()
     }
 
     /// Rows block by block, within a block in ascending order of their bit: see [`Block::rank`].
@@ -138,60 +180,14 @@ impl CoordIndex {
         &self.rows[block.base as usize..][..block.occupancy.count_ones() as usize]
     }
 
+    /// Place of every row in [`CoordIndex::rows`]. `None` for rows in canonical order: a block's rows are consecutive there, in
+    /// an order of their own.
+    pub(crate) fn ranks(&self) -> Option<&[u32]> {
+        (self.ranks.len() == self.rows.len()).then_some(&self.ranks)
+    }
+
     /// Bytes held.
     pub fn bytes(&self) -> usize {
-        4 * (self.slots.capacity() + self.rows.capacity()) + size_of::<Block>() * self.blocks.capacity()
+        4 * (self.rows.capacity() + self.ranks.capacity()) + self.table.bytes()
     }
-
-    fn find_or_insert(&mut self, key: Coord) -> u32 {
-        if (self.blocks.len() + 1) * 2 > self.slots.len() {
-            self.grow();
-        }
-        let mut slot = hash(&key) >> self.shift;
-        loop {
-            match self.slots[slot as usize] {
-                FREE => break,
-                id if self.blocks[id as usize].key == key => return id,
-                _ => slot = (slot + 1) & (self.slots.len() as u64 - 1),
-            }
-        }
-        let id = self.blocks.len() as u32;
-        self.slots[slot as usize] = id;
-        self.blocks.push(Block { key, ..Block::default() });
-        id
-    }
-
-    fn grow(&mut self) {
-        let n_slots = self.slots.len() * 4;
-        self.shift -= 2;
-        self.slots.clear();
-        self.slots.resize(n_slots, FREE);
-        for (id, block) in self.blocks.iter().enumerate() {
-            let mut slot = hash(&block.key) >> self.shift;
-            while self.slots[slot as usize] != FREE {
-                slot = (slot + 1) & (n_slots as u64 - 1);
-            }
-            self.slots[slot as usize] = id as u32;
-        }
-    }
-}
-
-/// Key of the block that holds a coordinate.
-#[inline]
-pub fn block_key(c: &Coord) -> Coord {
-    [c[0], c[1] >> 2, c[2] >> 2, c[3] >> 2]
-}
-
-/// Bit of a coordinate within its block, 0 to 63, z fastest.
-#[inline]
-pub fn block_bit(c: &Coord) -> u32 {
-    ((c[1] & 3) << 4 | (c[2] & 3) << 2 | (c[3] & 3)) as u32
-}
-
-/// Mixes all four components into the top bits.
-#[inline]
-fn hash(key: &Coord) -> u64 {
-    let word = |a: i32, b: i32| u64::from(a as u32) << 32 | u64::from(b as u32);
-    let mixed = word(key[0], key[1]).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ word(key[2], key[3]).wrapping_mul(0xd6e8_feb8_6659_fd93);
-    (mixed ^ mixed >> 32).wrapping_mul(0xff51_afd7_ed55_8ccd)
 }
