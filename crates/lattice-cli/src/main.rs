@@ -66,6 +66,8 @@ enum Command {
 fn main() -> ExitCode {
     std::panic::set_hook(Box::new(note_panic));
     let command = Cli::parse().command;
+    // Advice: where the allocator does not take it, large outputs are only slower.
+    lattice_cpu::keep_pages();
     let work = || match command {
         Command::Run(args) => commands::run::run(&args),
         Command::Info(args) => commands::info::run(&args),

@@ -16,6 +16,8 @@ mod conv;
 mod epilogue;
 mod gemm;
 mod isa;
+#[allow(unsafe_code, reason = "one call of the C library, with no memory of ours")]
+mod pages;
 mod pointwise;
 mod pool;
 mod row_mix;
@@ -29,6 +31,7 @@ pub use conv::{ConvShape, conv_depthwise, conv_edge_loop, conv_forward, conv_inp
 pub use epilogue::{Activation, Epilogue};
 pub use gemm::*;
 pub use isa::{Isa, current_isa, detect, with_isa};
+pub use pages::keep_pages;
 pub use pointwise::*;
 pub use pool::*;
 pub use row_mix::*;
