@@ -108,7 +108,8 @@ fn child_of(op: &'static str, row: usize, parent: &Coord, child: i32) -> Result<
             op,
             row,
             what: format!(
-                "expected a parent whose children lie inside i32, found {parent:?} (batch, x, y, z)"
+                "expected a parent whose children lie inside i32, found {parent:?} (batch, x, y, z); shift the scene towards \
+                 the origin"
             ),
         })?;
     }

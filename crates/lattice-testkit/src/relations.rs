@@ -98,7 +98,27 @@ pub fn forward(source: &[Coord], kernel: &Kernel) -> Pairs {
 ///
 /// With a spatial `range`: `q < floor((range + 2·padding - dilation·(size-1) - 1) / stride) + 1`. Without:
 /// `q <= floor((largest input + 2·padding - (size-1)) / stride)`, the largest over all batch items.
+///
+/// # Panics
+/// When such a `q` lies outside `i32`: [`kernel_reach_outside`] tells.
 pub fn kernel_reach_support(source: &[Coord], kernel: &Kernel, range: Option<[u32; 3]>) -> Vec<Coord> {
+    let reached = kernel_reach_candidates(source, kernel, range);
+    canonical(
+        &reached.iter().map(|&(row, q)| in_range(source[row][0], q).expect(OUTSIDE)).collect::<Vec<_>>(),
+    )
+}
+
+/// First input row that creates a row outside `i32` under the rule of [`kernel_reach_support`].
+pub fn kernel_reach_outside(source: &[Coord], kernel: &Kernel, range: Option<[u32; 3]>) -> Option<usize> {
+    first_outside(&kernel_reach_candidates(source, kernel, range))
+}
+
+/// `(input row, q)` under the rule of [`kernel_reach_support`].
+fn kernel_reach_candidates(
+    source: &[Coord],
+    kernel: &Kernel,
+    range: Option<[u32; 3]>,
+) -> Vec<(usize, [i64; 3])> {
     let last = [0, 1, 2].map(|a| {
         let [size, stride, padding, dilation] =
             [kernel.size, kernel.stride, kernel.padding, kernel.dilation].map(|of| i64::from(of[a]));
@@ -111,18 +131,17 @@ pub fn kernel_reach_support(source: &[Coord], kernel: &Kernel, range: Option<[u3
         }
     });
     let mut reached = Vec::new();
-    for c in source {
+    for (row, c) in source.iter().enumerate() {
         for offset in indexed(kernel) {
             let moved = [0, 1, 2].map(|a| i64::from(c[a + 1]) + i64::from(kernel.padding[a]) - offset[a]);
             if let Some(q) = exact_quotient(moved, kernel.stride)
                 && (0..3).all(|a| q[a] >= 0 && q[a] <= last[a])
-                && let Some(q) = in_range(c[0], q)
             {
-                reached.push(q);
+                reached.push((row, q));
             }
         }
     }
-    canonical(&reached)
+    reached
 }
 
 /// The relation on the support of [`kernel_reach_support`], by the indexed offsets that created it.
@@ -131,33 +150,44 @@ pub fn forward_kernel_reach(source: &[Coord], kernel: &Kernel, range: Option<[u3
 }
 
 /// The transposed relation: every input row reaches `c·stride + indexed offset - padding`; the distinct targets in
-/// canonical order are the output support. Targets outside `i32` do not exist.
+/// canonical order are the output support.
+///
+/// # Panics
+/// When a target lies outside `i32`: [`transposed_outside`] tells.
 pub fn transposed(source: &[Coord], kernel: &Kernel) -> Pairs {
-    let offsets = indexed(kernel);
-    let reach = |c: &Coord, offset: &[i64; 3]| {
-        let at = [0, 1, 2].map(|a| {
-            i64::from(c[a + 1]) * i64::from(kernel.stride[a]) + offset[a] - i64::from(kernel.padding[a])
-        });
-        in_range(c[0], at)
-    };
-    let mut reached = Vec::new();
-    for c in source {
-        for offset in &offsets {
-            reached.extend(reach(c, offset));
-        }
-    }
-    let out = canonical(&reached);
+    let targets: Vec<Coord> = transposed_targets(source, kernel)
+        .iter()
+        .map(|&(row, q)| in_range(source[row][0], q).expect(OUTSIDE))
+        .collect();
+    let out = canonical(&targets);
     let mut edges = Vec::new();
-    for (i, c) in source.iter().enumerate() {
-        for (k, offset) in offsets.iter().enumerate() {
-            if let Some(q) = reach(c, offset) {
-                let o =
-                    out.binary_search_by(|row| canonical_cmp(row, &q)).expect("every target was collected");
-                edges.push((i as u32, o as u32, k as u16));
-            }
-        }
+    for (n, q) in targets.iter().enumerate() {
+        let o = out.binary_search_by(|row| canonical_cmp(row, q)).expect("every target was collected");
+        edges.push(((n / kernel.taps()) as u32, o as u32, (n % kernel.taps()) as u16));
     }
     Pairs { source: source.to_vec(), target: out, taps: kernel.taps(), edges: sorted(edges) }
+}
+
+/// First input row with a target of [`transposed`] outside `i32`.
+pub fn transposed_outside(source: &[Coord], kernel: &Kernel) -> Option<usize> {
+    first_outside(&transposed_targets(source, kernel))
+}
+
+/// `(input row, target)` row by row, tap by tap.
+fn transposed_targets(source: &[Coord], kernel: &Kernel) -> Vec<(usize, [i64; 3])> {
+    let mut targets = Vec::new();
+    for (row, c) in source.iter().enumerate() {
+        for offset in indexed(kernel) {
+            targets.push((
+                row,
+                [0, 1, 2].map(|a| {
+                    i64::from(c[a + 1]) * i64::from(kernel.stride[a]) + offset[a]
+                        - i64::from(kernel.padding[a])
+                }),
+            ));
+        }
+    }
+    targets
 }
 
 /// The generative relation: [`transposed`] without padding and dilation, coordinates that coincide merged.
@@ -197,6 +227,12 @@ pub fn inverse(pairs: &Pairs) -> Pairs {
 fn exact_quotient(n: [i64; 3], stride: [u32; 3]) -> Option<[i64; 3]> {
     let q = [0, 1, 2].map(|a| floor_div(n[a], i64::from(stride[a])));
     (0..3).all(|a| q[a] * i64::from(stride[a]) == n[a]).then_some(q)
+}
+
+const OUTSIDE: &str = "an output coordinate lies outside i32";
+
+fn first_outside(created: &[(usize, [i64; 3])]) -> Option<usize> {
+    created.iter().find(|&&(_, q)| in_range(0, q).is_none()).map(|&(row, _)| row)
 }
 
 fn in_range(batch: i32, at: [i64; 3]) -> Option<Coord> {

@@ -168,10 +168,13 @@ fn padding_never_crosses_batches() {
 }
 
 #[test]
-fn candidates_outside_the_range_of_i32_do_not_exist() {
-    let source = [[0, i32::MAX, 0, 0], [0, i32::MIN, 0, 0]];
-    assert_eq!(submanifold(&source, &Kernel::line(3, 1, 0, 1)).edges, [(0, 0, 1), (1, 1, 1)]);
-    assert!(transposed(&source, &Kernel::line(2, 2, 0, 1)).target.is_empty());
+fn candidates_outside_the_range_of_i32_match_nothing_and_cannot_be_created() {
+    let source = [[0, 7, 0, 0], [0, i32::MAX, 0, 0], [0, i32::MIN, 0, 0]];
+    assert_eq!(submanifold(&source, &Kernel::line(3, 1, 0, 1)).edges, [(0, 0, 1), (1, 1, 1), (2, 2, 1)]);
+    assert_eq!(transposed_outside(&source, &Kernel::line(2, 2, 0, 1)), Some(1));
+    assert_eq!(transposed_outside(&source[..1], &Kernel::line(2, 2, 0, 1)), None);
+    assert_eq!(kernel_reach_outside(&source, &Kernel::line(1, 1, 1, 1), None), Some(1));
+    assert_eq!(kernel_reach_outside(&source, &Kernel::line(1, 1, 0, 1), None), None);
 }
 
 proptest! {
@@ -190,6 +193,7 @@ proptest! {
     fn the_transposed_relation_is_the_target_transposed_one_on_its_own_support(
         source in strategies::any_support(), kernel in strategies::kernel(),
     ) {
+        prop_assume!(transposed_outside(&source, &kernel).is_none());
         let up = transposed(&source, &kernel);
         prop_assert_eq!(&canonical(&up.target), &up.target);
         prop_assert_eq!(target_transposed(&source, &up.target, &kernel), up);

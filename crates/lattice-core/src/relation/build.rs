@@ -65,9 +65,11 @@ impl Relation {
     /// The relation onto the support that `policy` creates: `c = q * s + f - p`. Created supports are in canonical order.
     ///
     /// # Errors
-    /// What [`KernelSpec::try_new`] refuses; [`Error::Limit`] when the output passes `u32::MAX - 1` rows.
+    /// What [`KernelSpec::try_new`] refuses; [`Error::OutOfRange`] where [`SupportPolicy::KernelReach`] would create a row outside
+    /// `i32`, naming the first input row that does; [`Error::Limit`] when the output passes `i32::MAX` rows.
     pub fn forward(source: &Support, spec: &KernelSpec, policy: SupportPolicy) -> Result<Self> {
-        spec.check("forward relation")?;
+        let op = "forward relation";
+        spec.check(op)?;
         let (target, origin) = match policy {
             SupportPolicy::Floor if spec.stride == [1; 3] && spec.padding == [0; 3] => {
                 (source.clone(), TapOrigin::Centred)
@@ -88,13 +90,13 @@ impl Relation {
             }
             SupportPolicy::Floor => (downsample(source, spec.stride)?, TapOrigin::Centred),
             SupportPolicy::KernelReach { range } => {
-                (kernel_reach_support(source, spec, range)?, TapOrigin::Indexed)
+                (kernel_reach_support(op, source, spec, range)?, TapOrigin::Indexed)
             }
         };
         Ok(Self::gathered(RelationKind::Forward, spec, source, target, Window::Over(origin)))
     }
 
-    /// The forward formula `c = q * s + f - p` onto a given support.
+    /// The forward formula `c = q * s + f - p` onto a given support. A `c` outside `i32` is no row of any support, so it has no edge.
     ///
     /// # Errors
     /// What [`KernelSpec::try_new`] refuses.
@@ -110,13 +112,15 @@ impl Relation {
     }
 
     /// The relation onto all `q = c * s + f - p` with indexed offsets. The created support is in canonical order, without
-    /// duplicates; a `q` outside `i32` is left out.
+    /// duplicates.
     ///
     /// # Errors
-    /// What [`KernelSpec::try_new`] refuses; [`Error::Limit`] when the output passes `u32::MAX - 1` rows.
+    /// What [`KernelSpec::try_new`] refuses; [`Error::OutOfRange`] for a `q` outside `i32`, naming the first input row that has one;
+    /// [`Error::Limit`] when the output passes `i32::MAX` rows.
     pub fn transposed(source: &Support, spec: &KernelSpec) -> Result<Self> {
-        spec.check("transposed relation")?;
-        Self::grown(RelationKind::Transposed, spec, source)
+        let op = "transposed relation";
+        spec.check(op)?;
+        Self::grown(op, RelationKind::Transposed, spec, source)
     }
 
     /// [`Relation::transposed`] without padding and dilation.
@@ -125,8 +129,9 @@ impl Relation {
     /// As [`Relation::transposed`].
     pub fn generative(source: &Support, size: [u32; 3], stride: [u32; 3]) -> Result<Self> {
         let spec = KernelSpec { size, stride, padding: [0; 3], dilation: [1; 3] };
-        spec.check("generative relation")?;
-        Self::grown(RelationKind::Generative, &spec, source)
+        let op = "generative relation";
+        spec.check(op)?;
+        Self::grown(op, RelationKind::Generative, &spec, source)
     }
 
     /// The transposed formula onto a given support: `c = (q + p - f) / s` with indexed offsets, where that is a whole number.
@@ -202,13 +207,13 @@ impl Relation {
         Ok(Self(Arc::new(Record::new(kind, *spec, source.clone(), target.clone(), Arc::new(csr)))))
     }
 
-    fn grown(kind: RelationKind, spec: &KernelSpec, source: &Support) -> Result<Self> {
+    fn grown(op: &'static str, kind: RelationKind, spec: &KernelSpec, source: &Support) -> Result<Self> {
         if source.n_rows() as u64 * spec.taps() as u64 <= i32::MAX as u64
             && let Some((target, csr)) = children(source, spec)
         {
             return Ok(Self(Arc::new(Record::new(kind, *spec, source.clone(), target, Arc::new(csr)))));
         }
-        let target = transposed_support(source, spec)?;
+        let target = transposed_support(op, source, spec)?;
         Ok(Self::gathered(kind, spec, source, target, Window::Under))
     }
 

@@ -3,19 +3,32 @@
 use rayon::prelude::*;
 
 use crate::support::{BlockTable, NO_BLOCK, block_bit, block_key};
-use crate::{Coord, KernelSpec, Result, Support};
+use crate::{Coord, Error, KernelSpec, Result, Support};
 
 /// Rows that are expanded together.
 const CHUNK_ROWS: usize = 8192;
 
 /// All `c * s + i * d - p`, in canonical order.
-pub(crate) fn transposed_support(source: &Support, spec: &KernelSpec) -> Result<Support> {
+///
+/// # Errors
+/// [`Error::OutOfRange`] naming the first row with such a coordinate outside `i32`.
+pub(crate) fn transposed_support(op: &'static str, source: &Support, spec: &KernelSpec) -> Result<Support> {
+    let Some((low, high)) = source.bounds() else { return Support::canonical(Vec::new()) };
     let [s, p, d] = wide(spec);
-    expand(source, spec, |axis, c, i| i32::try_from(i64::from(c) * s[axis] + i * d[axis] - p[axis]).ok())
+    let place = |axis: usize, c: i32, i: i64| Some(i64::from(c) * s[axis] + i * d[axis] - p[axis]);
+    let fits = |axis: usize, c: i32, i: i64| place(axis, c, i).is_some_and(|q| i32::try_from(q).is_ok());
+    if (0..3).any(|a| !fits(a, low[a + 1], 0) || !fits(a, high[a + 1], i64::from(spec.size[a]) - 1)) {
+        check_created(op, source, spec, place)?;
+    }
+    expand(source, spec, place)
 }
 
 /// All `q >= 0` with `q * s + i * d - p = c` below the bound of the range or of the largest input, in canonical order.
+///
+/// # Errors
+/// [`Error::OutOfRange`] naming the first row with such a coordinate outside `i32`.
 pub(crate) fn kernel_reach_support(
+    op: &'static str,
     source: &Support,
     spec: &KernelSpec,
     range: Option<[u32; 3]>,
@@ -29,21 +42,53 @@ pub(crate) fn kernel_reach_support(
             None => (i64::from(largest[a + 1]) + 2 * p[a] - taps_behind).div_euclid(s[a]),
         }
     });
-    expand(source, spec, |axis, c, i| {
+    let place = |axis: usize, c: i32, i: i64| {
         let scaled = i64::from(c) + p[axis] - i * d[axis];
         let q = scaled.div_euclid(s[axis]);
-        (scaled.rem_euclid(s[axis]) == 0 && (0..=last[axis]).contains(&q))
-            .then(|| i32::try_from(q).ok())
-            .flatten()
-    })
+        (scaled.rem_euclid(s[axis]) == 0 && (0..=last[axis]).contains(&q)).then_some(q)
+    };
+    if last.iter().any(|&last| last > i64::from(i32::MAX)) {
+        check_created(op, source, spec, place)?;
+    }
+    expand(source, spec, place)
+}
+
+/// Refuses a row that creates a coordinate outside `i32`: one whose positions match along every axis, one of them out of range.
+fn check_created(
+    op: &'static str,
+    source: &Support,
+    spec: &KernelSpec,
+    place: impl Fn(usize, i32, i64) -> Option<i64> + Sync,
+) -> Result<()> {
+    let outside = |c: &Coord| {
+        let mut found = None;
+        for (a, name) in ["x", "y", "z"].into_iter().enumerate() {
+            let mut created = (0..spec.size[a]).filter_map(|i| place(a, c[a + 1], i64::from(i))).peekable();
+            created.peek()?;
+            found = found.or_else(|| created.find(|&q| i32::try_from(q).is_err()).map(|q| (name, q)));
+        }
+        found
+    };
+    let Some(row) =
+        source.coords().par_iter().with_min_len(CHUNK_ROWS).position_first(|c| outside(c).is_some())
+    else {
+        return Ok(());
+    };
+    let coord = source.coords()[row];
+    let (axis, q) = outside(&coord).expect("this row was found to have one");
+    let what = format!(
+        "expected output coordinates inside i32, found {axis} = {q} made from {coord:?} (batch, x, y, z); shift the scene towards \
+         the origin"
+    );
+    Err(Error::OutOfRange { op, row, what })
 }
 
 /// The distinct coordinates whose axes are `place(axis, coordinate, tap position)` of one input row, all positions of all axes
-/// combined; `None` drops a position. Coordinates that coincide meet in one bit of a block.
+/// combined; `None` drops a position, and none lies outside `i32`. Coordinates that coincide meet in one bit of a block.
 fn expand(
     source: &Support,
     spec: &KernelSpec,
-    place: impl Fn(usize, i32, i64) -> Option<i32> + Sync,
+    place: impl Fn(usize, i32, i64) -> Option<i64> + Sync,
 ) -> Result<Support> {
     let expand_chunk = |rows: &[Coord]| {
         let mut reached = BlockTable::default();
@@ -52,7 +97,9 @@ fn expand(
         for c in rows {
             for (a, axis) in axes.iter_mut().enumerate() {
                 axis.clear();
-                axis.extend((0..spec.size[a]).filter_map(|i| place(a, c[a + 1], i64::from(i))));
+                axis.extend(
+                    (0..spec.size[a]).filter_map(|i| place(a, c[a + 1], i64::from(i))).map(|q| q as i32),
+                );
             }
             let [xs, ys, zs] = &axes;
             for &x in xs {

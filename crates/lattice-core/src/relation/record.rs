@@ -61,8 +61,8 @@ impl Edge {
 /// The row pairs that one convolution multiplies: `out[o] += in[i] * W[tap]` for every edge `(i, o, tap)`.
 ///
 /// The pair `(i, o)` is listed under a tap **iff** the formula of the relation's [kind](RelationKind) holds for their
-/// coordinates within one batch item. Candidates are computed in 64 bits; one outside `i32` matches nothing. An output row has
-/// at most one edge under each tap.
+/// coordinates within one batch item. Candidates are computed in 64 bits: among rows that exist one outside `i32` matches nothing,
+/// and an output row that would be created there is an error. An output row has at most one edge under each tap.
 ///
 /// A relation is immutable and cheap to clone; it owns its supports, so two users of one relation share the identity of its
 /// output support. It does not depend on the number of threads.
