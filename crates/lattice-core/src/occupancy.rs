@@ -45,7 +45,7 @@ pub fn occupancy_downsample(support: &Support) -> Occupancy {
     let runs = Runs::of_sorted(coords.len(), |i| shifted(at(i), 1));
     let mask = |run: usize| runs.range(run).fold(0, |mask, i| mask | 1 << child_index(at(i)));
     let masks = (0..runs.heads.len()).into_par_iter().with_min_len(CHUNK).map(mask).collect();
-    Occupancy { parents: Support::from_canonical_rows(runs.heads), masks }
+    Occupancy { parents: Support::trusted(runs.heads, true), masks }
 }
 
 /// The children that the bits `0..8` of each parent's mask name, in canonical order; higher bits are ignored.

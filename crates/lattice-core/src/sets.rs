@@ -90,7 +90,7 @@ pub fn downsample(support: &Support, stride: [u32; 3]) -> Result<Support> {
     if support.is_canonical() && power_of_two {
         let shift = stride[0].trailing_zeros();
         let coarser = |row: usize| shifted(&support.coords()[row], shift);
-        return Ok(Support::from_canonical_rows(Runs::of_sorted(support.n_rows(), coarser).heads));
+        return Ok(Support::trusted(Runs::of_sorted(support.n_rows(), coarser).heads, true));
     }
     let div = |v: i32, s: u32| i64::from(v).div_euclid(i64::from(s)) as i32;
     let coarser = |c: &Coord| [c[0], div(c[1], stride[0]), div(c[2], stride[1]), div(c[3], stride[2])];
@@ -198,11 +198,7 @@ fn inner(lhs: &Support, rhs: &Support) -> Alignment {
     let lhs_rows: Vec<i32> = (0..lhs.n_rows() as i32).filter(|&row| rows[row as usize] >= 0).collect();
     let rhs_rows = lhs_rows.iter().map(|&row| rows[row as usize]).collect();
     let coords = lhs_rows.iter().map(|&row| lhs.coords()[row as usize]).collect();
-    let support = match lhs.is_canonical() {
-        true => Support::from_canonical_rows(coords),
-        false => Support::from_distinct_rows(coords),
-    };
-    Alignment { support, lhs_rows, rhs_rows }
+    Alignment { support: Support::trusted(coords, lhs.is_canonical()), lhs_rows, rhs_rows }
 }
 
 /// The rows of a support in canonical order.
@@ -292,7 +288,7 @@ fn outer(lhs: &Support, rhs: &Support) -> Result<Alignment> {
         all.rhs_rows.extend(piece.rhs_rows);
     }
     Ok(Alignment {
-        support: Support::from_canonical_rows(all.coords),
+        support: Support::trusted(all.coords, true),
         lhs_rows: all.lhs_rows,
         rhs_rows: all.rhs_rows,
     })
@@ -321,7 +317,7 @@ pub fn generative_union(lhs: &Support, rhs: &Support) -> Result<Alignment> {
             }
         }
     }
-    let support = Support::from_distinct_rows(coords);
+    let support = Support::trusted(coords, false);
     let (lhs_rows, rhs_rows) = if swapped { (other_rows, base_rows) } else { (base_rows, other_rows) };
     Ok(Alignment { support, lhs_rows, rhs_rows })
 }
@@ -346,10 +342,7 @@ pub fn select(support: &Support, rows: &[u32]) -> Result<Support> {
         }
         coords.push(coord);
     }
-    Ok(match ascending && support.is_canonical() {
-        true => Support::from_canonical_rows(coords),
-        false => Support::from_distinct_rows(coords),
-    })
+    Ok(Support::trusted(coords, ascending && support.is_canonical()))
 }
 
 fn identity_rows(n: usize) -> Vec<i32> {

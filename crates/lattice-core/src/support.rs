@@ -92,16 +92,6 @@ impl Support {
         Self(Arc::new(Inner { id, coords, canonical, bounds, index: OnceLock::new() }))
     }
 
-    /// Rows that are known to be distinct, in canonical order and with batch ids of 0 and more.
-    pub(crate) fn from_canonical_rows(coords: Vec<Coord>) -> Self {
-        Self::trusted(coords, true)
-    }
-
-    /// Rows that are known to be distinct, with batch ids of 0 and more, in an order of their own.
-    pub(crate) fn from_distinct_rows(coords: Vec<Coord>) -> Self {
-        Self::trusted(coords, false)
-    }
-
     /// Number of rows.
     pub fn n_rows(&self) -> usize {
         self.0.coords.len()

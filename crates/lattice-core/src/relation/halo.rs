@@ -166,7 +166,7 @@ pub(crate) fn coarser(support: &Support, stride: u32) -> Support {
             coords
         })
         .collect();
-    Support::from_canonical_rows(pieces.concat())
+    Support::trusted(pieces.concat(), true)
 }
 
 /// The cells in and around one block. Cell `(x, y, z)`, each `0..12`, has bit `z` of `strips[12 * x + y]` and entry
