@@ -8,7 +8,7 @@ use rayon::prelude::*;
 
 pub(crate) use radix::{CHUNK_ROWS, Keyed, SortKey, sort_keyed};
 
-use crate::support::block_key;
+use crate::support::{block_bit, block_key};
 use crate::{Error, Result};
 
 /// One row of a support: `[batch, x, y, z]`, in voxels of its stride.
@@ -187,8 +187,9 @@ pub(crate) fn sort_rows(coords: &[Coord]) -> SortedRows {
 
 fn sort_with<K: PackedKey>(coords: &[Coord], layout: &KeyLayout) -> SortedRows {
     let keyed = coords.par_iter().with_min_len(CHUNK_ROWS / 4).enumerate();
-    let sorted =
-        sort_keyed(keyed.map(|(row, c)| Keyed { key: K::pack(layout, c), row: row as u32 }).collect());
+    let sorted = sort_keyed(
+        keyed.map(|(row, c)| Keyed { key: K::pack(layout, c), row: row as u32, tag: 0 }).collect(),
+    );
     let starts_of_chunk = |(chunk, rows): (usize, &[Keyed<K>])| {
         let first = chunk * CHUNK_ROWS;
         let mut before = first.checked_sub(1).map(|at| sorted[at].key);
@@ -210,19 +211,31 @@ fn sort_with<K: PackedKey>(coords: &[Coord], layout: &KeyLayout) -> SortedRows {
     }
 }
 
-/// Row ids by the block of 4 x 4 x 4 voxels that holds them, blocks in canonical order of their keys and the rows of one block
-/// ascending. `bounds` are those of the rows.
-pub(crate) fn sort_by_block(coords: &[Coord], bounds: Option<(Coord, Coord)>) -> Vec<u32> {
-    let Some((low, high)) = bounds else { return Vec::new() };
+/// Rows by the block of 4 x 4 x 4 voxels that holds them, blocks in canonical order of their keys and the rows of one block
+/// ascending. The tag is the bit within the block.
+pub(crate) enum RowsByBlock {
+    /// Keys of 64 bits.
+    Narrow(Vec<Keyed<u64>>),
+    /// Keys of 128 bits.
+    Wide(Vec<Keyed<u128>>),
+}
+
+/// Sorts rows within `bounds` by their block.
+pub(crate) fn sort_by_block(coords: &[Coord], bounds: Option<(Coord, Coord)>) -> RowsByBlock {
+    let Some((low, high)) = bounds else { return RowsByBlock::Narrow(Vec::new()) };
     let layout = KeyLayout::new(&block_key(&low), &block_key(&high));
     match layout.width() {
-        KeyWidth::Narrow => order_by_block::<u64>(coords, &layout),
-        KeyWidth::Wide => order_by_block::<u128>(coords, &layout),
+        KeyWidth::Narrow => RowsByBlock::Narrow(order_by_block(coords, &layout)),
+        KeyWidth::Wide => RowsByBlock::Wide(order_by_block(coords, &layout)),
     }
 }
 
-fn order_by_block<K: PackedKey>(coords: &[Coord], layout: &KeyLayout) -> Vec<u32> {
+fn order_by_block<K: PackedKey>(coords: &[Coord], layout: &KeyLayout) -> Vec<Keyed<K>> {
     let keyed = coords.par_iter().with_min_len(CHUNK_ROWS / 4).enumerate();
-    let keyed = keyed.map(|(row, c)| Keyed { key: K::pack(layout, &block_key(c)), row: row as u32 });
-    sort_keyed(keyed.collect()).into_par_iter().with_min_len(CHUNK_ROWS / 4).map(|entry| entry.row).collect()
+    let keyed = keyed.map(|(row, c)| Keyed {
+        key: K::pack(layout, &block_key(c)),
+        row: row as u32,
+        tag: block_bit(c) as u8,
+    });
+    sort_keyed(keyed.collect())
 }

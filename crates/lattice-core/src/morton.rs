@@ -39,7 +39,7 @@ pub fn morton_codes(coords: &[Coord]) -> Vec<i64> {
 /// Row ids in ascending order of the signed [`morton_codes`]; equal codes in row order.
 pub fn morton_order(coords: &[Coord]) -> Vec<u32> {
     // Flipping the sign bit makes the unsigned order of the keys the signed order of the codes.
-    let keyed = |(row, c): (usize, &Coord)| Keyed { key: code(c) as u64 ^ 1 << 63, row: row as u32 };
+    let keyed = |(row, c): (usize, &Coord)| Keyed { key: code(c) as u64 ^ 1 << 63, row: row as u32, tag: 0 };
     let sorted = sort_keyed(coords.par_iter().with_min_len(CHUNK).enumerate().map(keyed).collect());
     sorted.par_iter().with_min_len(CHUNK).map(|entry| entry.row).collect()
 }

@@ -10,6 +10,7 @@ use rayon::prelude::*;
 
 pub use blocks::{Block, block_bit, block_key};
 pub(crate) use blocks::{BlockTable, NO_BLOCK};
+pub(crate) use index::Around;
 pub use index::CoordIndex;
 
 use crate::coord::{CHUNK_ROWS, SortedRows, bounds, sort_rows};

@@ -62,6 +62,8 @@ pub(crate) struct Keyed<K> {
     pub key: K,
     /// Row id, carried along.
     pub row: u32,
+    /// Carried along too, in what would be padding.
+    pub tag: u8,
 }
 
 /// Sorts by key; equal keys keep their order.

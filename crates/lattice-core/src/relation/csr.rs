@@ -2,8 +2,13 @@
 
 use rayon::prelude::*;
 
+use crate::support::{Block, CoordIndex};
+
 /// Owners per parallel piece. Fixed, so that results and memory never depend on the number of threads.
 pub(crate) const CHUNK_ROWS: usize = 2048;
+
+/// Blocks per parallel piece.
+pub(crate) const CHUNK_BLOCKS: usize = 512;
 
 /// Pairs grouped by owner row: those of owner `r` stand at `splits[r]..splits[r + 1]`, in ascending order of `(tap, row)` for
 /// the CSR of a relation and of `(row, tap)` for that of its adjoint.
@@ -26,6 +31,74 @@ pub(crate) struct Piece {
     pub rows: Vec<u32>,
     /// The tap of each pair.
     pub taps: Vec<u16>,
+}
+
+/// Groups of consecutive owners.
+struct Buckets {
+    n: usize,
+    /// A bucket has `1 << shift` owners.
+    shift: u32,
+}
+
+impl Buckets {
+    /// Buckets of at least 8192 owners, whose pairs fit the second-level cache, at most 1024 of them.
+    fn new(n_owners: usize) -> Self {
+        let width = n_owners.div_ceil(1024).next_power_of_two().max(8192);
+        Self { n: n_owners.div_ceil(width).max(1), shift: width.trailing_zeros() }
+    }
+}
+
+/// The lists of a piece, bucket by bucket.
+struct Dealt {
+    /// Where the lists of each bucket begin, and their number.
+    lists: Vec<u32>,
+    /// Where the pairs of each bucket begin, and their number.
+    pairs: Vec<u32>,
+    /// Owner of each list.
+    owners: Vec<u32>,
+    /// Pairs of each list.
+    counts: Vec<u32>,
+    rows: Vec<u32>,
+    taps: Vec<u16>,
+}
+
+impl Piece {
+    fn clear(&mut self) {
+        self.counts.clear();
+        self.rows.clear();
+        self.taps.clear();
+    }
+
+    /// Deals lists to the buckets of their owners; each bucket takes them in their order.
+    fn deal(&self, owners: &[u32], buckets: &Buckets) -> Dealt {
+        let (n, n_pairs) = (self.counts.len(), self.rows.len());
+        let (mut lists, mut pairs) = (vec![0u32; buckets.n + 1], vec![0u32; buckets.n + 1]);
+        for (&owner, &count) in owners.iter().zip(&self.counts) {
+            let bucket = (owner >> buckets.shift) as usize;
+            lists[bucket + 1] += 1;
+            pairs[bucket + 1] += count;
+        }
+        for bucket in 0..buckets.n {
+            lists[bucket + 1] += lists[bucket];
+            pairs[bucket + 1] += pairs[bucket];
+        }
+        let (mut list_at, mut pair_at) = (lists.clone(), pairs.clone());
+        let (mut dealt_owners, mut counts) = (vec![0; n], vec![0; n]);
+        let (mut rows, mut taps) = (vec![0; n_pairs], vec![0; n_pairs]);
+        let mut from = 0;
+        for (&owner, &count) in owners.iter().zip(&self.counts) {
+            let bucket = (owner >> buckets.shift) as usize;
+            let list = list_at[bucket] as usize;
+            list_at[bucket] += 1;
+            (dealt_owners[list], counts[list]) = (owner, count);
+            let (n, to) = (count as usize, pair_at[bucket] as usize);
+            pair_at[bucket] += count;
+            copy_short(&mut rows[to..to + n], &self.rows[from..from + n]);
+            copy_short(&mut taps[to..to + n], &self.taps[from..from + n]);
+            from += n;
+        }
+        Dealt { lists, pairs, owners: dealt_owners, counts, rows, taps }
+    }
 }
 
 impl Csr {
@@ -52,37 +125,68 @@ impl Csr {
         Self { splits, rows, taps }
     }
 
-    /// The same lists in another order: list `ranks[owner]` becomes that of `owner`.
-    pub fn in_order(&self, ranks: &[u32]) -> Self {
-        let n = ranks.len();
-        let length = |rank: u32| self.splits[rank as usize + 1] - self.splits[rank as usize];
-        let sizes: Vec<usize> =
-            ranks.par_chunks(CHUNK_ROWS).map(|ranks| ranks.iter().map(|&rank| length(rank)).sum()).collect();
-        let (mut splits, mut rows, mut taps) =
-            (vec![0; n + 1], vec![0; self.rows.len()], vec![0; self.rows.len()]);
-        let starts = sizes.iter().scan(0, |at, &size| Some(std::mem::replace(at, *at + size)));
-        let cuts =
-            cut(&mut rows, sizes.iter().copied()).into_iter().zip(cut(&mut taps, sizes.iter().copied()));
-        let jobs: Vec<_> = starts.zip(splits[1..].chunks_mut(CHUNK_ROWS)).zip(cuts).collect();
-        jobs.into_par_iter().zip(ranks.par_chunks(CHUNK_ROWS)).for_each(
-            |(((start, ends), (rows, taps)), ranks)| {
-                let mut at = 0;
-                for (end, &rank) in ends.iter_mut().zip(ranks) {
-                    let from = self.splits[rank as usize]..self.splits[rank as usize + 1];
-                    let to = at..at + from.len();
-                    at = to.end;
-                    *end = start + at;
-                    // Lists are short: a plain loop beats a call that copies.
-                    for (new, old) in rows[to.clone()].iter_mut().zip(&self.rows[from.clone()]) {
-                        *new = *old;
-                    }
-                    for (new, old) in taps[to].iter_mut().zip(&self.taps[from]) {
-                        *new = *old;
-                    }
+    /// The lists that `make` appends for blocks, chunk after chunk.
+    pub fn of_chunks(blocks: &[Block], make: impl Fn(&[Block], &mut Piece) + Sync) -> Self {
+        let piece = |blocks: &[Block]| {
+            let mut piece = Piece::default();
+            make(blocks, &mut piece);
+            piece
+        };
+        Self::from_pieces(&blocks.par_chunks(CHUNK_BLOCKS).map(piece).collect::<Vec<_>>())
+    }
+
+    /// The lists that `make` appends for blocks of an index: one for every row of the blocks, in the order of
+    /// [`CoordIndex::rows`]; list `n` is that of owner `rows()[n]`.
+    ///
+    /// Owners come in an order of their own, so writing each list to its place would miss the cache every time. Lists go to
+    /// buckets of consecutive owners instead, within the chunk of blocks that made them; then each bucket is put together in its
+    /// own part of the result.
+    pub fn of_blocks(index: &CoordIndex, make: impl Fn(&[Block], &mut Piece) + Sync) -> Self {
+        let n_owners = index.rows().len();
+        let buckets = Buckets::new(n_owners);
+        // Long chunks, so that what a bucket takes from each is worth a visit.
+        let width = (index.blocks().len() / 256).clamp(512, 4096);
+        let deal = |piece: &mut Piece, blocks: &[Block]| {
+            piece.clear();
+            make(blocks, piece);
+            piece.deal(&index.rows()[blocks[0].base as usize..], &buckets)
+        };
+        let chunks: Vec<Dealt> = index.blocks().par_chunks(width).map_init(Piece::default, deal).collect();
+        let pairs_of =
+            |b: usize| chunks.iter().map(|c| (c.pairs[b + 1] - c.pairs[b]) as usize).sum::<usize>();
+        let bucket_pairs: Vec<usize> = (0..buckets.n).into_par_iter().map(pairs_of).collect();
+        let pairs: usize = bucket_pairs.iter().sum();
+        let (mut splits, mut rows, mut taps) = (vec![0; n_owners + 1], vec![0; pairs], vec![0; pairs]);
+        let starts = bucket_pairs.iter().scan(0, |at, &n| Some(std::mem::replace(at, *at + n)));
+        let cuts = cut(&mut rows, bucket_pairs.iter().copied())
+            .into_iter()
+            .zip(cut(&mut taps, bucket_pairs.iter().copied()));
+        let jobs: Vec<_> = starts.zip(splits[1..].chunks_mut(1 << buckets.shift)).zip(cuts).collect();
+        jobs.into_par_iter().enumerate().for_each(|(b, ((start, ends), (rows, taps)))| {
+            let place = |owner: u32| owner as usize - (b << buckets.shift);
+            for chunk in &chunks {
+                let lists = chunk.lists[b] as usize..chunk.lists[b + 1] as usize;
+                for (&owner, &count) in chunk.owners[lists.clone()].iter().zip(&chunk.counts[lists]) {
+                    ends[place(owner)] = count as usize;
                 }
-            },
-        );
-        Csr { splits, rows, taps }
+            }
+            let mut at = start;
+            for end in ends.iter_mut() {
+                at += *end;
+                *end = at;
+            }
+            for chunk in &chunks {
+                let lists = chunk.lists[b] as usize..chunk.lists[b + 1] as usize;
+                let mut from = chunk.pairs[b] as usize;
+                for (&owner, &count) in chunk.owners[lists.clone()].iter().zip(&chunk.counts[lists]) {
+                    let (n, end) = (count as usize, ends[place(owner)] - start);
+                    copy_short(&mut rows[end - n..end], &chunk.rows[from..from + n]);
+                    copy_short(&mut taps[end - n..end], &chunk.taps[from..from + n]);
+                    from += n;
+                }
+            }
+        });
+        Self { splits, rows, taps }
     }
 
     /// The same pairs grouped by their row: the CSR of the adjoint, pairs of a row in ascending order of `(owner, tap)`.
@@ -172,6 +276,14 @@ impl Csr {
     /// Bytes of the three arrays.
     pub fn bytes(&self) -> usize {
         size_of_val(&self.splits[..]) + size_of_val(&self.rows[..]) + size_of_val(&self.taps[..])
+    }
+}
+
+/// Copies a short list: a plain loop beats a call.
+#[inline]
+fn copy_short<T: Copy>(to: &mut [T], from: &[T]) {
+    for (to, &from) in to.iter_mut().zip(from) {
+        *to = from;
     }
 }
 

@@ -7,12 +7,10 @@
 
 use rayon::prelude::*;
 
-use super::csr::{Csr, Piece};
-use crate::support::{Block, CoordIndex};
+use super::csr::{CHUNK_BLOCKS, Csr, Piece};
+use crate::support::{Around, Block, CoordIndex};
 use crate::{Coord, KernelSpec, Support};
 
-/// Blocks per parallel piece.
-const CHUNK_BLOCKS: usize = 512;
 /// Bits of the 2 x 2 x 2 cell at the origin of a block.
 const CELL_2: u64 = 0x0033_0033;
 
@@ -31,6 +29,8 @@ pub(crate) struct HaloKernel {
 /// One of the 26 blocks around a block.
 struct Direction {
     step: [i32; 3],
+    /// The same as [`Around::block`] counts.
+    cell: usize,
     /// Bits of a block where an output row would see this direction.
     looks_out: u64,
     /// Bits of the block in this direction that some output row can see.
@@ -52,7 +52,7 @@ impl HaloKernel {
             return None;
         }
         let mut directions = Vec::new();
-        for cell in (0..27).filter(|&cell| cell != 13) {
+        for cell in (0..27i32).filter(|&cell| cell != 13) {
             let step = [cell / 9 - 1, cell / 3 % 3 - 1, cell % 3 - 1];
             let (mut looks_out, mut looks_in) = (0u64, 0u64);
             for bit in 0..64i64 {
@@ -67,7 +67,7 @@ impl HaloKernel {
                 looks_in |= u64::from((0..3).all(seen)) << bit;
             }
             if looks_out != 0 && looks_in != 0 {
-                directions.push(Direction { step, looks_out, looks_in });
+                directions.push(Direction { step, cell: cell as usize, looks_out, looks_in });
             }
         }
         let dilation = spec.dilation.map(|d| d as usize);
@@ -84,27 +84,21 @@ impl HaloKernel {
 
     /// All edges onto the support itself (stride 1) or its [`coarser`] support.
     pub fn edges(&self, index: &CoordIndex) -> Csr {
-        let pieces: Vec<Piece> = index
-            .blocks()
-            .par_chunks(CHUNK_BLOCKS)
-            .map(|blocks| {
-                let (mut piece, mut halo) = (Piece::default(), Halo::default());
-                piece.rows.reserve(blocks.len() * 16);
-                piece.taps.reserve(blocks.len() * 16);
-                for block in blocks {
-                    let outputs = Outputs::of(index, block, self.stride);
-                    halo.fill(self, index, block, &outputs);
-                    for &bit in outputs.bits() {
-                        halo.push_edges(self, bit, &mut piece);
-                    }
+        let make = |blocks: &[Block], piece: &mut Piece| {
+            let (mut halo, mut around) = (Halo::default(), Around::new(index));
+            piece.rows.reserve(blocks.len() * 16);
+            piece.taps.reserve(blocks.len() * 16);
+            for block in blocks {
+                let outputs = Outputs::of(index, block, self.stride);
+                halo.fill(self, index, &mut around, block, &outputs);
+                for &bit in outputs.bits() {
+                    halo.push_edges(self, bit, piece);
                 }
-                piece
-            })
-            .collect();
-        let ranked = Csr::from_pieces(&pieces);
-        match index.ranks() {
-            Some(ranks) if self.stride == 1 => ranked.in_order(ranks),
-            _ => ranked,
+            }
+        };
+        match self.stride == 1 && !index.is_canonical() {
+            true => Csr::of_blocks(index, make),
+            false => Csr::of_chunks(index.blocks(), make),
         }
     }
 }
@@ -116,13 +110,13 @@ pub(super) struct Outputs {
 }
 
 impl Outputs {
-    /// The rows of the block at stride 1, in the order that [`Csr::in_order`] expects or in that of canonical rows; else its
+    /// The rows of the block at stride 1, in the order of [`CoordIndex::rows`] or in that of canonical rows; else its
     /// occupied cells in canonical order, each by the bit of its origin.
     pub fn of(index: &CoordIndex, block: &Block, stride: u32) -> Self {
         let mut outputs = Self { bits: [0; 64], len: 0 };
         match stride {
             1 => {
-                let canonical = index.ranks().is_none();
+                let canonical = index.is_canonical();
                 let mut bits = block.occupancy;
                 for (rank, &row) in index.block_rows(block).iter().enumerate() {
                     let at = if canonical { (row - block.base) as usize } else { rank };
@@ -183,18 +177,23 @@ impl Default for Halo {
 }
 
 impl Halo {
-    fn fill(&mut self, kernel: &HaloKernel, index: &CoordIndex, block: &Block, outputs: &Outputs) {
+    fn fill(
+        &mut self,
+        kernel: &HaloKernel,
+        index: &CoordIndex,
+        around: &mut Around,
+        block: &Block,
+        outputs: &Outputs,
+    ) {
         self.strips = [0; 144];
         self.add(index, block, u64::MAX, [4; 3]);
         let looking = outputs.bits().iter().fold(0, |all, &bit| all | 1u64 << bit);
-        let [batch, x, y, z] = block.key;
+        around.enter(&block.key);
         for direction in &kernel.directions {
             if looking & direction.looks_out == 0 {
                 continue;
             }
-            let [dx, dy, dz] = direction.step;
-            // Keys are coordinates divided by 4, so a step cannot overflow.
-            if let Some(near) = index.block(&[batch, x + dx, y + dy, z + dz]) {
+            if let Some(near) = around.block(direction.cell) {
                 let corner = direction.step.map(|s| (4 * s + 4) as usize);
                 self.add(index, near, direction.looks_in, corner);
             }

@@ -4,15 +4,10 @@
 //! from the words of the block and of those of its 26 neighbours that its rows can see; then the neighbour mask of a row is three
 //! shifts and its edges are plain loads.
 
-use rayon::prelude::*;
-
 use super::csr::{Csr, Piece};
 use super::halo::Outputs;
 use crate::KernelSpec;
-use crate::support::{Block, CoordIndex};
-
-/// Blocks per parallel piece.
-const CHUNK_BLOCKS: usize = 512;
+use crate::support::{Around, Block, CoordIndex};
 
 /// True for kernels whose taps are all among the 26 neighbours and the row itself, each once.
 pub(crate) fn is_neighbourhood(spec: &KernelSpec) -> bool {
@@ -22,23 +17,16 @@ pub(crate) fn is_neighbourhood(spec: &KernelSpec) -> bool {
 /// All edges of a support onto itself under a kernel that [`is_neighbourhood`].
 pub(crate) fn neighbourhood(index: &CoordIndex, spec: &KernelSpec) -> Csr {
     let taps = Taps::new(spec);
-    let pieces: Vec<Piece> = index
-        .blocks()
-        .par_chunks(CHUNK_BLOCKS)
-        .map(|blocks| {
-            let mut piece = Piece::default();
-            let mut halo = Halo::default();
-            for block in blocks {
-                halo.fill(index, block);
-                halo.push_edges(&Outputs::of(index, block, 1), &taps, &mut piece);
-            }
-            piece
-        })
-        .collect();
-    let ranked = Csr::from_pieces(&pieces);
-    match index.ranks() {
-        Some(ranks) => ranked.in_order(ranks),
-        None => ranked,
+    let make = |blocks: &[Block], piece: &mut Piece| {
+        let (mut halo, mut around) = (Halo::default(), Around::new(index));
+        for block in blocks {
+            halo.fill(index, &mut around, block);
+            halo.push_edges(&Outputs::of(index, block, 1), &taps, piece);
+        }
+    };
+    match index.is_canonical() {
+        true => Csr::of_chunks(index.blocks(), make),
+        false => Csr::of_blocks(index, make),
     }
 }
 
@@ -81,16 +69,14 @@ impl Default for Halo {
 }
 
 impl Halo {
-    fn fill(&mut self, index: &CoordIndex, block: &Block) {
+    fn fill(&mut self, index: &CoordIndex, around: &mut Around, block: &Block) {
         self.planes = [0; 6];
-        let [batch, x, y, z] = block.key;
+        around.enter(&block.key);
         for direction in &DIRECTIONS {
             if block.occupancy & direction.looks_out == 0 {
                 continue;
             }
-            let [dx, dy, dz] = direction.step;
-            // Keys are coordinates divided by 4, so a step cannot overflow.
-            let Some(near) = index.block(&[batch, x + dx, y + dy, z + dz]) else { continue };
+            let Some(near) = around.block(direction.cell as usize) else { continue };
             let mut bits = near.occupancy & direction.looks_in;
             while bits != 0 {
                 let bit = bits.trailing_zeros();
@@ -140,7 +126,8 @@ impl Halo {
 
 /// One of the 26 blocks around a block.
 struct Direction {
-    step: [i32; 3],
+    /// As [`Around::block`] counts.
+    cell: u8,
     /// Bits of a block whose neighbourhood reaches the block in this direction.
     looks_out: u64,
     /// Bits of the block in this direction that the halo holds.
@@ -161,7 +148,7 @@ const CELL_OF_BIT: [i16; 64] = {
 };
 
 const DIRECTIONS: [Direction; 26] = {
-    const NONE: Direction = Direction { step: [0; 3], looks_out: 0, looks_in: 0, shift: 0 };
+    const NONE: Direction = Direction { cell: 0, looks_out: 0, looks_in: 0, shift: 0 };
     let mut directions = [NONE; 26];
     let (mut cell, mut n) = (0, 0);
     while cell < 27 {
@@ -184,7 +171,7 @@ const DIRECTIONS: [Direction; 26] = {
                 bit += 1;
             }
             let shift = (4 * (48 * step[0] + 8 * step[1] + step[2])) as i16;
-            directions[n] = Direction { step, looks_out, looks_in, shift };
+            directions[n] = Direction { cell: cell as u8, looks_out, looks_in, shift };
             n += 1;
         }
         cell += 1;
