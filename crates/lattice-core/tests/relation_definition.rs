@@ -116,6 +116,8 @@ fn rows(max: usize) -> impl Strategy<Value = Vec<Coord>> {
 #[case::as_wide_as_a_block(Kernel::new([5, 3, 1], [1; 3], [0; 3], [2, 4, 9]))]
 #[case::wider_than_a_block(Kernel::new([11, 3, 1], [1; 3], [0; 3], [1, 5, 1]))]
 #[case::eight(Kernel::cube(8, 8))]
+#[case::far_apart(Kernel::new([2; 3], [9, 1, 9], [5, 3, 0], [1, 2, 3]))]
+#[case::further_than_blocks_reach(Kernel::new([3; 3], [12; 3], [1; 3], [1; 3]))]
 #[case::planar(Kernel::new([1, 3, 3], [1, 2, 2], [0, 1, 1], [1, 1, 1]))]
 fn every_kind_matches_its_definition(#[case] kernel: Kernel) {
     proptest!(ProptestConfig::with_cases(24), |(source in rows(40), target in rows(40))| {
@@ -189,6 +191,45 @@ fn many_rows_over_many_chunks_match_a_lookup() {
 }
 
 #[test]
+fn many_rows_grow_over_many_chunks_as_their_formula_says() {
+    let mut rows: Vec<Coord> =
+        (0..30_000i32).map(|i| [i % 2, i * 31 % 211 - 90, i * 17 % 193 - 100, i / 900]).collect();
+    rows.sort_unstable();
+    rows.dedup();
+    rows.sort_by_key(|c| (c[1] * 7919 + c[2] * 104_729 + c[3] * 31).rem_euclid(1009));
+    let s = support(&rows);
+    for (size, stride, padding) in [(3, 2, 1), (2, 3, 0), (5, 4, 2)] {
+        let spec = KernelSpec::try_new([size; 3], [stride; 3], [padding; 3], [1; 3]).unwrap();
+        let grown = Relation::transposed(&s, &spec).unwrap();
+        let mut targets = Vec::new();
+        for c in &rows {
+            for f in spec.indexed_offsets() {
+                let at = |a: usize| c[a + 1] * stride as i32 + f[a] - padding as i32;
+                targets.push([c[0], at(0), at(1), at(2)]);
+            }
+        }
+        let target = Support::canonical(targets.clone()).unwrap();
+        assert_eq!(grown.target().coords(), target.coords());
+        let edge = |(n, q): (usize, &Coord)| Edge {
+            in_row: (n / spec.taps()) as u32,
+            out_row: target.lookup(q).unwrap(),
+            tap: (n % spec.taps()) as u16,
+        };
+        let mut expected: Vec<Edge> = targets.iter().enumerate().map(edge).collect();
+        expected.sort_by_key(Edge::key);
+        assert_eq!(grown.edges(), expected);
+        // Onto the same rows in another order.
+        let mut turned = target.coords().to_vec();
+        turned.reverse();
+        let onto = Relation::target_transposed(&s, &support(&turned), &spec).unwrap();
+        let last = target.n_rows() as u32 - 1;
+        expected.iter_mut().for_each(|e| e.out_row = last - e.out_row);
+        expected.sort_by_key(Edge::key);
+        assert_eq!(onto.edges(), expected);
+    }
+}
+
+#[test]
 fn the_order_of_the_rows_only_renames_them() {
     let mut rows: Vec<Coord> =
         (0..30_000i32).map(|i| [i % 2, i * 31 % 61, i * 17 % 53 - 20, i / 600 - 9]).collect();
@@ -238,7 +279,10 @@ fn results_do_not_depend_on_the_number_of_threads() {
         let wide = Relation::submanifold(&s, &dilated).unwrap();
         let grown = Relation::generative(&s, [2; 3], [2; 3]).unwrap();
         let onto = Relation::target_transposed(down.target(), &s, &KernelSpec::cube(2, 2).unwrap()).unwrap();
-        [down, same, up, wide, grown, onto].map(|r| {
+        let overlapping = KernelSpec::try_new([3; 3], [2; 3], [1; 3], [1; 3]).unwrap();
+        let overlap = Relation::transposed(&s, &overlapping).unwrap();
+        let back = Relation::target_transposed(down.target(), &s, &overlapping).unwrap();
+        [down, same, up, wide, grown, onto, overlap, back].map(|r| {
             let views =
                 (r.by_input().clone(), r.by_tap().clone(), r.tap_tiles().clone(), r.transpose().edges());
             (r.edges(), r.target().coords().to_vec(), views, r.sorted_table().clone())

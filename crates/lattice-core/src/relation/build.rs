@@ -5,8 +5,9 @@ use std::sync::Arc;
 use super::csr::Csr;
 use super::exact::{children, parents, tiles_lattice};
 use super::gather::{Window, gather};
+use super::grown::GrownKernel;
 use super::halo::{HaloKernel, coarser};
-use super::reach::{kernel_reach_support, transposed_support};
+use super::reach::{check_transposed, kernel_reach_support, transposed_support};
 use super::record::Record;
 use super::submanifold::{is_neighbourhood, neighbourhood};
 use super::{Edge, Relation, RelationKind};
@@ -213,7 +214,12 @@ impl Relation {
         {
             return Ok(Self(Arc::new(Record::new(kind, *spec, source.clone(), target, Arc::new(csr)))));
         }
-        let target = transposed_support(op, source, spec)?;
+        check_transposed(op, source, spec)?;
+        if let Some(kernel) = GrownKernel::new(spec) {
+            let (target, csr) = kernel.grow(op, source)?;
+            return Ok(Self(Arc::new(Record::new(kind, *spec, source.clone(), target, Arc::new(csr)))));
+        }
+        let target = transposed_support(source, spec)?;
         Ok(Self::gathered(kind, spec, source, target, Window::Under))
     }
 
@@ -234,6 +240,11 @@ impl Relation {
             (false, Some(Some(kernel))) => kernel.edges(source.index()),
             _ if matches!(window, Window::Under) && tiles_lattice(spec) => {
                 parents(source.index(), target.coords(), spec)
+            }
+            _ if matches!(window, Window::Under)
+                && let Some(kernel) = GrownKernel::new(spec) =>
+            {
+                kernel.edges(source.index(), target.index())
             }
             _ => gather(source.index(), target.coords(), spec, window),
         };

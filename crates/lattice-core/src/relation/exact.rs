@@ -51,8 +51,7 @@ pub(crate) fn parents(index: &CoordIndex, targets: &[Coord], spec: &KernelSpec) 
 }
 
 /// All children of the rows of a support in canonical order, and the edges onto them, for a kernel that [`tiles_lattice`] with one
-/// power of two as its stride. `None` for other kernels and where a child would leave `i32`, which is an error that
-/// [`transposed_support`](super::reach::transposed_support) words.
+/// power of two as its stride. `None` for other kernels and where a child would leave `i32`.
 pub(crate) fn children(source: &Support, spec: &KernelSpec) -> Option<(Support, Csr)> {
     let stride = spec.stride[0];
     let fits = tiles_lattice(spec)

@@ -5,6 +5,7 @@ mod cache;
 mod csr;
 mod exact;
 mod gather;
+mod grown;
 mod halo;
 mod neighbours;
 mod reach;

@@ -8,19 +8,25 @@ use crate::{Coord, Error, KernelSpec, Result, Support};
 /// Rows that are expanded together.
 const CHUNK_ROWS: usize = 8192;
 
-/// All `c * s + i * d - p`, in canonical order.
+/// All `c * s + i * d - p`, none of which lies outside `i32`, in canonical order.
+pub(crate) fn transposed_support(source: &Support, spec: &KernelSpec) -> Result<Support> {
+    let [s, p, d] = wide(spec);
+    expand(source, spec, |axis, c, i| Some(i64::from(c) * s[axis] + i * d[axis] - p[axis]))
+}
+
+/// Refuses a support with a `c * s + i * d - p` outside `i32`.
 ///
 /// # Errors
-/// [`Error::OutOfRange`] naming the first row with such a coordinate outside `i32`.
-pub(crate) fn transposed_support(op: &'static str, source: &Support, spec: &KernelSpec) -> Result<Support> {
-    let Some((low, high)) = source.bounds() else { return Support::canonical(Vec::new()) };
+/// [`Error::OutOfRange`] naming the first such row.
+pub(crate) fn check_transposed(op: &'static str, source: &Support, spec: &KernelSpec) -> Result<()> {
+    let Some((low, high)) = source.bounds() else { return Ok(()) };
     let [s, p, d] = wide(spec);
     let place = |axis: usize, c: i32, i: i64| Some(i64::from(c) * s[axis] + i * d[axis] - p[axis]);
     let fits = |axis: usize, c: i32, i: i64| place(axis, c, i).is_some_and(|q| i32::try_from(q).is_ok());
-    if (0..3).any(|a| !fits(a, low[a + 1], 0) || !fits(a, high[a + 1], i64::from(spec.size[a]) - 1)) {
-        check_created(op, source, spec, place)?;
+    match (0..3).all(|a| fits(a, low[a + 1], 0) && fits(a, high[a + 1], i64::from(spec.size[a]) - 1)) {
+        true => Ok(()),
+        false => check_created(op, source, spec, place),
     }
-    expand(source, spec, place)
 }
 
 /// All `q >= 0` with `q * s + i * d - p = c` below the bound of the range or of the largest input, in canonical order.
