@@ -3,10 +3,60 @@
 use rayon::prelude::*;
 
 use crate::scalar::{Acc, Scalar};
+use crate::simd::Engine;
 use crate::{Activation, Epilogue, isa};
 
 /// Rows of a task.
 const ROWS: usize = 1024;
+
+/// Elements of a block of rows: a few arrays of them stay in the second cache.
+const BLOCK: usize = 8192;
+
+/// Rows that are summed before their sums are merged in order; depends on the channels alone, so that sums never depend on threads.
+pub(crate) fn block_rows(c: usize) -> usize {
+    (BLOCK / c).clamp(16, ROWS)
+}
+
+/// A block in the type of sums: itself, or converted into `room`.
+pub(crate) fn widened<'a, T: Scalar>(engine: Engine, x: &'a [T], room: &'a mut Vec<T::Acc>) -> &'a [T::Acc] {
+    match T::as_acc(x) {
+        Some(x) => x,
+        None => {
+            room.resize(x.len(), T::Acc::ZERO);
+            T::widen(engine, x, room);
+            room
+        }
+    }
+}
+
+/// Columns `at..at + K` of a row.
+#[inline(always)]
+pub(crate) fn strip<A, const K: usize>(row: &[A], at: usize) -> &[A; K] {
+    row[at..].first_chunk().expect("strips end within the row")
+}
+
+/// Runs a body for every strip of `c` columns, `K` of them from column `at`: sums of 16 columns stay in registers over all rows.
+macro_rules! for_strips {
+    ($c:expr, |$width:ident, $at:ident| $body:block) => {{
+        let mut $at = 0;
+        while $at + 16 <= $c {
+            const $width: usize = 16;
+            $body
+            $at += 16;
+        }
+        while $at + 4 <= $c {
+            const $width: usize = 4;
+            $body
+            $at += 4;
+        }
+        while $at < $c {
+            const $width: usize = 1;
+            $body
+            $at += 1;
+        }
+    }};
+}
+pub(crate) use for_strips;
 
 /// `out[r, c] = activation(x[r, c] * scale[c] + shift[c])`, in `f32` (`f64` for `f64`), rounded once.
 ///
@@ -55,7 +105,7 @@ pub struct Moments {
 
 /// Mean and biased variance of each channel of `x: [n, c]`; zeros when there is no row.
 ///
-/// Chunks of 1024 rows are summed in `f64` around their own means and merged in order: the same bits for any number of threads.
+/// Blocks of rows are summed in `f64` around their own means and merged in order: the same bits for any number of threads.
 ///
 /// # Source
 /// The merge is that of Chan, Golub, LeVeque 1979.
@@ -72,43 +122,46 @@ pub fn channel_moments<T: Scalar>(x: &[T], c: usize) -> Moments {
         x.len()
     );
     let engine = isa::engine();
-    let parts: Vec<(usize, Moments)> = x
-        .par_chunks(ROWS * c)
-        .map(|x| {
-            let rows = x.len() / c;
-            let mut wide = vec![T::Acc::ZERO; c];
-            let (mut mean, mut squares) = (vec![0.0; c], vec![0.0; c]);
-            engine.vectorize(|| {
-                for row in x.chunks_exact(c) {
-                    T::widen(engine, row, &mut wide);
-                    for (mean, v) in mean.iter_mut().zip(&wide) {
-                        *mean += v.to_f64();
+    let block = block_rows(c) * c;
+    // Per block the means, then the sums of squares around them.
+    let mut parts = vec![0.0; x.len().div_ceil(block) * 2 * c];
+    parts.par_chunks_mut(2 * c).zip(x.par_chunks(block)).for_each_init(Vec::new, |wide, (part, x)| {
+        let (mean, squares) = part.split_at_mut(c);
+        let x = widened(engine, x, wide);
+        engine.vectorize(|| {
+            for_strips!(c, |K, at| {
+                let mut sum = [0.0; K];
+                for x in x.chunks_exact(c) {
+                    let x = strip::<_, K>(x, at);
+                    for k in 0..K {
+                        sum[k] += x[k].to_f64();
                     }
                 }
-                for mean in &mut mean {
-                    *mean /= rows as f64;
-                }
-                for row in x.chunks_exact(c) {
-                    T::widen(engine, row, &mut wide);
-                    for ((squares, mean), v) in squares.iter_mut().zip(&mean).zip(&wide) {
-                        let centred = v.to_f64() - mean;
-                        *squares += centred * centred;
+                let around = sum.map(|sum| sum / (x.len() / c) as f64);
+                let mut sum = [0.0; K];
+                for x in x.chunks_exact(c) {
+                    let x = strip::<_, K>(x, at);
+                    for k in 0..K {
+                        let centred = x[k].to_f64() - around[k];
+                        sum[k] += centred * centred;
                     }
                 }
+                mean[at..at + K].copy_from_slice(&around);
+                squares[at..at + K].copy_from_slice(&sum);
             });
-            (rows, Moments { mean, variance: squares })
-        })
-        .collect();
+        });
+    });
     let mut seen = 0.0;
-    for (rows, part) in parts {
-        let rows = rows as f64;
-        let all = seen + rows;
+    for (part, x) in parts.chunks_exact(2 * c).zip(x.chunks(block)) {
+        let (mean, squares) = part.split_at(c);
+        let rows = (x.len() / c) as f64;
+        let share = rows / (seen + rows);
         for j in 0..c {
-            let step = part.mean[j] - total.mean[j];
-            total.mean[j] += step * rows / all;
-            total.variance[j] += part.variance[j] + step * step * seen * rows / all;
+            let step = mean[j] - total.mean[j];
+            total.mean[j] += step * share;
+            total.variance[j] += squares[j] + step * step * seen * share;
         }
-        seen = all;
+        seen += rows;
     }
     for variance in &mut total.variance {
         *variance /= seen;

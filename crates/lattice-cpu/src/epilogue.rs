@@ -20,7 +20,7 @@ pub enum Activation {
 
 impl Activation {
     #[inline(always)]
-    fn apply<A: Acc>(self, values: &mut [A]) {
+    pub(crate) fn apply<A: Acc>(self, values: &mut [A]) {
         match self {
             Self::None => {}
             Self::Relu => {

@@ -3,7 +3,7 @@
 //! * [`conv_forward`], [`conv_input_grad`], [`conv_weight_grad`]: sparse convolution, with an [`Epilogue`] before its one rounding.
 //! * [`gemm`] and its gradients: linear layers and pointwise convolutions, on the same micro-kernels.
 //! * [`row_mix`], [`pool_max`], [`segment_max`]: pooling, joins, scatter and gather.
-//! * [`scale_shift_activation`], [`channel_moments`]: normalisation.
+//! * [`batch_norm_train`] and its gradient, [`scale_shift_activation`], [`channel_moments`]: normalisation.
 //!
 //! The instruction set is found at run time ([`detect`]) or forced ([`with_isa`], `LATTICE_CPU_ISA`). Every result has the same
 //! bits for any number of threads; instruction sets differ within rounding. Work runs on the current rayon pool.
@@ -11,6 +11,7 @@
 //! Not for checking user input: slices that do not fit panic. `burn-lattice` checks shapes and returns errors.
 #![deny(unsafe_code)]
 
+mod batch_norm;
 mod channels;
 mod conv;
 mod epilogue;
@@ -26,7 +27,8 @@ mod scratch;
 #[allow(unsafe_code, reason = "the fence: intrinsics and tiles that threads write at the same time")]
 mod simd;
 
-pub use channels::*;
+pub use batch_norm::*;
+pub use channels::{Moments, channel_moments, channel_sums, scale_shift_activation};
 pub use conv::{ConvShape, conv_depthwise, conv_edge_loop, conv_forward, conv_input_grad, conv_weight_grad};
 pub use epilogue::{Activation, Epilogue};
 pub use gemm::*;

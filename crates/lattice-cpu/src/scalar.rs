@@ -29,6 +29,8 @@ pub trait Acc:
     fn from_count(count: u32) -> Self;
     /// To `f64`, exactly.
     fn to_f64(self) -> f64;
+    /// From `f64`: to nearest.
+    fn from_f64(value: f64) -> Self;
 }
 
 /// An element type of features and weights.
@@ -46,6 +48,9 @@ pub trait Scalar:
     /// The slice itself where no conversion is needed.
     #[doc(hidden)]
     fn as_acc(slice: &[Self]) -> Option<&[Self::Acc]>;
+    /// As `as_acc`, to write to.
+    #[doc(hidden)]
+    fn as_acc_mut(slice: &mut [Self]) -> Option<&mut [Self::Acc]>;
     /// Converts a slice; lengths are equal.
     #[doc(hidden)]
     fn widen(engine: Engine, from: &[Self], to: &mut [Self::Acc]);
@@ -84,6 +89,10 @@ macro_rules! acc {
             fn to_f64(self) -> f64 {
                 self.into()
             }
+            #[inline(always)]
+            fn from_f64(value: f64) -> Self {
+                value as Self
+            }
         }
     };
 }
@@ -119,6 +128,9 @@ macro_rules! itself {
             fn as_acc(slice: &[Self]) -> Option<&[$ty]> {
                 Some(slice)
             }
+            fn as_acc_mut(slice: &mut [Self]) -> Option<&mut [$ty]> {
+                Some(slice)
+            }
             #[inline(always)]
             fn widen(_: Engine, from: &[Self], to: &mut [$ty]) {
                 copy(from, to);
@@ -152,6 +164,9 @@ macro_rules! half {
                 Self::from_f32(value)
             }
             fn as_acc(_: &[Self]) -> Option<&[f32]> {
+                None
+            }
+            fn as_acc_mut(_: &mut [Self]) -> Option<&mut [f32]> {
                 None
             }
             fn widen(engine: Engine, from: &[Self], to: &mut [f32]) {

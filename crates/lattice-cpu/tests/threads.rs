@@ -47,7 +47,22 @@ fn all_operations<T: Element>(relation: &Relation, map: &RowMap, c: [usize; 2]) 
     keep(&mixed);
     segment_max(&x, c[0], map, &mut mixed);
     keep(&mixed);
+    let ones = vec![T::Acc::from_f32(1.0); c[0]];
+    let activation = Activation::Relu;
+    let shape = BatchNormShape { gamma: &ones, beta: &ones, eps: 1e-3, activation };
+    let mut normal = zeros(x.len());
+    let found = batch_norm_train(&x, shape, Some(&dx), &mut normal);
+    keep(&normal);
+    let of = |v: &[f64]| v.iter().map(|&v| Acc::from_f64(v)).collect::<Vec<T::Acc>>();
+    let (mean, var) = (of(&found.mean), of(&found.variance));
+    let tape = BatchNormTape { x: &x, y: Some(&normal), mean: &mean, var: &var };
+    let mut d_residual = zeros(x.len());
+    let mut d_normal = zeros(x.len());
+    let found = batch_norm_train_grad(&dx, tape, shape, &mut d_normal, Some(&mut d_residual));
+    keep(&d_normal);
+    keep(&d_residual);
     let moments = channel_moments(&x, c[0]);
+    bits.extend(found.gamma.iter().chain(&found.beta).map(|v| v.to_bits()));
     bits.extend(
         moments.mean.iter().chain(&moments.variance).chain(&channel_sums(&x, c[0])).map(|v| v.to_bits()),
     );
