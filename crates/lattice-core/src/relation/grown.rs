@@ -298,10 +298,10 @@ fn inside(a: usize, corner: i64, width: i64) -> u64 {
     let places = (1u64 << to) - (1u64 << from.min(to));
     // One bit a place, repeated along the other axes.
     match a {
-        0 => [0, 1, 2, 3].into_iter().fold(0, |all, p| all | (places >> p & 1) * (0xffff << (16 * p))),
+        0 => [0, 1, 2, 3].into_iter().fold(0, |all, p| all | ((places >> p & 1) * (0xffff << (16 * p)))),
         1 => [0, 1, 2, 3]
             .into_iter()
-            .fold(0, |all, p| all | (places >> p & 1) * (0x000f_000f_000f_000f << (4 * p))),
+            .fold(0, |all, p| all | ((places >> p & 1) * (0x000f_000f_000f_000f << (4 * p)))),
         _ => places * 0x1111_1111_1111_1111,
     }
 }

@@ -291,8 +291,8 @@ const NEAR: [[[u8; 2]; 27]; 64] = {
             let (mut region, mut there, mut axis) = (0, 0, 0);
             while axis < 3 {
                 // One more than the place along the axis, so that a step back stays positive.
-                let at = (place >> axis & 1 | (place >> (axis + 3) & 1) << 1) + steps[axis];
-                region = 3 * region + (at + 3) / 4;
+                let at: usize = (place >> axis & 1 | (place >> (axis + 3) & 1) << 1) + steps[axis];
+                region = 3 * region + at.div_ceil(4);
                 let at = (at + 3) % 4;
                 there |= (at & 1) << axis | (at >> 1) << (axis + 3);
                 axis += 1;
