@@ -4,6 +4,7 @@
 mod harness;
 
 use burn::tensor::{Device, Tensor};
+use burn_lattice::Activation;
 use burn_lattice::ops::{self, ConvOptions, DropoutKey, NormAffine, PoolMode, PoolOptions, Target};
 use harness::*;
 use lattice_testkit::offsets::Kernel;
@@ -21,6 +22,8 @@ fn network(coords: &[Coord], leaves: &[Tensor<1>]) -> Tensor<2> {
     let coarse = ops::dropout(&coarse, 0.25, DropoutKey { seed: 1, call: 0 }).unwrap();
     let up = ops::conv_transpose3d(&coarse, weight(3, 8), None, &down, Some(&Target::from(&x))).unwrap();
     let again = ops::normalized_subm_conv3d(&up, weight(1, 27), None, &subm, 1e-3).unwrap();
+    let again =
+        ops::batch_norm_residual(&again, NormAffine::default(), Some(&a), 1e-3, Activation::Relu).unwrap();
     let joined = up.with_feats(again.feats().clone() + a.feats().clone()).unwrap();
     let pooled = ops::pool3d(&ops::relu(&joined), PoolMode::Max, &PoolOptions::default()).unwrap();
     ops::global_pool(&pooled, PoolMode::Avg, None).unwrap()

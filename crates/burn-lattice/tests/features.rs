@@ -6,7 +6,7 @@ mod harness;
 
 use burn::tensor::{DType, Tensor};
 use burn_lattice::ops::{self, ActivationKind, DropoutKey, GeluApproximation, NormAffine, NormStatistics};
-use burn_lattice::{Error, SparseTensor};
+use burn_lattice::{Activation, Error, SparseTensor};
 use harness::*;
 use lattice_testkit::features as definition;
 use lattice_testkit::normalisation::{self, Sets};
@@ -349,6 +349,7 @@ fn a_tensor_without_rows_passes_every_feature_operation() {
     let none = NormAffine::default;
     for y in [
         ops::batch_norm(&x, none(), None, 1e-5).unwrap(),
+        ops::batch_norm_residual(&x, none(), Some(&x), 1e-5, Activation::Relu).unwrap(),
         ops::layer_norm(&x, none(), 1e-5).unwrap(),
         ops::rms_norm(&x, None, 1e-5).unwrap(),
         ops::group_norm(&x, 2, none(), 1e-5).unwrap(),
@@ -390,6 +391,21 @@ fn norms_refuse_what_does_not_fit() {
     for groups in [0, 3, 5] {
         assert!(matches!(ops::group_norm(&x, groups, NormAffine::default(), 1e-5), Err(Error::Value { .. })));
     }
+}
+
+#[test]
+fn a_norm_with_a_residual_refuses_what_does_not_fit() {
+    let device = inference();
+    let x = rows_of(Tensor::ones([3, 4], &device));
+    let run = |residual: &SparseTensor| {
+        ops::batch_norm_residual(&x, NormAffine::default(), Some(residual), 1e-5, Activation::None)
+    };
+    assert!(run(&x).is_ok());
+    assert!(matches!(run(&rows_of(Tensor::ones([3, 4], &device))), Err(Error::Identity { .. })));
+    let narrow = x.with_feats(Tensor::ones([3, 2], &device)).unwrap();
+    assert!(matches!(run(&narrow), Err(Error::Channels { .. })));
+    let half = x.with_feats(Tensor::ones([3, 4], (&device, DType::F16))).unwrap();
+    assert!(matches!(run(&half), Err(Error::Dtype { .. })));
 }
 
 #[test]

@@ -7,7 +7,7 @@ use burn::tensor::{DType, Tensor};
 use burn_lattice::ops::{
     self, ActivationKind, ConvOptions, DropoutKey, GeluApproximation, NormAffine, Target,
 };
-use burn_lattice::{Join, Result, SparseTensor};
+use burn_lattice::{Activation, Join, Result, SparseTensor};
 use harness::*;
 use lattice_testkit::offsets::Kernel;
 use rstest::rstest;
@@ -165,6 +165,28 @@ fn norms_with_their_statistics() {
         check_gradients(&leaves, |leaves| {
             let x = sparse_at(&coords, leaf(leaves, 0, [n, 4]), [1; 3]);
             norm(&x, NormAffine::new(leaves[1].clone(), leaves[2].clone())).unwrap().into_feats()
+        });
+    }
+}
+
+#[test]
+fn batch_norm_with_its_residual_and_activation() {
+    let coords = Seeded::new(16).coords(11, 3, 3);
+    let n = coords.len();
+    let mut seeded = Seeded::new(17);
+    let leaves = [seeded.values(n * 5), seeded.values(5), seeded.values(5), seeded.values(n * 5)];
+    for activation in [
+        Activation::None,
+        Activation::Relu,
+        Activation::LeakyRelu(0.3),
+        // Its sign does not tell what passed: a step of its own.
+        Activation::LeakyRelu(-0.4),
+    ] {
+        check_gradients(&leaves, |leaves| {
+            let x = sparse_at(&coords, leaf(leaves, 0, [n, 5]), [1; 3]);
+            let residual = x.with_feats(leaf(leaves, 3, [n, 5])).unwrap();
+            let affine = NormAffine::new(leaves[1].clone(), leaves[2].clone());
+            ops::batch_norm_residual(&x, affine, Some(&residual), 1e-2, activation).unwrap().into_feats()
         });
     }
 }

@@ -182,42 +182,49 @@ pub struct MinkUNet {
     pub head: ConvBlock,
 }
 
-fn run_blocks(blocks: &[ResidualBlock], mut x: SparseTensor) -> SparseTensor {
+fn run_blocks(blocks: &[ResidualBlock], mut x: SparseTensor) -> Result<SparseTensor> {
     for (i, block) in blocks.iter().enumerate() {
-        x = scope(&format!("block{i}"), || block.forward(&x));
+        x = scope(&format!("block{i}"), || block.try_forward(&x))?;
     }
-    x
+    Ok(x)
 }
 
 impl MinkUNet {
     /// `[n, in_channels]` to scores `[n, classes]` on the same identity.
     ///
     /// # Panics
-    /// When the channels differ from the config's.
+    /// With the error of [`try_forward`](Self::try_forward).
     pub fn forward(&self, x: &SparseTensor) -> SparseTensor {
+        self.try_forward(x).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// [`forward`](Self::forward) that returns its error.
+    ///
+    /// # Errors
+    /// Channels that differ from the config's, features of another type than the weights, and what building a relation may meet.
+    pub fn try_forward(&self, x: &SparseTensor) -> Result<SparseTensor> {
         let mut y = x.clone();
         for (i, conv) in self.stem.iter().enumerate() {
-            y = scope(&format!("stem{i}"), || conv.forward(&y));
+            y = scope(&format!("stem{i}"), || conv.try_forward(&y, None, None))?;
         }
         let mut skips = Vec::with_capacity(self.encoder.len());
         for (level, stage) in self.encoder.iter().enumerate() {
             skips.push(y.clone());
             y = scope(&format!("encoder{level}"), || {
-                let y = scope("down", || stage.down.forward(&y));
+                let y = scope("down", || stage.down.try_forward(&y, None, None))?;
                 run_blocks(&stage.blocks, y)
-            });
+            })?;
         }
         for (level, stage) in self.decoder.iter().enumerate() {
             let skip = skips.pop().expect("there is one skip a decoder stage");
             y = scope(&format!("decoder{level}"), || {
-                let up = scope("up", || stage.up.forward_onto(&y, &Target::from(&skip)));
+                let up = scope("up", || stage.up.try_forward(&y, Some(&Target::from(&skip)), None))?;
                 // Free the coarse features before the wider ones are made.
                 drop(y);
-                let joined =
-                    scope("cat", || ops::cat(&[up, skip], Join::Inner)).unwrap_or_else(|e| panic!("{e}"));
+                let joined = scope("cat", || ops::cat(&[up, skip], Join::Inner))?;
                 run_blocks(&stage.blocks, joined)
-            });
+            })?;
         }
-        scope("head", || self.head.forward(&y))
+        scope("head", || self.head.try_forward(&y, None, None))
     }
 }

@@ -3,9 +3,9 @@
 use burn::config::Config;
 use burn::module::Module;
 use burn::tensor::Device;
-use burn_lattice::SparseTensor;
 use burn_lattice::nn::{BlockActivation, ConvBlock, ConvBlockConfig};
 use burn_lattice::trace::scope;
+use burn_lattice::{Result, SparseTensor};
 
 /// Options of [`ResidualBlock`].
 #[derive(Config, Debug)]
@@ -67,13 +67,21 @@ impl ResidualBlock {
     /// `[n, c_in]` to `[n, c_out]` on the same identity.
     ///
     /// # Panics
-    /// When the channels differ from the config's.
+    /// With the error of [`try_forward`](Self::try_forward).
     pub fn forward(&self, x: &SparseTensor) -> SparseTensor {
-        let y = scope("conv1", || self.conv1.forward(x));
+        self.try_forward(x).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// [`forward`](Self::forward) that returns its error.
+    ///
+    /// # Errors
+    /// Channels that differ from the config's, and features of another type than the weights.
+    pub fn try_forward(&self, x: &SparseTensor) -> Result<SparseTensor> {
+        let y = scope("conv1", || self.conv1.try_forward(x, None, None))?;
         let residual = match &self.shortcut {
-            Some(shortcut) => scope("shortcut", || shortcut.forward(x)),
+            Some(shortcut) => scope("shortcut", || shortcut.try_forward(x, None, None))?,
             None => x.clone(),
         };
-        scope("conv2", || self.conv2.forward_residual(&y, &residual))
+        scope("conv2", || self.conv2.try_forward(&y, None, Some(&residual)))
     }
 }

@@ -122,9 +122,17 @@ impl SecondEncoderConfig {
 impl SecondEncoder {
     /// `[n, in_channels]` to the levels and the image.
     ///
+    /// # Panics
+    /// With the error of [`try_forward`](Self::try_forward).
+    pub fn forward(&self, x: &SparseTensor) -> SecondOutput {
+        self.try_forward(x).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// [`forward`](Self::forward) that returns its error.
+    ///
     /// # Errors
     /// A row outside the config's grid; channels that differ from the config's.
-    pub fn forward(&self, x: &SparseTensor) -> Result<SecondOutput> {
+    pub fn try_forward(&self, x: &SparseTensor) -> Result<SecondOutput> {
         let mut outputs = Vec::new();
         let mut y = x.clone();
         for (i, level) in self.levels.iter().enumerate() {

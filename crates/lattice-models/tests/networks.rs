@@ -3,7 +3,7 @@
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device, Tensor, TensorData};
-use burn_lattice::{CoordinateManager, SparseTensor, Support};
+use burn_lattice::{CoordinateManager, Error, SparseTensor, Support};
 use lattice_models::{
     MINKUNET_NAMES, MinkUNetConfig, ResidualBlockConfig, SecondEncoderConfig, seed_parameters,
 };
@@ -137,9 +137,8 @@ fn the_fused_pass_equals_the_separate_one_with_running_statistics() {
     let fused = block.forward(&x);
     // The same by hand, from the block's parts.
     let by_hand = {
-        let conv = |b: &burn_lattice::nn::ConvBlock, x: &SparseTensor| match &b.conv {
-            burn_lattice::nn::BlockConv::Subm(conv) => b.norm.as_ref().unwrap().forward(conv.forward(x)),
-            _ => unreachable!("a residual block keeps its rows"),
+        let conv = |b: &burn_lattice::nn::ConvBlock, x: &SparseTensor| {
+            b.norm.as_ref().unwrap().forward(b.conv.forward(x))
         };
         let y = conv(&block.conv1, &x).map_feats(burn::tensor::activation::relu);
         let y = conv(&block.conv2, &y);
@@ -187,7 +186,7 @@ fn the_second_encoder_ends_in_an_image_of_an_eighth() {
         let rows: Vec<[i32; 4]> = coords(40).into_iter().map(|c| [c[0], c[1], c[2], c[3] * 5]).collect();
         let feats = Tensor::ones([rows.len(), 4], &device);
         let x = SparseTensor::with_manager(Support::try_new(rows).unwrap(), feats, [1; 3], manager).unwrap();
-        let out = encoder.forward(&x).unwrap();
+        let out = encoder.forward(&x);
         let [w, h, d] = encoder.image_cells();
         assert_eq!([w, h], [8, 6]);
         assert_eq!(d, if reach { 2 } else { 3 });
@@ -205,5 +204,56 @@ fn a_row_outside_the_detection_grid_is_an_error() {
     let encoder = SecondEncoderConfig::new(2, [16, 16, 9]).with_kernel_reach(false).init(&device);
     let feats = Tensor::ones([1, 2], &device);
     let x = SparseTensor::from_support(Support::try_new(vec![[0, 900, 0, 0]]).unwrap(), feats).unwrap();
-    assert!(encoder.forward(&x).is_err());
+    assert!(encoder.try_forward(&x).is_err());
+}
+
+#[test]
+fn a_wrong_channel_count_is_an_error_not_a_panic() {
+    let device = Device::flex();
+    let model = MinkUNetConfig::named("minkunet14a", 4, 5).unwrap().init(&device);
+    let error = model.try_forward(&tensor(&device, 6, 3)).unwrap_err();
+    assert!(matches!(error, Error::Channels { expected: 4, found: 3, .. }), "{error}");
+    let encoder = SecondEncoderConfig::new(4, [64, 48, 41]).init(&device);
+    assert!(encoder.try_forward(&tensor(&device, 6, 3)).is_err());
+}
+
+/// Paths of all parameters, as weight files name them.
+fn parameter_paths(model: &impl Module) -> Vec<String> {
+    #[derive(Default)]
+    struct Paths {
+        at: Vec<String>,
+        found: Vec<String>,
+    }
+    impl ModuleVisitor for Paths {
+        fn enter_module(&mut self, name: &str, _container: &str) {
+            self.at.push(name.into());
+        }
+        fn exit_module(&mut self, _name: &str, _container: &str) {
+            self.at.pop();
+        }
+        fn visit_float<const D: usize>(&mut self, _param: &Param<Tensor<D>>) {
+            self.found.push(self.at.join("."));
+        }
+    }
+    let mut paths = Paths::default();
+    model.visit(&mut paths);
+    paths.found
+}
+
+#[test]
+fn parameter_paths_name_places_alone() {
+    let device = Device::flex();
+    let model = MinkUNetConfig::named("minkunet14a", 4, 5).unwrap().init(&device);
+    let paths = parameter_paths(&model);
+    let block: Vec<&str> =
+        paths.iter().filter_map(|path| path.strip_prefix("encoder.0.blocks.0.conv1.")).collect();
+    assert_eq!(block, ["conv.weight", "norm.gamma", "norm.beta", "norm.running_mean", "norm.running_var"]);
+    for path in
+        ["stem.0.conv.weight", "encoder.3.down.conv.weight", "decoder.0.up.conv.weight", "head.conv.bias"]
+    {
+        assert!(paths.iter().any(|p| p == path), "{path} of {paths:?}");
+    }
+    let encoder = SecondEncoderConfig::new(4, [64, 48, 41]).init(&device);
+    let paths = [paths, parameter_paths(&encoder)].concat();
+    assert!(paths.iter().all(|path| !path.contains(char::is_uppercase)), "{paths:?}");
 }

@@ -1,15 +1,17 @@
 //! Backward passes, once for every backend.
 
-use burn::backend::Autodiff;
-use burn::backend::TensorMetadata;
 use burn::backend::autodiff::NodeId;
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
-use burn::backend::autodiff::ops::{Backward, Ops, OpsKind, unary};
+use burn::backend::autodiff::ops::{Backward, NodeGuard, Ops, OpsKind, unary};
 use burn::backend::tensor::FloatTensor;
+use burn::backend::{Autodiff, AutodiffBackend, TensorMetadata};
 
-use super::{Activation, ConvMap, FusedOperands, LatticeBackend, LatticeKernels, Operand};
+use super::{
+    Activation, BatchNormGrads, BatchNormOutput, BatchNormTape, ConvMap, FusedOperands, LatticeBackend,
+    LatticeKernels, Operand,
+};
 use crate::RowMap;
 
 /// What the backward pass of a convolution needs.
@@ -107,6 +109,56 @@ impl<B: LatticeKernels> Backward<B, 1> for RowMax {
         let (x, y, map) = ops.state;
         let x = checkpointer.retrieve_node_output::<FloatTensor<B>>(x);
         unary::<B, _>(ops.parents, ops.node, grads, |grad| B::row_max_grad(x, y, grad, map));
+    }
+}
+
+/// Batch norm of training; parents are `x`, gamma, beta and, where there is one, the residual.
+#[derive(Debug)]
+struct BatchNorm;
+
+impl<B: LatticeKernels, const N: usize> Backward<B, N> for BatchNorm {
+    type State = (NodeId, BatchNormTape<B>);
+
+    fn backward(self, ops: Ops<Self::State, N>, grads: &mut Gradients, checkpointer: &mut Checkpointer) {
+        let grad = grads.consume::<B>(&ops.node);
+        let (x, tape) = ops.state;
+        let x = checkpointer.retrieve_node_output::<FloatTensor<B>>(x);
+        let asked = |at: usize| ops.parents.get(at).is_some_and(Option::is_some);
+        let BatchNormGrads { x, gamma, beta, residual } = B::sparse_batch_norm_grad(grad, x, tape, asked(3));
+        let found = [Some(x), Some(gamma), Some(beta), residual];
+        for (node, grad) in ops.parents.into_iter().zip(found) {
+            if let (Some(node), Some(grad)) = (node, grad) {
+                grads.register::<B>(node.id, grad);
+            }
+        }
+    }
+}
+
+/// A batch norm with its node; `nodes` are its parents.
+fn sparse_batch_norm<B: LatticeKernels, C: CheckpointStrategy, const N: usize>(
+    nodes: [NodeGuard; N],
+    x: FloatTensor<Autodiff<B, C>>,
+    [gamma, beta]: [FloatTensor<B>; 2],
+    residual: Operand<B>,
+    eps: f64,
+    activation: Activation,
+) -> BatchNormOutput<Autodiff<B, C>> {
+    let statistic = <Autodiff<B, C> as AutodiffBackend>::from_inner;
+    match BatchNorm.prepare::<C>(nodes).compute_bound().stateful() {
+        OpsKind::Tracked(mut prep) => {
+            let node = prep.checkpoint(&x);
+            let BatchNormOutput { y, mean, var } =
+                B::sparse_batch_norm(x.into_primitive(), gamma.clone(), beta, residual, eps, activation);
+            let kept = (activation != Activation::None).then(|| y.clone());
+            let tape =
+                BatchNormTape { y: kept, mean: mean.clone(), var: var.clone(), gamma, eps, activation };
+            BatchNormOutput { y: prep.finish((node, tape), y), mean: statistic(mean), var: statistic(var) }
+        }
+        OpsKind::UnTracked(prep) => {
+            let BatchNormOutput { y, mean, var } =
+                B::sparse_batch_norm(x.into_primitive(), gamma, beta, residual, eps, activation);
+            BatchNormOutput { y: prep.finish(y), mean: statistic(mean), var: statistic(var) }
+        }
     }
 }
 
@@ -212,6 +264,29 @@ impl<B: LatticeKernels, C: CheckpointStrategy> LatticeBackend for Autodiff<B, C>
                 prep.finish((node, y.clone(), map), y)
             }
             OpsKind::UnTracked(prep) => prep.finish(B::row_max(x.into_primitive(), map)),
+        }
+    }
+
+    fn sparse_batch_norm(
+        x: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        beta: FloatTensor<Self>,
+        residual: Operand<Self>,
+        eps: f64,
+        activation: Activation,
+    ) -> BatchNormOutput<Self> {
+        let [x_node, gamma_node, beta_node] = [x.node(), gamma.node(), beta.node()];
+        let vectors = [gamma.into_primitive(), beta.into_primitive()];
+        match residual {
+            Operand::Absent => {
+                let nodes = [x_node, gamma_node, beta_node];
+                sparse_batch_norm::<B, C, 3>(nodes, x, vectors, Operand::Absent, eps, activation)
+            }
+            Operand::Given(residual) => {
+                let nodes = [x_node, gamma_node, beta_node, residual.node()];
+                let residual = Operand::Given(residual.into_primitive());
+                sparse_batch_norm::<B, C, 4>(nodes, x, vectors, residual, eps, activation)
+            }
         }
     }
 }

@@ -3,9 +3,12 @@
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{DType, Flex, TensorMetadata};
 use burn::tensor::{Element, TensorData, bf16, f16};
-use lattice_cpu::{ConvShape, Epilogue, Scalar};
+use lattice_cpu::{Acc, BatchNormShape, ConvShape, Epilogue, Scalar};
 
-use super::{Activation, ConvMap, FusedOperands, LatticeBackend, LatticeKernels, Operand};
+use super::{
+    Activation, BatchNormGrads, BatchNormOutput, BatchNormTape, ConvMap, FusedOperands, LatticeBackend,
+    LatticeKernels, Operand,
+};
 use crate::RowMap;
 use crate::routes::{ConvProblem, conv_route};
 
@@ -59,6 +62,11 @@ impl Operand<Flex> {
 
 fn tensor_from<T: Element + bytemuck::Pod>(values: Vec<T>, shape: &[usize]) -> FloatTensor<Flex> {
     FloatTensor::<Flex>::from_data(TensorData::new(values, shape.to_vec()))
+}
+
+/// Values of every channel in the type of sums.
+fn channels<A: Acc + Element + bytemuck::Pod>(values: &[f64]) -> FloatTensor<Flex> {
+    tensor_from::<A>(values.iter().map(|&v| A::from_f64(v)).collect(), &[values.len()])
 }
 
 fn zeros<T: bytemuck::Zeroable + Clone>(len: usize) -> Vec<T> {
@@ -146,6 +154,32 @@ impl LatticeBackend for Flex {
             tensor_from(out, &[map.n_out(), channels])
         })
     }
+
+    fn sparse_batch_norm(
+        x: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        beta: FloatTensor<Self>,
+        residual: Operand<Self>,
+        eps: f64,
+        activation: Activation,
+    ) -> BatchNormOutput<Self> {
+        let [n, c] = [x.shape()[0], x.shape()[1]];
+        let (x, gamma, beta) = (Rows::new(x), Rows::new(gamma), Rows::new(beta));
+        let residual = residual.rows();
+        with_float!(x.0.dtype(), T, {
+            type Sum = <T as Scalar>::Acc;
+            let shape =
+                BatchNormShape { gamma: gamma.get::<Sum>(), beta: beta.get::<Sum>(), eps, activation };
+            let mut y = zeros::<T>(n * c);
+            let residual = residual.as_ref().map(Rows::get::<T>);
+            let moments = lattice_cpu::batch_norm_train(x.get::<T>(), shape, residual, &mut y);
+            BatchNormOutput {
+                y: tensor_from(y, &[n, c]),
+                mean: channels::<Sum>(&moments.mean),
+                var: channels::<Sum>(&moments.variance),
+            }
+        })
+    }
 }
 
 impl LatticeKernels for Flex {
@@ -220,6 +254,46 @@ impl LatticeKernels for Flex {
                 &mut dx,
             );
             tensor_from(dx, &[map.n_in(), channels])
+        })
+    }
+
+    fn sparse_batch_norm_grad(
+        grad: FloatTensor<Self>,
+        x: FloatTensor<Self>,
+        tape: BatchNormTape<Self>,
+        residual: bool,
+    ) -> BatchNormGrads<Self> {
+        let BatchNormTape { y, mean, var, gamma, eps, activation } = tape;
+        let [n, c] = [x.shape()[0], x.shape()[1]];
+        // Without an activation the residual's gradient is the output's.
+        let passed = (residual && activation == Activation::None).then(|| grad.clone());
+        let gated = residual && passed.is_none();
+        let (grad, x, y) = (Rows::new(grad), Rows::new(x), y.map(Rows::new));
+        let (mean, var, gamma) = (Rows::new(mean), Rows::new(var), Rows::new(gamma));
+        with_float!(x.0.dtype(), T, {
+            type Sum = <T as Scalar>::Acc;
+            let shape = BatchNormShape { gamma: gamma.get::<Sum>(), beta: gamma.get(), eps, activation };
+            let tape = lattice_cpu::BatchNormTape::<T> {
+                x: x.get(),
+                y: y.as_ref().map(Rows::get),
+                mean: mean.get(),
+                var: var.get(),
+            };
+            let mut dx = zeros::<T>(n * c);
+            let mut d_residual = gated.then(|| zeros::<T>(n * c));
+            let found = lattice_cpu::batch_norm_train_grad(
+                grad.get(),
+                tape,
+                shape,
+                &mut dx,
+                d_residual.as_deref_mut(),
+            );
+            BatchNormGrads {
+                x: tensor_from(dx, &[n, c]),
+                gamma: channels::<Sum>(&found.gamma),
+                beta: channels::<Sum>(&found.beta),
+                residual: passed.or(d_residual.map(|d| tensor_from(d, &[n, c]))),
+            }
         })
     }
 }

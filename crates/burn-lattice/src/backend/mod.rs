@@ -38,6 +38,46 @@ pub struct FusedOperands<B: Backend> {
     pub residual: Operand<B>,
 }
 
+/// Rows of a batch norm and the statistics that it found.
+#[derive(ExtensionType)]
+pub struct BatchNormOutput<B: Backend> {
+    /// `[n, c]`.
+    pub y: FloatTensor<B>,
+    /// Mean `[c]`, in f32 (f64 for f64 features); has no gradient.
+    pub mean: FloatTensor<B>,
+    /// Biased variance `[c]`, likewise.
+    pub var: FloatTensor<B>,
+}
+
+/// What the backward pass of a batch norm reads.
+#[derive(Clone, Debug)]
+pub struct BatchNormTape<B: Backend> {
+    /// The rows that came out, where an activation follows.
+    pub y: Option<FloatTensor<B>>,
+    /// Mean `[c]`.
+    pub mean: FloatTensor<B>,
+    /// Biased variance `[c]`.
+    pub var: FloatTensor<B>,
+    /// Scale `[c]`.
+    pub gamma: FloatTensor<B>,
+    /// Added to the variance.
+    pub eps: f64,
+    /// Came last.
+    pub activation: Activation,
+}
+
+/// Gradients of a batch norm.
+pub struct BatchNormGrads<B: Backend> {
+    /// For the rows.
+    pub x: FloatTensor<B>,
+    /// For the scale.
+    pub gamma: FloatTensor<B>,
+    /// For the bias.
+    pub beta: FloatTensor<B>,
+    /// For the residual, where it was asked for.
+    pub residual: Option<FloatTensor<B>>,
+}
+
 /// Where a convolution finds its pairs.
 #[derive(Clone, Debug)]
 pub enum ConvMap {
@@ -74,6 +114,19 @@ pub trait LatticeBackend: Backend {
 
     /// `y[o] = max x[row[e]]` per channel, and 0 where a row has no entry; NaN wins.
     fn row_max(x: FloatTensor<Self>, map: RowMap) -> FloatTensor<Self>;
+
+    /// `activation((x - mean) / sqrt(var + eps) · gamma + beta + residual)` with the mean and biased variance of `x [n, c]` itself.
+    ///
+    /// `gamma` and `beta` `[c]` are in f32 (f64 for f64 features), as statistics and sums are; one rounding. The slope of a leaky
+    /// ReLU is at least 0, so that the sign of a result tells what the activation let through.
+    fn sparse_batch_norm(
+        x: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        beta: FloatTensor<Self>,
+        #[extension_type] residual: Operand<Self>,
+        eps: f64,
+        activation: Activation,
+    ) -> BatchNormOutput<Self>;
 }
 
 /// Gradient kernels of one concrete backend.
@@ -102,4 +155,12 @@ pub trait LatticeKernels: LatticeBackend {
         grad: FloatTensor<Self>,
         map: RowMap,
     ) -> FloatTensor<Self>;
+
+    /// Gradients of `sparse_batch_norm`, whose statistics depend on `x`; that of the residual where `residual` asks for it.
+    fn sparse_batch_norm_grad(
+        grad: FloatTensor<Self>,
+        x: FloatTensor<Self>,
+        tape: BatchNormTape<Self>,
+        residual: bool,
+    ) -> BatchNormGrads<Self>;
 }

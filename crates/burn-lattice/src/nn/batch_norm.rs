@@ -5,9 +5,9 @@ use burn::module::{Module, Param, RunningState};
 use burn::nn::Initializer;
 use burn::tensor::{Device, FloatDType, Tensor};
 
-use super::or_panic;
-use crate::ops::{column_mean, float_dtype};
-use crate::{Error, Result, SparseTensor};
+use super::{ConvEpilogue, or_panic};
+use crate::ops::{NormAffine, NormStatistics, apply_epilogue, batch_norm_epilogue, float_dtype};
+use crate::{Activation, Error, Result, SparseTensor};
 
 /// Options of [`BatchNorm`].
 #[derive(Config, Debug)]
@@ -103,42 +103,43 @@ impl BatchNorm {
 
     /// The same on bare features `[n, c]`.
     pub fn forward_feats(&self, feats: Tensor<2>) -> Tensor<2> {
+        self.forward_epilogue(feats, None, Activation::None)
+    }
+
+    /// `activation(norm(feats) + residual)`; in training one operation.
+    pub(crate) fn forward_epilogue(
+        &self,
+        feats: Tensor<2>,
+        residual: Option<Tensor<2>>,
+        activation: Activation,
+    ) -> Tensor<2> {
         let rows = feats.dims()[0];
         let training = feats.is_autodiff() && self.track;
         if rows == 0 || (!training && self.track) {
             let (scale, shift) = self.folded();
-            return affine(feats, scale, shift);
+            let y = affine(feats, scale, shift);
+            return apply_epilogue(y, ConvEpilogue { scale_shift: None, residual, activation });
         }
-        let dtype = float_dtype(feats.dtype());
-        let compute = match dtype {
-            FloatDType::F64 => FloatDType::F64,
-            _ => FloatDType::F32,
+        let own = NormAffine {
+            scale: self.gamma.as_ref().map(Param::val),
+            bias: self.beta.as_ref().map(Param::val),
         };
-        let x = feats.cast(compute);
-        let mean = column_mean(x.clone());
-        let centred = x - mean.clone();
-        let var = column_mean(centred.clone() * centred.clone());
-        if self.track && training {
-            self.update_running(mean.clone(), var.clone(), rows);
+        let (y, found) = batch_norm_epilogue(feats, own, residual, self.eps, activation);
+        if let Some(found) = found
+            && training
+        {
+            self.update_running(found, rows);
         }
-        let mut y = centred / (var + self.eps).sqrt();
-        if let Some(gamma) = &self.gamma {
-            y = y * gamma.val().cast(compute).unsqueeze();
-        }
-        if let Some(beta) = &self.beta {
-            y = y + beta.val().cast(compute).unsqueeze();
-        }
-        y.cast(dtype)
+        y
     }
 
-    fn update_running(&self, mean: Tensor<2>, var: Tensor<2>, rows: usize) {
+    fn update_running(&self, NormStatistics { mean, var }: NormStatistics, rows: usize) {
         let old_mean = self.running_mean.value_sync();
         let old_var = self.running_var.value_sync();
         let stored = float_dtype(old_mean.dtype());
-        let channels = old_mean.dims()[0];
         let unbias = if self.unbiased && rows > 1 { rows as f64 / (rows - 1) as f64 } else { 1.0 };
-        let mean = mean.detach().cast(stored).reshape([channels]);
-        let var = var.detach().cast(stored).reshape([channels]) * unbias;
+        let mean = mean.detach().cast(stored);
+        let var = var.detach().cast(stored) * unbias;
         let keep = 1.0 - self.momentum;
         // Running statistics have no gradient: they are on the graph's device, but not in the graph.
         let device = mean.device();
@@ -170,14 +171,11 @@ impl BatchNorm {
     ///
     /// Used to calibrate a network that was not trained here. Has no effect where there are no rows.
     pub fn observe(&self, feats: &Tensor<2>) {
-        if feats.dims()[0] == 0 {
-            return;
+        let own = NormAffine::default();
+        let (_, found) = batch_norm_epilogue(feats.clone(), own, None, self.eps, Activation::None);
+        if let Some(found) = found {
+            self.update_running(found, feats.dims()[0]);
         }
-        let x = feats.clone().cast(FloatDType::F32);
-        let mean = column_mean(x.clone());
-        let centred = x - mean.clone();
-        let var = column_mean(centred.clone() * centred);
-        self.update_running(mean, var, feats.dims()[0]);
     }
 }
 

@@ -6,7 +6,8 @@ use burn::nn::Initializer;
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use super::{conv_bias, or_panic};
+use super::kernel::conv_bias;
+use super::or_panic;
 use crate::ops::{self, Axis, BevWindow};
 use crate::{Error, Result, SparseTensor};
 

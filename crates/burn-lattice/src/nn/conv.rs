@@ -4,9 +4,10 @@ use burn::config::Config;
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
 
-use super::{ConvEpilogue, Target, conv_bias, conv_weight, kernel_spec, or_panic};
-use crate::ops::{self, ConvKind, ConvOptions};
-use crate::{Result, SparseTensor, SupportPolicy};
+use super::kernel::{ConvKernel, Window};
+use super::{ConvEpilogue, Target, or_panic};
+use crate::ops::ConvKind;
+use crate::{Result, SparseTensor};
 
 /// Options of [`SubmConv3d`].
 #[derive(Config, Debug)]
@@ -34,9 +35,8 @@ pub struct SubmConv3d {
     pub weight: Param<Tensor<3>>,
     /// `[c_out]`.
     pub bias: Option<Param<Tensor<1>>>,
-    kernel_size: [usize; 3],
-    dilation: [usize; 3],
-    groups: usize,
+    #[module(skip)]
+    pub(super) kernel: ConvKernel,
 }
 
 impl SubmConv3dConfig {
@@ -45,27 +45,19 @@ impl SubmConv3dConfig {
     /// # Panics
     /// Zero channels, or groups that do not divide them.
     pub fn init(&self, device: &Device) -> SubmConv3d {
-        let taps = self.kernel_size.iter().product();
-        SubmConv3d {
-            weight: or_panic(conv_weight("SubmConv3d", self.channels, self.groups, taps, device)),
-            bias: conv_bias(self.bias, self.channels[1], device),
-            kernel_size: self.kernel_size,
-            dilation: self.dilation,
-            groups: self.groups,
-        }
+        let window = Window { dilation: self.dilation, ..Window::new(self.kernel_size) };
+        let kind = ConvKind::Submanifold;
+        let kernel = ConvKernel::new("SubmConv3d", "subm_conv3d", kind, window, self.groups);
+        let (weight, bias) = kernel.parameters(self.channels, self.bias, device);
+        SubmConv3d { weight, bias, kernel }
     }
 }
 
 impl SubmConv3d {
-    pub(crate) fn options(&self) -> Result<ConvOptions> {
-        let spec = kernel_spec("SubmConv3d", self.kernel_size, [1; 3], [0; 3], self.dilation)?;
-        Ok(ConvOptions::new(spec).with_groups(self.groups))
-    }
-
     /// `[n, c_in]` to `[n, c_out]` on the same identity.
     ///
     /// # Panics
-    /// With the error of [`ops::subm_conv3d`].
+    /// With the error of [`crate::ops::subm_conv3d`].
     pub fn forward(&self, x: &SparseTensor) -> SparseTensor {
         or_panic(self.try_forward(x, ConvEpilogue::default()))
     }
@@ -73,12 +65,9 @@ impl SubmConv3d {
     /// [`forward`](Self::forward) with an epilogue, fused on devices without autodiff.
     ///
     /// # Errors
-    /// As [`ops::subm_conv3d`].
+    /// As [`crate::ops::subm_conv3d`].
     pub fn try_forward(&self, x: &SparseTensor, epilogue: ConvEpilogue) -> Result<SparseTensor> {
-        let options = self.options()?;
-        let geometry = ops::geometry("subm_conv3d", ConvKind::Submanifold, x, &options, None)?;
-        let bias = self.bias.as_ref().map(Param::val);
-        ops::convolve("subm_conv3d", x, self.weight.val(), bias, geometry, options.groups, epilogue)
+        self.kernel.run(x, &self.weight, &self.bias, None, epilogue)
     }
 }
 
@@ -119,13 +108,8 @@ pub struct Conv3d {
     pub weight: Param<Tensor<3>>,
     /// `[c_out]`.
     pub bias: Option<Param<Tensor<1>>>,
-    kernel_size: [usize; 3],
-    stride: [usize; 3],
-    padding: [usize; 3],
-    dilation: [usize; 3],
-    groups: usize,
-    kernel_reach: bool,
-    reach_range: Option<[usize; 3]>,
+    #[module(skip)]
+    pub(super) kernel: ConvKernel,
 }
 
 impl Conv3dConfig {
@@ -134,36 +118,23 @@ impl Conv3dConfig {
     /// # Panics
     /// Zero channels, or groups that do not divide them.
     pub fn init(&self, device: &Device) -> Conv3d {
-        let taps = self.kernel_size.iter().product();
-        Conv3d {
-            weight: or_panic(conv_weight("Conv3d", self.channels, self.groups, taps, device)),
-            bias: conv_bias(self.bias, self.channels[1], device),
-            kernel_size: self.kernel_size,
-            stride: self.stride,
-            padding: self.padding,
-            dilation: self.dilation,
-            groups: self.groups,
-            kernel_reach: self.kernel_reach,
+        let Self { kernel_size: size, stride, padding, dilation, .. } = *self;
+        let window = Window { size, stride, padding, dilation };
+        let kernel = ConvKernel {
+            reach: self.kernel_reach,
             reach_range: self.reach_range,
-        }
+            ..ConvKernel::new("Conv3d", "conv3d", ConvKind::Forward, window, self.groups)
+        };
+        let (weight, bias) = kernel.parameters(self.channels, self.bias, device);
+        Conv3d { weight, bias, kernel }
     }
 }
 
 impl Conv3d {
-    pub(crate) fn options(&self) -> Result<ConvOptions> {
-        let spec = kernel_spec("Conv3d", self.kernel_size, self.stride, self.padding, self.dilation)?;
-        let range = self.reach_range.map(|r| super::triple("Conv3d", r)).transpose()?;
-        let policy = match self.kernel_reach {
-            true => SupportPolicy::KernelReach { range },
-            false => SupportPolicy::Floor,
-        };
-        Ok(ConvOptions::new(spec).with_groups(self.groups).with_policy(policy))
-    }
-
     /// `[n_in, c_in]` to `[n_out, c_out]` at tensor stride `x.stride · stride`.
     ///
     /// # Panics
-    /// With the error of [`ops::conv3d`].
+    /// With the error of [`crate::ops::conv3d`].
     pub fn forward(&self, x: &SparseTensor) -> SparseTensor {
         or_panic(self.try_forward(x, None, ConvEpilogue::default()))
     }
@@ -171,7 +142,7 @@ impl Conv3d {
     /// [`forward`](Self::forward) onto a target's rows.
     ///
     /// # Panics
-    /// With the error of [`ops::conv3d`].
+    /// With the error of [`crate::ops::conv3d`].
     pub fn forward_onto(&self, x: &SparseTensor, target: &Target) -> SparseTensor {
         or_panic(self.try_forward(x, Some(target), ConvEpilogue::default()))
     }
@@ -179,16 +150,13 @@ impl Conv3d {
     /// [`forward`](Self::forward) with a target and an epilogue, fused on devices without autodiff.
     ///
     /// # Errors
-    /// As [`ops::conv3d`].
+    /// As [`crate::ops::conv3d`].
     pub fn try_forward(
         &self,
         x: &SparseTensor,
         target: Option<&Target>,
         epilogue: ConvEpilogue,
     ) -> Result<SparseTensor> {
-        let options = self.options()?;
-        let geometry = ops::geometry("conv3d", ConvKind::Forward, x, &options, target)?;
-        let bias = self.bias.as_ref().map(Param::val);
-        ops::convolve("conv3d", x, self.weight.val(), bias, geometry, options.groups, epilogue)
+        self.kernel.run(x, &self.weight, &self.bias, target, epilogue)
     }
 }

@@ -1,13 +1,15 @@
 //! Convolution, batch norm and activation as one block.
 
 use burn::config::Config;
-use burn::module::Module;
-use burn::tensor::Device;
+use burn::module::{Module, Param};
+use burn::tensor::{Device, Tensor};
 
+use super::kernel::ConvKernel;
 use super::{
     BatchNorm, BatchNormConfig, Conv3d, Conv3dConfig, ConvEpilogue, ConvTranspose3d, ConvTranspose3dConfig,
     SubmConv3d, SubmConv3dConfig, Target, or_panic,
 };
+use crate::ops::apply_epilogue;
 use crate::{Activation, Result, SparseTensor};
 
 /// What follows the convolution and its norm.
@@ -31,25 +33,56 @@ impl From<BlockActivation> for Activation {
     }
 }
 
-/// The convolution of a [`ConvBlock`].
+/// The convolution of a [`ConvBlock`]: any of [`SubmConv3d`], [`Conv3d`] and [`ConvTranspose3d`].
 #[derive(Module, Debug)]
-#[allow(
-    clippy::large_enum_variant,
-    reason = "a module holds few of them, and boxing hides the parameters' names"
-)]
-pub enum BlockConv {
-    /// On the input's rows.
-    Subm(SubmConv3d),
-    /// Strided.
-    Strided(Conv3d),
-    /// Transposed.
-    Transposed(ConvTranspose3d),
+pub struct BlockConv {
+    /// `[taps, c_in / groups, c_out]`, z fastest among taps.
+    pub weight: Param<Tensor<3>>,
+    /// `[c_out]`.
+    pub bias: Option<Param<Tensor<1>>>,
+    #[module(skip)]
+    kernel: ConvKernel,
 }
+
+impl BlockConv {
+    /// `[n_in, c_in]` to `[n_out, c_out]`, without the norm and activation of the block.
+    ///
+    /// # Panics
+    /// With the error of the convolution.
+    pub fn forward(&self, x: &SparseTensor) -> SparseTensor {
+        or_panic(self.try_forward(x, None, ConvEpilogue::default()))
+    }
+
+    /// [`forward`](Self::forward) with a target and an epilogue, fused on devices without autodiff.
+    ///
+    /// # Errors
+    /// Those of the convolution.
+    pub fn try_forward(
+        &self,
+        x: &SparseTensor,
+        target: Option<&Target>,
+        epilogue: ConvEpilogue,
+    ) -> Result<SparseTensor> {
+        self.kernel.run(x, &self.weight, &self.bias, target, epilogue)
+    }
+}
+
+/// A module with the fields of a [`BlockConv`].
+macro_rules! block_conv_from {
+    ($($conv:ident),*) => {$(
+        impl From<$conv> for BlockConv {
+            fn from($conv { weight, bias, kernel }: $conv) -> Self {
+                Self { weight, bias, kernel }
+            }
+        }
+    )*};
+}
+block_conv_from!(SubmConv3d, Conv3d, ConvTranspose3d);
 
 /// Convolution, batch norm, optional residual and activation.
 ///
 /// On a device without autodiff the norm is folded and everything runs in the convolution's own pass, with one rounding; with
-/// autodiff they are separate differentiable operations.
+/// autodiff the norm with its residual and activation is a differentiable operation of its own.
 #[derive(Module, Debug)]
 pub struct ConvBlock {
     /// The convolution.
@@ -114,7 +147,7 @@ impl ConvBlockConfig {
     pub fn init_subm(&self, device: &Device) -> ConvBlock {
         let conv =
             SubmConv3dConfig::new(self.channels).with_kernel_size(self.kernel_size).with_bias(self.bias);
-        self.block(BlockConv::Subm(conv.init(device)), device)
+        self.block(conv.init(device).into(), device)
     }
 
     /// A strided block.
@@ -129,7 +162,7 @@ impl ConvBlockConfig {
             .with_kernel_reach(self.kernel_reach)
             .with_reach_range(self.reach_range)
             .with_bias(self.bias);
-        self.block(BlockConv::Strided(conv.init(device)), device)
+        self.block(conv.init(device).into(), device)
     }
 
     /// A transposed block.
@@ -142,7 +175,7 @@ impl ConvBlockConfig {
             .with_stride(self.stride)
             .with_padding(self.padding)
             .with_bias(self.bias);
-        self.block(BlockConv::Transposed(conv.init(device)), device)
+        self.block(conv.init(device).into(), device)
     }
 }
 
@@ -181,11 +214,7 @@ impl ConvBlock {
         target: Option<&Target>,
         residual: Option<&SparseTensor>,
     ) -> Result<SparseTensor> {
-        let run = |epilogue: ConvEpilogue| match &self.conv {
-            BlockConv::Subm(conv) => conv.try_forward(x, epilogue),
-            BlockConv::Strided(conv) => conv.try_forward(x, target, epilogue),
-            BlockConv::Transposed(conv) => conv.try_forward(x, target, epilogue),
-        };
+        let run = |epilogue: ConvEpilogue| self.conv.try_forward(x, target, epilogue);
         let check = |y: SparseTensor| {
             match residual {
             Some(r) if !r.support().same_identity(y.support()) || r.stride() != y.stride() => {
@@ -199,20 +228,12 @@ impl ConvBlock {
         };
         if x.feats().is_autodiff() {
             let y = check(run(ConvEpilogue::default())?)?;
-            let y = match &self.norm {
-                Some(norm) => norm.forward(y),
-                None => y,
-            };
-            let feats = match residual {
-                Some(residual) => y.feats().clone() + residual.feats().clone(),
-                None => y.feats().clone(),
-            };
-            let feats = match self.activation {
-                BlockActivation::None => feats,
-                BlockActivation::Relu => burn::tensor::activation::relu(feats),
-                BlockActivation::LeakyRelu(slope) => {
-                    burn::tensor::activation::leaky_relu(feats, f64::from(slope))
-                }
+            let residual = residual.map(|r| r.feats().clone());
+            let activation = self.activation.into();
+            let feats = y.feats().clone();
+            let feats = match &self.norm {
+                Some(norm) => norm.forward_epilogue(feats, residual, activation),
+                None => apply_epilogue(feats, ConvEpilogue { scale_shift: None, residual, activation }),
             };
             return y.with_feats(feats);
         }

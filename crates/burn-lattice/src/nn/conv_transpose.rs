@@ -4,8 +4,9 @@ use burn::config::Config;
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
 
-use super::{ConvEpilogue, Target, conv_bias, conv_weight, kernel_spec, or_panic};
-use crate::ops::{self, ConvKind, ConvOptions};
+use super::kernel::{ConvKernel, Window};
+use super::{ConvEpilogue, Target, or_panic};
+use crate::ops::ConvKind;
 use crate::{Result, SparseTensor};
 
 /// Options of [`ConvTranspose3d`].
@@ -44,12 +45,8 @@ pub struct ConvTranspose3d {
     pub weight: Param<Tensor<3>>,
     /// `[c_out]`.
     pub bias: Option<Param<Tensor<1>>>,
-    kernel_size: [usize; 3],
-    stride: [usize; 3],
-    padding: [usize; 3],
-    dilation: [usize; 3],
-    groups: usize,
-    inverse: bool,
+    #[module(skip)]
+    pub(super) kernel: ConvKernel,
 }
 
 impl ConvTranspose3dConfig {
@@ -58,31 +55,20 @@ impl ConvTranspose3dConfig {
     /// # Panics
     /// Zero channels, or groups that do not divide them.
     pub fn init(&self, device: &Device) -> ConvTranspose3d {
-        let taps = self.kernel_size.iter().product();
-        ConvTranspose3d {
-            weight: or_panic(conv_weight("ConvTranspose3d", self.channels, self.groups, taps, device)),
-            bias: conv_bias(self.bias, self.channels[1], device),
-            kernel_size: self.kernel_size,
-            stride: self.stride,
-            padding: self.padding,
-            dilation: self.dilation,
-            groups: self.groups,
-            inverse: self.inverse,
-        }
+        let Self { kernel_size: size, stride, padding, dilation, .. } = *self;
+        let window = Window { size, stride, padding, dilation };
+        let kind = if self.inverse { ConvKind::Inverse } else { ConvKind::Transposed };
+        let kernel = ConvKernel::new("ConvTranspose3d", "conv_transpose3d", kind, window, self.groups);
+        let (weight, bias) = kernel.parameters(self.channels, self.bias, device);
+        ConvTranspose3d { weight, bias, kernel }
     }
 }
 
 impl ConvTranspose3d {
-    pub(crate) fn options(&self) -> Result<ConvOptions> {
-        let spec =
-            kernel_spec("ConvTranspose3d", self.kernel_size, self.stride, self.padding, self.dilation)?;
-        Ok(ConvOptions::new(spec).with_groups(self.groups))
-    }
-
     /// `[n_in, c_in]` to `[n_out, c_out]` at tensor stride `x.stride / stride`.
     ///
     /// # Panics
-    /// With the error of [`ops::conv_transpose3d`] or [`ops::inverse_conv3d`].
+    /// With the error of [`crate::ops::conv_transpose3d`] or [`crate::ops::inverse_conv3d`].
     pub fn forward(&self, x: &SparseTensor) -> SparseTensor {
         or_panic(self.try_forward(x, None, ConvEpilogue::default()))
     }
@@ -90,7 +76,7 @@ impl ConvTranspose3d {
     /// [`forward`](Self::forward) onto a target's rows.
     ///
     /// # Panics
-    /// With the error of [`ops::conv_transpose3d`].
+    /// With the error of [`crate::ops::conv_transpose3d`].
     pub fn forward_onto(&self, x: &SparseTensor, target: &Target) -> SparseTensor {
         or_panic(self.try_forward(x, Some(target), ConvEpilogue::default()))
     }
@@ -98,18 +84,14 @@ impl ConvTranspose3d {
     /// [`forward`](Self::forward) with a target and an epilogue, fused on devices without autodiff.
     ///
     /// # Errors
-    /// As [`ops::conv_transpose3d`] and [`ops::inverse_conv3d`].
+    /// As [`crate::ops::conv_transpose3d`] and [`crate::ops::inverse_conv3d`].
     pub fn try_forward(
         &self,
         x: &SparseTensor,
         target: Option<&Target>,
         epilogue: ConvEpilogue,
     ) -> Result<SparseTensor> {
-        let options = self.options()?;
-        let kind = if self.inverse { ConvKind::Inverse } else { ConvKind::Transposed };
-        let geometry = ops::geometry("conv_transpose3d", kind, x, &options, target)?;
-        let bias = self.bias.as_ref().map(Param::val);
-        ops::convolve("conv_transpose3d", x, self.weight.val(), bias, geometry, options.groups, epilogue)
+        self.kernel.run(x, &self.weight, &self.bias, target, epilogue)
     }
 }
 
@@ -139,9 +121,8 @@ pub struct GenerativeConvTranspose3d {
     pub weight: Param<Tensor<3>>,
     /// `[c_out]`.
     pub bias: Option<Param<Tensor<1>>>,
-    kernel_size: [usize; 3],
-    stride: [usize; 3],
-    groups: usize,
+    #[module(skip)]
+    pub(super) kernel: ConvKernel,
 }
 
 impl GenerativeConvTranspose3dConfig {
@@ -150,33 +131,19 @@ impl GenerativeConvTranspose3dConfig {
     /// # Panics
     /// Zero channels, or groups that do not divide them.
     pub fn init(&self, device: &Device) -> GenerativeConvTranspose3d {
-        let taps = self.kernel_size.iter().product();
-        GenerativeConvTranspose3d {
-            weight: or_panic(conv_weight(
-                "GenerativeConvTranspose3d",
-                self.channels,
-                self.groups,
-                taps,
-                device,
-            )),
-            bias: conv_bias(self.bias, self.channels[1], device),
-            kernel_size: self.kernel_size,
-            stride: self.stride,
-            groups: self.groups,
-        }
+        let window = Window { stride: self.stride, ..Window::new(self.kernel_size) };
+        let (module, op) = ("GenerativeConvTranspose3d", "generative_conv_transpose3d");
+        let kernel = ConvKernel::new(module, op, ConvKind::Generative, window, self.groups);
+        let (weight, bias) = kernel.parameters(self.channels, self.bias, device);
+        GenerativeConvTranspose3d { weight, bias, kernel }
     }
 }
 
 impl GenerativeConvTranspose3d {
-    pub(crate) fn options(&self) -> Result<ConvOptions> {
-        let spec = kernel_spec("GenerativeConvTranspose3d", self.kernel_size, self.stride, [0; 3], [1; 3])?;
-        Ok(ConvOptions::new(spec).with_groups(self.groups))
-    }
-
     /// `[n_in, c_in]` to `[n_out, c_out]` at tensor stride `x.stride / stride`.
     ///
     /// # Panics
-    /// With the error of [`ops::generative_conv_transpose3d`].
+    /// With the error of [`crate::ops::generative_conv_transpose3d`].
     pub fn forward(&self, x: &SparseTensor) -> SparseTensor {
         or_panic(self.try_forward(x, None, ConvEpilogue::default()))
     }
@@ -184,18 +151,13 @@ impl GenerativeConvTranspose3d {
     /// [`forward`](Self::forward) with a target and an epilogue, fused on devices without autodiff.
     ///
     /// # Errors
-    /// As [`ops::generative_conv_transpose3d`].
+    /// As [`crate::ops::generative_conv_transpose3d`].
     pub fn try_forward(
         &self,
         x: &SparseTensor,
         target: Option<&Target>,
         epilogue: ConvEpilogue,
     ) -> Result<SparseTensor> {
-        let options = self.options()?;
-        let geometry =
-            ops::geometry("generative_conv_transpose3d", ConvKind::Generative, x, &options, target)?;
-        let bias = self.bias.as_ref().map(Param::val);
-        let op = "generative_conv_transpose3d";
-        ops::convolve(op, x, self.weight.val(), bias, geometry, options.groups, epilogue)
+        self.kernel.run(x, &self.weight, &self.bias, target, epilogue)
     }
 }

@@ -4,8 +4,9 @@ use burn::config::Config;
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
 
-use super::{Target, conv_bias, conv_weight, kernel_spec, or_panic};
-use crate::ops::{self, ConvOptions};
+use super::kernel::{ConvKernel, Window};
+use super::{Target, or_panic};
+use crate::ops::{self, ConvKind};
 use crate::{Result, SparseTensor};
 
 /// Options of [`NormalizedSubmConv3d`].
@@ -37,9 +38,8 @@ pub struct NormalizedSubmConv3d {
     pub weight: Param<Tensor<3>>,
     /// `[c_out]`.
     pub bias: Option<Param<Tensor<1>>>,
-    kernel_size: [usize; 3],
-    dilation: [usize; 3],
-    groups: usize,
+    #[module(skip)]
+    kernel: ConvKernel,
     eps: f64,
 }
 
@@ -49,16 +49,12 @@ impl NormalizedSubmConv3dConfig {
     /// # Panics
     /// Zero channels, groups that do not divide them, or `eps` not above 0.
     pub fn init(&self, device: &Device) -> NormalizedSubmConv3d {
-        or_panic(ops::check_eps("NormalizedSubmConv3d", self.eps));
-        let taps = self.kernel_size.iter().product();
-        NormalizedSubmConv3d {
-            weight: or_panic(conv_weight("NormalizedSubmConv3d", self.channels, self.groups, taps, device)),
-            bias: conv_bias(self.bias, self.channels[1], device),
-            kernel_size: self.kernel_size,
-            dilation: self.dilation,
-            groups: self.groups,
-            eps: self.eps,
-        }
+        let op = "NormalizedSubmConv3d";
+        or_panic(ops::check_eps(op, self.eps));
+        let window = Window { dilation: self.dilation, ..Window::new(self.kernel_size) };
+        let kernel = ConvKernel::new(op, op, ConvKind::Submanifold, window, self.groups);
+        let (weight, bias) = kernel.parameters(self.channels, self.bias, device);
+        NormalizedSubmConv3d { weight, bias, kernel, eps: self.eps }
     }
 }
 
@@ -76,8 +72,7 @@ impl NormalizedSubmConv3d {
     /// # Errors
     /// As [`ops::normalized_subm_conv3d`].
     pub fn try_forward(&self, x: &SparseTensor) -> Result<SparseTensor> {
-        let spec = kernel_spec("NormalizedSubmConv3d", self.kernel_size, [1; 3], [0; 3], self.dilation)?;
-        let options = ConvOptions::new(spec).with_groups(self.groups);
+        let options = self.kernel.options()?;
         let bias = self.bias.as_ref().map(Param::val);
         ops::normalized_subm_conv3d(x, self.weight.val(), bias, &options, self.eps)
     }
@@ -118,11 +113,8 @@ pub struct NormalizedConvTranspose3d {
     pub weight: Param<Tensor<3>>,
     /// `[c_out]`.
     pub bias: Option<Param<Tensor<1>>>,
-    kernel_size: [usize; 3],
-    stride: [usize; 3],
-    padding: [usize; 3],
-    dilation: [usize; 3],
-    groups: usize,
+    #[module(skip)]
+    kernel: ConvKernel,
     eps: f64,
 }
 
@@ -132,24 +124,13 @@ impl NormalizedConvTranspose3dConfig {
     /// # Panics
     /// Zero channels, groups that do not divide them, or `eps` not above 0.
     pub fn init(&self, device: &Device) -> NormalizedConvTranspose3d {
-        or_panic(ops::check_eps("NormalizedConvTranspose3d", self.eps));
-        let taps = self.kernel_size.iter().product();
-        NormalizedConvTranspose3d {
-            weight: or_panic(conv_weight(
-                "NormalizedConvTranspose3d",
-                self.channels,
-                self.groups,
-                taps,
-                device,
-            )),
-            bias: conv_bias(self.bias, self.channels[1], device),
-            kernel_size: self.kernel_size,
-            stride: self.stride,
-            padding: self.padding,
-            dilation: self.dilation,
-            groups: self.groups,
-            eps: self.eps,
-        }
+        let op = "NormalizedConvTranspose3d";
+        or_panic(ops::check_eps(op, self.eps));
+        let Self { kernel_size: size, stride, padding, dilation, .. } = *self;
+        let window = Window { size, stride, padding, dilation };
+        let kernel = ConvKernel::new(op, op, ConvKind::Transposed, window, self.groups);
+        let (weight, bias) = kernel.parameters(self.channels, self.bias, device);
+        NormalizedConvTranspose3d { weight, bias, kernel, eps: self.eps }
     }
 }
 
@@ -175,9 +156,7 @@ impl NormalizedConvTranspose3d {
     /// # Errors
     /// As [`ops::normalized_conv_transpose3d`].
     pub fn try_forward(&self, x: &SparseTensor, target: Option<&Target>) -> Result<SparseTensor> {
-        let op = "NormalizedConvTranspose3d";
-        let spec = kernel_spec(op, self.kernel_size, self.stride, self.padding, self.dilation)?;
-        let options = ConvOptions::new(spec).with_groups(self.groups);
+        let options = self.kernel.options()?;
         let bias = self.bias.as_ref().map(Param::val);
         ops::normalized_conv_transpose3d(x, self.weight.val(), bias, &options, target, self.eps)
     }
@@ -212,9 +191,8 @@ pub struct NormalizedGenerativeConvTranspose3d {
     pub weight: Param<Tensor<3>>,
     /// `[c_out]`.
     pub bias: Option<Param<Tensor<1>>>,
-    kernel_size: [usize; 3],
-    stride: [usize; 3],
-    groups: usize,
+    #[module(skip)]
+    kernel: ConvKernel,
     eps: f64,
 }
 
@@ -226,15 +204,10 @@ impl NormalizedGenerativeConvTranspose3dConfig {
     pub fn init(&self, device: &Device) -> NormalizedGenerativeConvTranspose3d {
         let op = "NormalizedGenerativeConvTranspose3d";
         or_panic(ops::check_eps(op, self.eps));
-        let taps = self.kernel_size.iter().product();
-        NormalizedGenerativeConvTranspose3d {
-            weight: or_panic(conv_weight(op, self.channels, self.groups, taps, device)),
-            bias: conv_bias(self.bias, self.channels[1], device),
-            kernel_size: self.kernel_size,
-            stride: self.stride,
-            groups: self.groups,
-            eps: self.eps,
-        }
+        let window = Window { stride: self.stride, ..Window::new(self.kernel_size) };
+        let kernel = ConvKernel::new(op, op, ConvKind::Generative, window, self.groups);
+        let (weight, bias) = kernel.parameters(self.channels, self.bias, device);
+        NormalizedGenerativeConvTranspose3d { weight, bias, kernel, eps: self.eps }
     }
 }
 
@@ -252,9 +225,7 @@ impl NormalizedGenerativeConvTranspose3d {
     /// # Errors
     /// As [`ops::normalized_generative_conv_transpose3d`].
     pub fn try_forward(&self, x: &SparseTensor, target: Option<&Target>) -> Result<SparseTensor> {
-        let op = "NormalizedGenerativeConvTranspose3d";
-        let spec = kernel_spec(op, self.kernel_size, self.stride, [0; 3], [1; 3])?;
-        let options = ConvOptions::new(spec).with_groups(self.groups);
+        let options = self.kernel.options()?;
         let bias = self.bias.as_ref().map(Param::val);
         ops::normalized_generative_conv_transpose3d(x, self.weight.val(), bias, &options, target, self.eps)
     }

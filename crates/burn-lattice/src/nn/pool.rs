@@ -5,7 +5,8 @@ use burn::module::Module;
 use burn::tensor::Tensor;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use super::{Target, kernel_spec, or_panic, triple};
+use super::kernel::{Window, triple};
+use super::{Target, or_panic};
 use crate::ops::{self, PoolMode, PoolOptions};
 use crate::{Result, SparseTensor};
 
@@ -45,17 +46,15 @@ pub struct Pool3dConfig {
 pub struct Pool3d {
     #[module(skip)]
     mode: PoolMode,
-    kernel_size: [usize; 3],
-    stride: [usize; 3],
-    padding: [usize; 3],
-    dilation: [usize; 3],
+    #[module(skip)]
+    window: Window,
 }
 
 impl Pool3dConfig {
     /// The module.
     pub fn init(&self) -> Pool3d {
-        let Self { mode, kernel_size, stride, padding, dilation } = *self;
-        Pool3d { mode, kernel_size, stride, padding, dilation }
+        let Self { mode, kernel_size: size, stride, padding, dilation } = *self;
+        Pool3d { mode, window: Window { size, stride, padding, dilation } }
     }
 }
 
@@ -73,8 +72,7 @@ impl Pool3d {
     /// # Errors
     /// As [`ops::pool3d`].
     pub fn try_forward(&self, x: &SparseTensor) -> Result<SparseTensor> {
-        let spec = kernel_spec("Pool3d", self.kernel_size, self.stride, self.padding, self.dilation)?;
-        ops::pool3d(x, self.mode, &PoolOptions::new(spec))
+        ops::pool3d(x, self.mode, &PoolOptions::new(self.window.spec("Pool3d")?))
     }
 }
 
@@ -108,7 +106,7 @@ macro_rules! fixed_pool {
             /// The module.
             pub fn init(&self) -> $name {
                 let Self { kernel_size, stride, padding, dilation } = *self;
-                $name { pool: Pool3d { mode: $mode, kernel_size, stride, padding, dilation } }
+                $name { pool: Pool3dConfig { mode: $mode, kernel_size, stride, padding, dilation }.init() }
             }
         }
 
@@ -161,17 +159,15 @@ pub struct PoolTranspose3dConfig {
 /// Every fine row is the mean of the coarse rows that reach it.
 #[derive(Module, Debug)]
 pub struct PoolTranspose3d {
-    kernel_size: [usize; 3],
-    stride: [usize; 3],
-    padding: [usize; 3],
-    dilation: [usize; 3],
+    #[module(skip)]
+    window: Window,
 }
 
 impl PoolTranspose3dConfig {
     /// The module.
     pub fn init(&self) -> PoolTranspose3d {
-        let Self { kernel_size, stride, padding, dilation } = *self;
-        PoolTranspose3d { kernel_size, stride, padding, dilation }
+        let Self { kernel_size: size, stride, padding, dilation } = *self;
+        PoolTranspose3d { window: Window { size, stride, padding, dilation } }
     }
 }
 
@@ -197,9 +193,7 @@ impl PoolTranspose3d {
     /// # Errors
     /// As [`ops::pool_transpose3d`].
     pub fn try_forward(&self, x: &SparseTensor, target: Option<&Target>) -> Result<SparseTensor> {
-        let spec =
-            kernel_spec("PoolTranspose3d", self.kernel_size, self.stride, self.padding, self.dilation)?;
-        ops::pool_transpose3d(x, &spec, target)
+        ops::pool_transpose3d(x, &self.window.spec("PoolTranspose3d")?, target)
     }
 }
 

@@ -277,7 +277,7 @@ pub(crate) fn dtype_name(dtype: DType) -> &'static str {
     }
 }
 
-fn operand<const D: usize>(tensor: Option<Tensor<D>>) -> Operand<Dispatch> {
+pub(crate) fn operand<const D: usize>(tensor: Option<Tensor<D>>) -> Operand<Dispatch> {
     tensor.map_or(Operand::Absent, |t| Operand::Given(t.into_dispatch()))
 }
 
@@ -377,7 +377,7 @@ pub(crate) fn float_dtype(dtype: DType) -> burn::tensor::FloatDType {
 }
 
 /// The epilogue as separate differentiable operations.
-fn apply_epilogue(mut y: Tensor<2>, epilogue: ConvEpilogue) -> Tensor<2> {
+pub(crate) fn apply_epilogue(mut y: Tensor<2>, epilogue: ConvEpilogue) -> Tensor<2> {
     if let Some((scale, shift)) = epilogue.scale_shift {
         let dtype = float_dtype(y.dtype());
         y = y * scale.cast(dtype).unsqueeze() + shift.cast(dtype).unsqueeze();

@@ -47,7 +47,6 @@ pub use norm::*;
 pub use normalized::*;
 pub use points::*;
 pub use pool::*;
-pub(crate) use precision::column_mean;
 pub use reindex::*;
 pub use rows::*;
 pub use scalar::*;

@@ -3,9 +3,12 @@
 //! Statistics are in f32 (f64 for f64 features), variances are biased (divided by the count), and the result is rounded once.
 //! Gradients include the dependence of the statistics on the features.
 
-use burn::tensor::Tensor;
+use burn::backend::Dispatch;
+use burn::tensor::{DType, Tensor};
 
-use super::precision::{accumulator, column_mean, widened};
+use super::conv::{ConvEpilogue, apply_epilogue, dtype_name, operand};
+use super::precision::{accumulator, widened};
+use crate::backend::{Activation, BatchNormOutput, LatticeBackend};
 use crate::tensor::check_dtype;
 use crate::{Error, Result, SparseTensor};
 
@@ -111,19 +114,113 @@ pub fn batch_norm_features(
     if rows == 0 {
         return Ok(feats);
     }
+    let Some(NormStatistics { mean, var }) = statistics else {
+        return Ok(batch_norm_train(feats, affine, None, eps, Activation::None).0);
+    };
     Ok(widened(feats, |x| {
         let dtype = accumulator(x.dtype());
-        let (centred, var) = match statistics {
-            Some(given) => (x - given.mean.cast(dtype).unsqueeze(), given.var.cast(dtype).unsqueeze()),
-            None => {
-                let mean = column_mean(x.clone());
-                let centred = x - mean;
-                let var = column_mean(centred.clone() * centred.clone());
-                (centred, var)
-            }
-        };
-        affine.apply(centred / (var + eps).sqrt())
+        let centred = x - mean.cast(dtype).unsqueeze();
+        affine.apply(centred / (var.cast(dtype).unsqueeze() + eps).sqrt())
     }))
+}
+
+/// `activation(batch_norm(x) + residual)` with the statistics of these rows: the pass of a block in training, in one operation.
+///
+/// Without rows the norm does nothing. Keeps identity and element type; differentiable in features, affine and residual.
+///
+/// # Errors
+/// As [`batch_norm`]; [`Error::Identity`] where the residual stands on other rows, and a residual of another shape or type.
+pub fn batch_norm_residual(
+    x: &SparseTensor,
+    affine: NormAffine,
+    residual: Option<&SparseTensor>,
+    eps: f64,
+    activation: Activation,
+) -> Result<SparseTensor> {
+    let op = "batch_norm_residual";
+    check_dtype(op, x.dtype())?;
+    check_eps(op, eps)?;
+    affine.check(op, x.channels())?;
+    if let Some(residual) = residual {
+        if !residual.same_coords(x) {
+            return Err(Error::Identity {
+                op,
+                what: "expected a residual on the rows of the input, found another support; align it with a join first".into(),
+            });
+        }
+        if residual.channels() != x.channels() {
+            return Err(Error::Channels { op, expected: x.channels(), found: residual.channels() });
+        }
+        if residual.dtype() != x.dtype() {
+            let found = format!("residual {:?}", residual.dtype());
+            return Err(Error::Dtype { op, expected: dtype_name(x.dtype()), found });
+        }
+    }
+    let residual = residual.map(|r| r.feats().clone());
+    let feats = x.feats().clone();
+    x.with_feats(batch_norm_epilogue(feats, affine, residual, eps, activation).0)
+}
+
+/// [`batch_norm_residual`] on checked features, with the statistics where there are rows.
+pub(crate) fn batch_norm_epilogue(
+    feats: Tensor<2>,
+    affine: NormAffine,
+    residual: Option<Tensor<2>>,
+    eps: f64,
+    activation: Activation,
+) -> (Tensor<2>, Option<NormStatistics>) {
+    let apart = |residual, activation| ConvEpilogue { scale_shift: None, residual, activation };
+    if feats.dims()[0] == 0 {
+        return (apply_epilogue(feats, apart(residual, activation)), None);
+    }
+    if !passes_by_sign(activation) {
+        let (y, found) = batch_norm_train(feats, affine, residual, eps, Activation::None);
+        return (apply_epilogue(y, apart(None, activation)), Some(found));
+    }
+    let (y, found) = batch_norm_train(feats, affine, residual, eps, activation);
+    (y, Some(found))
+}
+
+/// `activation(batch_norm(x) + residual)` with the statistics of these rows, in one backend operation, and the statistics.
+///
+/// The caller has checked shapes, `eps`, that there are rows, and that [`passes_by_sign`] holds for the activation.
+fn batch_norm_train(
+    feats: Tensor<2>,
+    affine: NormAffine,
+    residual: Option<Tensor<2>>,
+    eps: f64,
+    activation: Activation,
+) -> (Tensor<2>, NormStatistics) {
+    let dtype = accumulator(feats.dtype());
+    let channels = feats.dims()[1];
+    let device = feats.device();
+    let gamma = match affine.scale {
+        Some(scale) => scale.cast(dtype),
+        None => Tensor::ones([channels], (&device, DType::from(dtype))),
+    };
+    let beta = match affine.bias {
+        Some(bias) => bias.cast(dtype),
+        None => Tensor::zeros([channels], (&device, DType::from(dtype))),
+    };
+    let BatchNormOutput { y, mean, var } = <Dispatch as LatticeBackend>::sparse_batch_norm(
+        feats.into_dispatch(),
+        gamma.into_dispatch(),
+        beta.into_dispatch(),
+        operand(residual),
+        eps,
+        activation,
+    );
+    let statistics = NormStatistics { mean: Tensor::from_dispatch(mean), var: Tensor::from_dispatch(var) };
+    (Tensor::from_dispatch(y), statistics)
+}
+
+/// True where the sign of an activation's result is that of its input, which [`batch_norm_train`] asks for.
+fn passes_by_sign(activation: Activation) -> bool {
+    match activation {
+        Activation::None | Activation::Relu => true,
+        Activation::LeakyRelu(slope) => slope >= 0.0,
+        _ => false,
+    }
 }
 
 /// `(x - mean) / sqrt(var + eps) · scale + bias` per row, over its channels.
