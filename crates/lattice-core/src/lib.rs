@@ -10,6 +10,7 @@
 //! gradients are in `burn-lattice`.
 #![forbid(unsafe_code)]
 
+mod attachments;
 mod coord;
 mod error;
 mod kernel;
@@ -21,6 +22,7 @@ mod row_map;
 mod sets;
 mod support;
 
+pub use attachments::Attachments;
 pub use coord::*;
 pub use error::*;
 pub use kernel::*;

@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use rayon::prelude::*;
 
-use crate::{Error, PointVoxelMap, Relation, Result, Voxelization};
+use crate::{Attachments, Error, PointVoxelMap, Relation, Result, Voxelization};
 
 /// Rows a task of a parallel loop takes.
 const CHUNK: usize = 16_384;
@@ -30,6 +30,7 @@ struct Inner {
     weights: Option<Vec<f32>>,
     is_gather: OnceLock<bool>,
     transpose: OnceLock<RowMap>,
+    attachments: Attachments,
 }
 
 impl RowMap {
@@ -44,6 +45,7 @@ impl RowMap {
             weights,
             is_gather: OnceLock::new(),
             transpose: OnceLock::new(),
+            attachments: Attachments::default(),
         }))
     }
 
@@ -124,6 +126,11 @@ impl RowMap {
     /// Identity: equal for clones.
     pub fn id(&self) -> u64 {
         self.0.id
+    }
+
+    /// Forms that other crates keep with this map.
+    pub fn attachments(&self) -> &Attachments {
+        &self.0.attachments
     }
 
     /// Rows it reads from.

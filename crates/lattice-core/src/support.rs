@@ -14,7 +14,7 @@ pub(crate) use index::Around;
 pub use index::CoordIndex;
 
 use crate::coord::{CHUNK_ROWS, SortedRows, bounds, sort_rows};
-use crate::{Coord, Error, Result, canonical_cmp};
+use crate::{Attachments, Coord, Error, Result, canonical_cmp};
 
 /// Largest batch id that a row may have: items are counted by arrays over all ids below the largest.
 pub const MAX_BATCH_ID: i32 = (1 << 20) - 1;
@@ -30,6 +30,7 @@ struct Inner {
     canonical: bool,
     bounds: Option<(Coord, Coord)>,
     index: OnceLock<CoordIndex>,
+    attachments: Attachments,
 }
 
 /// An ordered set of distinct coordinates, without features. Immutable; clones share rows, identity and index.
@@ -90,7 +91,14 @@ impl Support {
     fn bounded(coords: Vec<Coord>, canonical: bool, bounds: Option<(Coord, Coord)>) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let id = SupportId(NEXT.fetch_add(1, Ordering::Relaxed));
-        Self(Arc::new(Inner { id, coords, canonical, bounds, index: OnceLock::new() }))
+        Self(Arc::new(Inner {
+            id,
+            coords,
+            canonical,
+            bounds,
+            index: OnceLock::new(),
+            attachments: Attachments::default(),
+        }))
     }
 
     /// Number of rows.
@@ -111,6 +119,11 @@ impl Support {
     /// Identity, unique within the process.
     pub fn id(&self) -> SupportId {
         self.0.id
+    }
+
+    /// Forms that other crates keep with these rows.
+    pub fn attachments(&self) -> &Attachments {
+        &self.0.attachments
     }
 
     /// Whether both are clones of one support.

@@ -156,6 +156,7 @@ impl Relation {
             swapped.0.csr.clone(),
         );
         record.indexed = forward.0.indexed;
+        record.given = forward.0.given;
         Self(Arc::new(record))
     }
 
@@ -205,7 +206,9 @@ impl Relation {
             rows: edges.iter().map(|e| e.in_row).collect(),
             taps: edges.iter().map(|e| e.tap).collect(),
         };
-        Ok(Self(Arc::new(Record::new(kind, *spec, source.clone(), target.clone(), Arc::new(csr)))))
+        let mut record = Record::new(kind, *spec, source.clone(), target.clone(), Arc::new(csr));
+        record.given = true;
+        Ok(Self(Arc::new(record)))
     }
 
     fn grown(op: &'static str, kind: RelationKind, spec: &KernelSpec, source: &Support) -> Result<Self> {

@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use super::csr::Csr;
 use super::tiles::TapTiles;
 use super::views::{InputView, NeighbourTable, SortedTable, TapView};
-use crate::{KernelSpec, Support};
+use crate::{Attachments, KernelSpec, Support};
 
 /// Identity of a relation, unique within the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -89,7 +89,10 @@ pub(super) struct Record {
     pub(super) indexed: bool,
     /// `(i, o, k)` is an edge exactly when `(o, i, taps - 1 - k)` is one: an odd kernel of stride 1 from a support onto itself.
     pub(super) symmetric: bool,
+    /// The pairs were given, and may be others than the formula's.
+    pub(super) given: bool,
     pub(super) csr: Arc<Csr>,
+    attachments: Attachments,
     pub(super) transpose: OnceLock<Relation>,
     /// The relation that this one is the kept transpose of.
     pub(super) transpose_of: Weak<Record>,
@@ -119,7 +122,9 @@ impl Record {
             adjoint: false,
             indexed,
             symmetric: false,
+            given: false,
             csr,
+            attachments: Attachments::default(),
             transpose: OnceLock::new(),
             transpose_of: Weak::new(),
             by_input: OnceLock::new(),
@@ -150,6 +155,16 @@ impl Relation {
     /// True for the transpose of a relation of this kind: source and target of the formula are swapped.
     pub fn is_adjoint(&self) -> bool {
         self.0.adjoint
+    }
+
+    /// True when the pairs were given one by one: the formula of the kind need not hold for them.
+    pub fn is_given(&self) -> bool {
+        self.0.given
+    }
+
+    /// Forms that other crates keep with this relation.
+    pub fn attachments(&self) -> &Attachments {
+        &self.0.attachments
     }
 
     /// The kernel.

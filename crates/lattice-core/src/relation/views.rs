@@ -106,6 +106,7 @@ impl Relation {
             record.adjoint = !self.0.adjoint;
             record.indexed = self.0.indexed;
             record.symmetric = self.0.symmetric;
+            record.given = self.0.given;
             record.transpose_of = Arc::downgrade(&self.0);
             Relation(Arc::new(record))
         };

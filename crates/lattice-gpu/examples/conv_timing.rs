@@ -1,0 +1,243 @@
+//! Times the index, the tiles and the convolutions of a submanifold 3 x 3 x 3 relation on a device, and checks them.
+//!
+//! `conv_timing [--device cuda|vulkan] [--channels 32,64] [--plans] FILE.i32 ..`
+//!
+//! A file holds little-endian 32-bit rows `batch, x, y, z`; they are taken in canonical order. Times are medians of device time.
+//! Every convolution is compared with sums in f64 on sampled rows. `--plans` times all ways to share a tile among planes.
+#![allow(clippy::unwrap_used, reason = "a developer's tool")]
+
+use std::time::Instant;
+
+use half::f16;
+use lattice_core::{KernelSpec, Relation, RelationKind, Support};
+use lattice_gpu::conv::ConvShape;
+use lattice_gpu::conv::weight_grad::{DevicePairs, weight_grad};
+use lattice_gpu::conv::mma::{Direction, Epilogue, MmaPlan, conv_mma, pack_weights};
+use lattice_gpu::index::BlockIndex;
+use lattice_gpu::tiles::{Geometry, Tiles};
+use lattice_gpu::{Buffer, Gpu, cubecl};
+
+fn main() {
+    let mut device = cubecl::Device::default();
+    let (mut channels, mut files, mut plans) = (vec![16, 32, 64, 96, 128], Vec::new(), false);
+    let mut args = std::env::args().skip(1);
+    while let Some(arg) = args.next() {
+        match arg.as_str() {
+            "--device" => match args.next().as_deref() {
+                Some("cuda") => device = cubecl::Device::cuda(0).unwrap(),
+                Some("vulkan") => device = cubecl::Device::vulkan(Default::default()).unwrap(),
+                other => panic!("expected --device cuda or vulkan, found {other:?}"),
+            },
+            "--channels" => channels = args.next().unwrap().split(',').map(|c| c.parse().unwrap()).collect(),
+            "--plans" => plans = true,
+            _ => files.push(arg),
+        }
+    }
+    let gpu = Gpu::new(device.client());
+    println!("{device:?}: {:?}", gpu.client().properties().hardware);
+    for file in &files {
+        run_file(&gpu, file, &channels, plans);
+    }
+}
+
+fn run_file(gpu: &Gpu, file: &str, channels: &[usize], plans: bool) {
+    let bytes = std::fs::read(file).unwrap();
+    let rows: Vec<[i32; 4]> = bytes
+        .chunks_exact(16)
+        .map(|r| std::array::from_fn(|i| i32::from_le_bytes(r[4 * i..4 * i + 4].try_into().unwrap())))
+        .collect();
+    let support = Support::canonical(rows).unwrap();
+    let spec = KernelSpec::cube(3, 1).unwrap();
+    let relation = Relation::submanifold(&support, &spec).unwrap();
+    let n = support.n_rows();
+    let flat: Vec<i32> = support.coords().iter().flatten().copied().collect();
+    let coords = gpu.upload(&flat);
+    let geometry = Geometry::new(RelationKind::Submanifold, &spec);
+
+    let index = BlockIndex::build(gpu, &coords, n);
+    let tiles = Tiles::build(gpu, &index, &coords, n, None, geometry).unwrap();
+    println!(
+        "\n{file}: {n} rows, {} pairs, {} phases, halo {:.3} a row, {:.1} bytes a row, duplicates {}",
+        tiles.n_pairs(),
+        tiles.phases(),
+        tiles.halo_rows() as f64 / n as f64,
+        tiles.bytes() as f64 / n as f64,
+        index.duplicates(gpu)
+    );
+    check_pairs(gpu, &relation, &tiles);
+    time(gpu, "index", || {
+        BlockIndex::build(gpu, &coords, n);
+    });
+    time(gpu, "tiles", || {
+        Tiles::build(gpu, &index, &coords, n, None, geometry).unwrap();
+    });
+    let back = Tiles::build(gpu, &index, &coords, n, None, geometry.swapped()).unwrap();
+    let pairs = DevicePairs::from_host(gpu, &relation).unwrap();
+    for &c in channels {
+        let x = ramp(n * c);
+        let w = ramp(27 * c * c);
+        let (dx, dw) = (upload(gpu, &x), upload(gpu, &w));
+        let best = MmaPlan::choose(c, c);
+        let mut candidates = vec![best];
+        if plans {
+            for (grain, ahead) in [(4, false), (2, false), (2, true)] {
+                for (row_groups, slice_groups, blocks) in
+                    [(8, 1, 1), (8, 1, 2), (8, 1, 4), (4, 1, 1), (4, 1, 2), (4, 1, 4), (4, 2, 1), (4, 2, 2), (8, 2, 1), (8, 2, 2)]
+                {
+                    let slices = c.div_ceil(16).div_ceil(slice_groups * blocks);
+                    let planes = row_groups * slice_groups;
+                    // Registers of the sums, of the weights held and of the voxels; all of a cube's must fit.
+                    let held = grain * slices * 4 * if ahead { 2 } else { 1 };
+                    let registers = 32 / row_groups * slices * 4 + held + 4 * grain + 36;
+                    let fits = registers <= 230 && registers * planes * 32 <= 65_536 && grain <= best.depth / 16;
+                    if fits && slices * slice_groups * blocks * 16 < c + 16 {
+                        candidates.push(MmaPlan { row_groups, slice_groups, slices, depth: best.depth, grain, ahead });
+                    }
+                }
+            }
+        }
+        for plan in candidates {
+            let weights = pack_weights::<f16>(gpu, &dw, 27, c, c, plan, Direction::Forward);
+            let y = conv_mma::<f16>(gpu, &dx, &weights, &tiles, &Epilogue::none());
+            let error = sampled_error(&relation, &x, &w, &download(gpu, &y), c);
+            let name = format!(
+                "conv {c}: rows/{} out/{}x{} depth {} grain {}{}",
+                plan.row_groups, plan.slice_groups, plan.slices, plan.depth, plan.grain, if plan.ahead { " ahead" } else { "" }
+            );
+            let ms = time(gpu, &name, || {
+                conv_mma::<f16>(gpu, &dx, &weights, &tiles, &Epilogue::none());
+            });
+            println!("    {:.1} TFLOP/s, error {error:.1e}", 2.0 * relation.n_pairs() as f64 * (c * c) as f64 / ms / 1e9);
+            assert!(error < 2e-3, "the error is above rounding");
+        }
+        gradients(gpu, &relation, &tiles, &back, &pairs, (&x, &dx), (&w, &dw), c);
+        let plan = MmaPlan::choose(c, c);
+        time(gpu, "pack weights", || {
+            pack_weights::<f16>(gpu, &dw, 27, c, c, plan, Direction::Forward);
+        });
+    }
+}
+
+/// Times both gradients of the sum of `y * x` (so that the gradient of `y` is `x`), and checks samples of them.
+#[allow(clippy::too_many_arguments, reason = "the operands on the host and on the device")]
+fn gradients(
+    gpu: &Gpu,
+    relation: &Relation,
+    tiles: &Tiles,
+    back: &Tiles,
+    pairs: &DevicePairs,
+    (x, dx): (&[f16], &Buffer),
+    (w, dw): (&[f16], &Buffer),
+    c: usize,
+) {
+    let plan = MmaPlan::choose(c, c);
+    let input_grad = || {
+        let weights = pack_weights::<f16>(gpu, dw, 27, c, c, plan, Direction::Backward);
+        conv_mma::<f16>(gpu, dx, &weights, back, &Epilogue::none())
+    };
+    let transposed: Vec<f16> =
+        (0..27 * c * c).map(|i| w[(i / (c * c)) * c * c + (i % c) * c + (i / c) % c]).collect();
+    let error = sampled_error(&relation.transpose(), x, &transposed, &download(gpu, &input_grad()), c);
+    let dgrad = time(gpu, &format!("conv {c} input gradient with packing"), || drop(input_grad()));
+    println!("    error {error:.1e}");
+    assert!(error < 2e-3, "the error is above rounding");
+    let shape = ConvShape::dense(c, c);
+    let weight_gradient = || weight_grad::<f16, f32>(gpu, dx, dx, pairs, shape);
+    let found: Vec<f32> = gpu.download(&weight_gradient());
+    let (mut worst, mut largest) = (0.0f64, 0.0f64);
+    for tap in [0u16, 4, 13, 25] {
+        let edges: Vec<_> = relation.edges().into_iter().filter(|e| e.tap == tap).collect();
+        for (i, o) in [(0, 0), (1, c - 1), (c / 2, 3), (c - 1, c - 1)] {
+            let term = |e: &lattice_core::Edge| x[e.in_row as usize * c + i].to_f64() * x[e.out_row as usize * c + o].to_f64();
+            let sum: f64 = edges.iter().map(term).sum();
+            worst = worst.max((sum - f64::from(found[(tap as usize * c + i) * c + o])).abs());
+            largest = largest.max(edges.iter().map(|e| term(e).abs()).sum());
+        }
+    }
+    let wgrad = time(gpu, &format!("conv {c} weight gradient"), || drop(weight_gradient()));
+    println!("    error {:.1e}", worst / largest);
+    assert!(worst / largest < 3e-5, "the error is above rounding");
+    let forward = time(gpu, &format!("conv {c} forward with packing"), || {
+        let weights = pack_weights::<f16>(gpu, dw, 27, c, c, plan, Direction::Forward);
+        conv_mma::<f16>(gpu, dx, &weights, tiles, &Epilogue::none());
+    });
+    println!("  conv {c} forward and gradients: {:.4} ms", dgrad + wgrad + forward);
+}
+
+fn upload(gpu: &Gpu, values: &[f16]) -> Buffer {
+    gpu.upload(values)
+}
+
+fn download(gpu: &Gpu, buffer: &Buffer) -> Vec<f16> {
+    gpu.download(buffer)
+}
+
+fn ramp(len: usize) -> Vec<f16> {
+    let mut state = 12345u32;
+    let mut next = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        f16::from_f32((state >> 8) as f32 / (1 << 23) as f32 - 1.0)
+    };
+    (0..len).map(|_| next()).collect()
+}
+
+fn check_pairs(gpu: &Gpu, relation: &Relation, tiles: &Tiles) {
+    let mut found = tiles.pairs_to_host(gpu);
+    found.sort_unstable_by_key(|&(i, o, t)| (o, t, i));
+    let mut expected: Vec<(u32, u32, u32)> =
+        relation.edges().iter().map(|e| (e.in_row, e.out_row, u32::from(e.tap))).collect();
+    expected.sort_unstable_by_key(|&(i, o, t)| (o, t, i));
+    assert_eq!(found.len(), expected.len(), "pairs");
+    assert!(found == expected, "the pairs are those of the host");
+    println!("  pairs equal those of the host");
+}
+
+/// Largest error of sampled rows against sums in f64, relative to the largest value.
+fn sampled_error(relation: &Relation, x: &[f16], w: &[f16], y: &[f16], c: usize) -> f64 {
+    let n = relation.n_out();
+    let (mut worst, mut largest) = (0.0f64, 0.0f64);
+    let step = (n / 211).max(1);
+    let mut sums = vec![0.0f64; c];
+    let edges: Vec<_> = relation.edges().into_iter().filter(|e| (e.out_row as usize).is_multiple_of(step)).collect();
+    for run in edges.chunk_by(|a, b| a.out_row == b.out_row) {
+        sums.fill(0.0);
+        for e in run {
+            for i in 0..c {
+                let xi = x[e.in_row as usize * c + i].to_f64();
+                for (o, sum) in sums.iter_mut().enumerate() {
+                    *sum += xi * w[(e.tap as usize * c + i) * c + o].to_f64();
+                }
+            }
+        }
+        for (o, &sum) in sums.iter().enumerate() {
+            worst = worst.max((sum - y[run[0].out_row as usize * c + o].to_f64()).abs());
+            largest = largest.max(sum.abs());
+        }
+    }
+    worst / largest
+}
+
+/// Median device time of 30 calls, and the mean time of 100 calls one after the other; in milliseconds.
+fn time(gpu: &Gpu, name: &str, call: impl Fn() + Send + Sync) -> f64 {
+    for _ in 0..3 {
+        call();
+    }
+    let mut times: Vec<f64> = (0..30)
+        .filter_map(|_| {
+            let (_, duration) = gpu.client().profile(&call, name).ok()?;
+            let ticks = cubecl::future::block_on(duration.resolve())?;
+            Some(ticks.duration().as_secs_f64() * 1e3)
+        })
+        .collect();
+    times.sort_by(f64::total_cmp);
+    cubecl::future::block_on(gpu.client().sync()).unwrap();
+    let start = Instant::now();
+    for _ in 0..100 {
+        call();
+    }
+    cubecl::future::block_on(gpu.client().sync()).unwrap();
+    let mean = start.elapsed().as_secs_f64() * 10.0;
+    let median = times.get(times.len() / 2).copied().unwrap_or(mean);
+    println!("  {name}: median {median:.4} ms, min {:.4}, back to back {mean:.4}", times.first().copied().unwrap_or(mean));
+    median
+}

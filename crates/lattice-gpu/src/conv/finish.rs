@@ -1,0 +1,88 @@
+//! What follows the sums of a convolution, in kernels whose units hold vectors of output channels.
+
+use cubecl::prelude::*;
+
+use super::mma::{After, Epilogue};
+use crate::gpu::Buffer;
+
+/// The operands of an epilogue. One that is absent takes no binding: devices have as few as eight.
+#[derive(CubeType, CubeLaunch)]
+pub(crate) struct Operands<F: Float, N: Size> {
+    /// `[c_out]`
+    bias: ComptimeOption<Box<[Vector<F, N>]>>,
+    /// `[c_out]`
+    scale: ComptimeOption<Box<[Vector<f32, N>]>>,
+    /// `[c_out]`; there is one with a scale.
+    shift: ComptimeOption<Box<[Vector<f32, N>]>>,
+    /// `[n_out, c_out]`
+    residual: ComptimeOption<Box<[Vector<F, N>]>>,
+}
+
+/// Refuses operands that do not fit a result `[n_out, c_out]`.
+pub(crate) fn check_epilogue(op: &str, epilogue: &Epilogue, n_out: usize, c_out: usize) {
+    if let Some(bias) = &epilogue.bias {
+        assert_eq!(bias.len, c_out, "{op}: length of the bias");
+    }
+    if let Some((scale, shift)) = &epilogue.scale_shift {
+        assert_eq!((scale.len, shift.len), (c_out, c_out), "{op}: lengths of scale and shift");
+    }
+    if let Some(residual) = &epilogue.residual {
+        assert_eq!(residual.len, n_out * c_out, "{op}: length of the residual");
+    }
+}
+
+/// The operands as arguments of a kernel whose vectors have `lanes` channels.
+pub(crate) fn operands_of<F: Float, N: Size>(epilogue: &Epilogue, lanes: usize) -> OperandsLaunch<F, N> {
+    let arg = |buffer: Option<&Buffer>| buffer.map(|buffer| buffer.arg(lanes));
+    let scale_shift = epilogue.scale_shift.as_ref();
+    OperandsLaunch::new(
+        arg(epilogue.bias.as_ref()).into(),
+        arg(scale_shift.map(|(scale, _)| scale)).into(),
+        arg(scale_shift.map(|(_, shift)| shift)).into(),
+        arg(epilogue.residual.as_ref()).into(),
+    )
+}
+
+/// `after((sum + bias) * scale + shift + residual)` of one vector, rounded once. `column` is its place among a row's vectors, `at`
+/// that among all of the result.
+#[cube]
+pub(crate) fn finish_sum<F: Float, N: Size>(
+    sum: Vector<f32, N>,
+    column: usize,
+    at: usize,
+    operands: &Operands<F, N>,
+    #[comptime] after: After,
+) -> Vector<F, N> {
+    let mut value = sum;
+    #[comptime]
+    match operands.bias.clone() {
+        ComptimeOption::Some(bias) => value += Vector::cast_from(bias[column]),
+        ComptimeOption::None => {}
+    }
+    #[comptime]
+    match operands.scale.clone() {
+        ComptimeOption::Some(scale) => value *= scale[column],
+        ComptimeOption::None => {}
+    }
+    #[comptime]
+    match operands.shift.clone() {
+        ComptimeOption::Some(shift) => value += shift[column],
+        ComptimeOption::None => {}
+    }
+    #[comptime]
+    match operands.residual.clone() {
+        ComptimeOption::Some(residual) => value += Vector::cast_from(residual[at]),
+        ComptimeOption::None => {}
+    }
+    let zero = Vector::<f32, N>::new(0.0f32);
+    match comptime!(after) {
+        After::Nothing => {}
+        // Compared rather than `max`: a NaN stays.
+        After::Relu => value = select_many(value.less_than(&zero), zero, value),
+        After::LeakyRelu(slope) => {
+            let slope = comptime!(f32::from_bits(slope));
+            value = select_many(value.greater_than(&zero), value, value * Vector::new(slope));
+        }
+    }
+    Vector::cast_from(value)
+}

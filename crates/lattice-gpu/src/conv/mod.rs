@@ -1,0 +1,16 @@
+//! Convolutions over tiles.
+//!
+//! * [`mma`]: f16 and bf16 on devices with 16 x 8 x 16 matrix instructions and `ldmatrix`; f32 sums.
+//! * [`plain`]: one group, any dtype and device; register-blocked f32 arithmetic.
+//! * [`direct`]: always possible; groups, depthwise.
+//! * [`weight_grad`]: the gradient of a weight, any groups, dtype and device.
+
+pub mod direct;
+mod finish;
+mod load;
+pub mod mma;
+pub mod plain;
+mod shape;
+pub mod weight_grad;
+
+pub use shape::ConvShape;

@@ -1,0 +1,198 @@
+//! Launchers of weight gradients.
+
+use std::sync::Arc;
+
+use cubecl::prelude::*;
+
+use super::mma;
+use super::kernel::{BLOCK, GradShape, add_segments_kernel, sum_blocks_kernel, sum_groups_kernel};
+use super::pairs::{Cut, DevicePairs};
+use crate::address::{UNITS, address_of, lanes_of, room_for};
+use crate::conv::load::load_lanes;
+use crate::conv::mma::has_matrix_units;
+use crate::conv::shape::ConvShape;
+use crate::gpu::{Buffer, Gpu};
+
+/// Cubes of the first kernel that there should be: some for every core of a large device.
+const CUBES: usize = 1024;
+/// Fewest pairs that are worth a partial sum of their own.
+const MIN_SEGMENT: usize = 256;
+/// Most pairs that matrix units add up in a row: they cut off what f32 cannot hold, and longer sums would show it.
+const MOST_PAIRS: usize = 2048;
+/// Units of the kernel for groups that there should be.
+const GROUP_UNITS: usize = 1 << 17;
+/// Fewest pairs of a segment there.
+const MIN_GROUP_SEGMENT: usize = 64;
+
+/// The gradient of a weight: `dw[tap] = Σ outer(x[i], g[o])`, in elements of type `O`. Sums are in f32, in an order that depends on
+/// the counts of pairs and channels alone. Two launches.
+///
+/// # Shapes
+/// `x`: `[n_in, c_in]`; `g`: `[n_out, c_out]`; returns `[taps, c_in / groups, c_out]`. Needs the size of the result and about 16 MB more
+/// of working memory.
+///
+/// # Panics
+/// When a buffer does not have its shape.
+pub fn weight_grad<F: Float + CubeElement, O: Float + CubeElement>(
+    gpu: &Gpu,
+    x: &Buffer,
+    g: &Buffer,
+    pairs: &DevicePairs,
+    shape: ConvShape,
+) -> Buffer {
+    assert_eq!(x.len, pairs.n_in() * shape.c_in, "weight_grad: length of the features");
+    assert_eq!(g.len, pairs.n_out() * shape.c_out, "weight_grad: length of the gradient");
+    launch::<F, O>(gpu, x, g, Some(pairs), &pairs.splits, shape)
+}
+
+/// [`weight_grad`] of one tap under which every one of `n_rows` rows meets itself: `[1, c_in / groups, c_out]`.
+///
+/// # Panics
+/// When a buffer does not have its shape, or for 2^32 rows or more.
+pub fn pointwise_weight_grad<F: Float + CubeElement, O: Float + CubeElement>(
+    gpu: &Gpu,
+    x: &Buffer,
+    g: &Buffer,
+    n_rows: usize,
+    shape: ConvShape,
+) -> Buffer {
+    assert!(u32::try_from(n_rows).is_ok(), "pointwise_weight_grad: {n_rows} rows");
+    assert_eq!(x.len, n_rows * shape.c_in, "pointwise_weight_grad: length of the features");
+    assert_eq!(g.len, n_rows * shape.c_out, "pointwise_weight_grad: length of the gradient");
+    launch::<F, O>(gpu, x, g, None, &[0, n_rows], shape)
+}
+
+fn launch<F: Float + CubeElement, O: Float + CubeElement>(
+    gpu: &Gpu,
+    x: &Buffer,
+    g: &Buffer,
+    pairs: Option<&DevicePairs>,
+    splits: &[usize],
+    shape: ConvShape,
+) -> Buffer {
+    shape.check("weight_grad");
+    let taps = splits.len() - 1;
+    let width = shape.weights(1);
+    let dw = room_for::<O>(gpu, taps * width);
+    if dw.len == 0 {
+        return dw;
+    }
+    let n_pairs = splits[taps];
+    let dense = shape.groups == 1;
+    let fragments = dense && size_of::<F>() == 2 && has_matrix_units(gpu);
+    let blocks = match fragments {
+        true => mma::blocks_of(shape),
+        false => shape.c_in.div_ceil(BLOCK as usize) * shape.c_out.div_ceil(BLOCK as usize),
+    };
+    let length = match dense {
+        true => n_pairs.div_ceil(CUBES.div_ceil(blocks)).max(MIN_SEGMENT),
+        false => n_pairs.div_ceil(GROUP_UNITS.div_ceil(width)).max(MIN_GROUP_SEGMENT),
+    };
+    let length = if fragments { length.min(MOST_PAIRS) } else { length };
+    // Lengths in powers of two, so that layers of different channels share a cut.
+    let length = length.next_power_of_two();
+    let cut = match pairs {
+        Some(pairs) => pairs.cut(gpu, length),
+        None => Arc::new(Cut::upload(gpu, splits, length)),
+    };
+    let n_segments = cut.n_segments;
+    let partials = room_for::<f32>(gpu, n_segments * width);
+    if n_segments > 0 {
+        let bounds = &cut.bounds;
+        let rows = pairs.map(|pairs| [&pairs.in_rows, &pairs.out_rows]);
+        let grad = GradShape {
+            c_in: shape.c_in,
+            c_out: shape.c_out,
+            groups: shape.groups,
+            identity: rows.is_none(),
+        };
+        let known = rows.unwrap_or([bounds, bounds]);
+        match (dense, fragments) {
+            (_, true) => mma::sum_fragments::<F>(gpu, [x, g], rows, bounds, &partials, n_segments, shape),
+            (true, _) => sum_blocks::<F>(gpu, [x, g], known, bounds, &partials, n_segments, blocks, grad),
+            (false, _) => sum_groups::<F>(gpu, [x, g], known, bounds, &partials, n_segments, grad),
+        }
+    }
+    let lanes = lanes_of::<f32>(gpu, width);
+    // SAFETY: segments ascend tap by tap and `partials` holds all of them; units past the result only wait.
+    unsafe {
+        add_segments_kernel::launch_unchecked::<O>(
+            gpu.client(),
+            Gpu::cubes(dw.len / lanes, 16),
+            CubeDim::new_1d(UNITS),
+            address_of(&[&partials, &dw]),
+            lanes,
+            partials.arg(lanes),
+            cut.of_tap.arg(1),
+            dw.arg(lanes),
+            dw.len / lanes,
+            width / lanes,
+        );
+    }
+    dw
+}
+
+#[allow(clippy::too_many_arguments, reason = "the arguments of the kernel")]
+fn sum_blocks<F: Float + CubeElement>(
+    gpu: &Gpu,
+    [x, g]: [&Buffer; 2],
+    [in_rows, out_rows]: [&Buffer; 2],
+    bounds: &Buffer,
+    partials: &Buffer,
+    n_segments: usize,
+    blocks: usize,
+    shape: GradShape,
+) {
+    let (x_lanes, g_lanes) = (load_lanes(shape.c_in), load_lanes(shape.c_out));
+    let across = n_segments.min(65_535) as u32;
+    let count = CubeCount::Static(across, n_segments.div_ceil(65_535) as u32, blocks as u32);
+    // SAFETY: the callers checked the lengths of `x` and `g`, whose rows the pairs are; bounds are those of the pairs; the kernel
+    // checks channels.
+    unsafe {
+        sum_blocks_kernel::launch_unchecked::<F>(
+            gpu.client(),
+            count,
+            CubeDim::new_1d(UNITS),
+            address_of(&[x, g, partials]),
+            x_lanes,
+            g_lanes,
+            g_lanes,
+            x.arg(x_lanes),
+            g.arg(g_lanes),
+            in_rows.arg(1),
+            out_rows.arg(1),
+            bounds.arg(1),
+            partials.arg(g_lanes),
+            n_segments as u32,
+            shape,
+        );
+    }
+}
+
+fn sum_groups<F: Float + CubeElement>(
+    gpu: &Gpu,
+    [x, g]: [&Buffer; 2],
+    [in_rows, out_rows]: [&Buffer; 2],
+    bounds: &Buffer,
+    partials: &Buffer,
+    n_segments: usize,
+    shape: GradShape,
+) {
+    // SAFETY: as for `sum_blocks`; units past the partial sums do nothing.
+    unsafe {
+        sum_groups_kernel::launch_unchecked::<F>(
+            gpu.client(),
+            Gpu::cubes(partials.len, UNITS as usize),
+            CubeDim::new_1d(UNITS),
+            address_of(&[x, g, partials]),
+            x.arg(1),
+            g.arg(1),
+            in_rows.arg(1),
+            out_rows.arg(1),
+            bounds.arg(1),
+            partials.arg(1),
+            n_segments,
+            shape,
+        );
+    }
+}

@@ -1,0 +1,16 @@
+//! GPU kernels for sparse voxel networks, written once in CubeCL: the index of a support, relations as tiles, and convolutions.
+//!
+//! Nothing here knows about Burn or automatic differentiation; `burn-lattice` calls it with buffers.
+#![cfg(feature = "cubecl")]
+
+mod address;
+pub mod conv;
+mod gpu;
+pub mod index;
+pub mod norm;
+pub mod rows;
+pub mod sort;
+pub mod tiles;
+
+pub use cubecl;
+pub use gpu::{Buffer, Gpu};

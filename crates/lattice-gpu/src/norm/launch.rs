@@ -1,0 +1,191 @@
+//! Launchers of batch norm.
+
+use cubecl::prelude::*;
+
+use super::kernel::{
+    CHANNELS, UNITS, add_parts_kernel, gradient_sums_kernel, merge_moments_kernel, moments_kernel, normalize_kernel,
+    spread_gradient_kernel,
+};
+use crate::address::{address_of, room_for};
+use crate::conv::mma::After;
+use crate::gpu::{Buffer, Gpu};
+
+/// Fewest rows of a part, and most parts: what one unit adds up in the end.
+const PART_ROWS: usize = 256;
+const MOST_PARTS: usize = 256;
+
+/// Rows that were normalised, and the statistics found.
+#[derive(Clone, Debug)]
+pub struct BatchNormed {
+    /// `[n, c]`.
+    pub y: Buffer,
+    /// `[c]` in f32.
+    pub mean: Buffer,
+    /// Biased, `[c]` in f32.
+    pub var: Buffer,
+}
+
+/// Gradients of [`batch_norm`].
+#[derive(Clone, Debug)]
+pub struct BatchNormGrads {
+    /// `[n, c]`.
+    pub x: Buffer,
+    /// `[c]` in f32.
+    pub gamma: Buffer,
+    /// `[c]` in f32.
+    pub beta: Buffer,
+    /// `[n, c]`, where it was asked for.
+    pub residual: Option<Buffer>,
+}
+
+/// Rows of a part and number of parts.
+fn parts_of(n: usize) -> (usize, usize) {
+    let rows = n.div_ceil(MOST_PARTS).max(PART_ROWS);
+    (rows, n.div_ceil(rows))
+}
+
+/// `activation((x - mean) / sqrt(var + eps) · gamma + beta + residual)` with the mean and biased variance of `x` itself.
+///
+/// # Shapes
+/// `x`, `residual`: `[n, c]` in `F`; `gamma`, `beta`: `[c]` in f32.
+pub fn batch_norm<F: Float + CubeElement>(
+    gpu: &Gpu,
+    x: &Buffer,
+    c: usize,
+    [gamma, beta]: [&Buffer; 2],
+    residual: Option<&Buffer>,
+    eps: f32,
+    after: After,
+) -> BatchNormed {
+    let n = x.len / c.max(1);
+    let out = BatchNormed { y: room_for::<F>(gpu, x.len), mean: gpu.upload(&vec![0.0f32; c]), var: gpu.upload(&vec![0.0f32; c]) };
+    if x.len == 0 {
+        return out;
+    }
+    let (rows, parts) = parts_of(n);
+    let partial = gpu.empty(2 * parts * c, 4);
+    // SAFETY: units check their channel against `c` and their rows against `n`, whose product is the length of `x` and `y`; parts
+    // cover the rows.
+    unsafe {
+        moments_kernel::launch_unchecked::<F>(
+            gpu.client(),
+            CubeCount::Static(parts as u32, (c as u32).div_ceil(CHANNELS), 1),
+            CubeDim::new_1d(UNITS),
+            address_of(&[x]),
+            x.arg(1),
+            partial.arg(1),
+            n,
+            c,
+            rows,
+        );
+        merge_moments_kernel::launch_unchecked(
+            gpu.client(),
+            Gpu::cubes(c, 64),
+            CubeDim::new_1d(64),
+            partial.arg(1),
+            out.mean.arg(1),
+            out.var.arg(1),
+            n,
+            c,
+            rows,
+            parts,
+        );
+        normalize_kernel::launch_unchecked::<F>(
+            gpu.client(),
+            Gpu::cubes(x.len, UNITS as usize),
+            CubeDim::new_1d(UNITS),
+            address_of(&[x]),
+            x.arg(1),
+            out.mean.arg(1),
+            out.var.arg(1),
+            gamma.arg(1),
+            beta.arg(1),
+            residual.unwrap_or(x).arg(1),
+            out.y.arg(1),
+            c,
+            eps,
+            residual.is_some(),
+            after,
+        );
+    }
+    out
+}
+
+/// The gradients of [`batch_norm`] for `g`, the gradient of `y`; `y` tells what the activation let through.
+#[allow(clippy::too_many_arguments, reason = "the operands of the forward pass and its results")]
+pub fn batch_norm_grad<F: Float + CubeElement>(
+    gpu: &Gpu,
+    [x, y, g]: [&Buffer; 3],
+    c: usize,
+    [mean, var, gamma]: [&Buffer; 3],
+    eps: f32,
+    after: After,
+    residual: bool,
+) -> BatchNormGrads {
+    let n = x.len / c.max(1);
+    let grads = BatchNormGrads {
+        x: room_for::<F>(gpu, x.len),
+        gamma: gpu.upload(&vec![0.0f32; c]),
+        beta: gpu.upload(&vec![0.0f32; c]),
+        residual: residual.then(|| room_for::<F>(gpu, x.len)),
+    };
+    if x.len == 0 {
+        return grads;
+    }
+    let (rows, parts) = parts_of(n);
+    let partial = gpu.empty(2 * parts * c, 4);
+    // An output may not be bound twice.
+    let unused = gpu.empty(4, 4);
+    // SAFETY: as in `batch_norm`; every operand has the shape that the forward pass gave it.
+    unsafe {
+        gradient_sums_kernel::launch_unchecked::<F>(
+            gpu.client(),
+            CubeCount::Static(parts as u32, (c as u32).div_ceil(CHANNELS), 1),
+            CubeDim::new_1d(UNITS),
+            address_of(&[x]),
+            x.arg(1),
+            y.arg(1),
+            g.arg(1),
+            mean.arg(1),
+            var.arg(1),
+            partial.arg(1),
+            n,
+            c,
+            rows,
+            eps,
+            after,
+        );
+        add_parts_kernel::launch_unchecked(
+            gpu.client(),
+            Gpu::cubes(c, 64),
+            CubeDim::new_1d(64),
+            partial.arg(1),
+            grads.beta.arg(1),
+            grads.gamma.arg(1),
+            c,
+            parts,
+        );
+        spread_gradient_kernel::launch_unchecked::<F>(
+            gpu.client(),
+            Gpu::cubes(x.len, UNITS as usize),
+            CubeDim::new_1d(UNITS),
+            address_of(&[x]),
+            x.arg(1),
+            y.arg(1),
+            g.arg(1),
+            mean.arg(1),
+            var.arg(1),
+            gamma.arg(1),
+            grads.beta.arg(1),
+            grads.gamma.arg(1),
+            grads.x.arg(1),
+            grads.residual.as_ref().unwrap_or(&unused).arg(1),
+            n as f32,
+            c,
+            eps,
+            residual,
+            after,
+        );
+    }
+    grads
+}

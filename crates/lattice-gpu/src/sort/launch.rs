@@ -1,0 +1,73 @@
+//! Sorts rows.
+
+use cubecl::prelude::*;
+
+use super::kernel::{DIGITS, TILE, UNITS, count_digits_kernel, move_rows_kernel, number_rows_kernel};
+use super::scan::exclusive_sum;
+use crate::gpu::{Buffer, Gpu};
+
+/// 64-bit keys as two words each, of which the low `bits` count.
+#[derive(Clone, Debug)]
+pub struct Keys {
+    /// Bits 0 to 31.
+    pub low: Buffer,
+    /// Bits 32 to 63.
+    pub high: Buffer,
+    /// How many of the bits may be set.
+    pub bits: u32,
+}
+
+/// Sorts keys in ascending order, equal ones in the order they stood in; returns the sorted keys and the row each came from.
+pub fn sort_rows(gpu: &Gpu, keys: &Keys) -> (Keys, Buffer) {
+    let n = keys.low.len;
+    let mut rows = gpu.empty(n, 4);
+    let dim = CubeDim::new_1d(UNITS);
+    // SAFETY: positions are checked against the count, which is the length of every buffer.
+    unsafe {
+        number_rows_kernel::launch_unchecked(gpu.client(), Gpu::cubes(n, UNITS as usize), dim, rows.arg(1), n as u32);
+    }
+    let mut keys = keys.clone();
+    if n == 0 {
+        return (keys, rows);
+    }
+    let n_tiles = n.div_ceil(TILE as usize);
+    let lanes = gpu.client().properties().hardware.plane_size_max.min(UNITS);
+    for pass in 0..keys.bits.div_ceil(8) {
+        let counts = gpu.empty(DIGITS as usize * n_tiles, 4);
+        let moved = Keys { low: gpu.empty(n, 4), high: gpu.empty(n, 4), bits: keys.bits };
+        let moved_rows = gpu.empty(n, 4);
+        // SAFETY: as above; places are a permutation of the rows.
+        unsafe {
+            count_digits_kernel::launch_unchecked(
+                gpu.client(),
+                Gpu::cubes(n_tiles, 1),
+                dim,
+                keys.low.arg(1),
+                keys.high.arg(1),
+                counts.arg(1),
+                n as u32,
+                n_tiles as u32,
+                8 * pass,
+            );
+            exclusive_sum(gpu, &counts);
+            move_rows_kernel::launch_unchecked(
+                gpu.client(),
+                Gpu::cubes(n_tiles, 1),
+                dim,
+                keys.low.arg(1),
+                keys.high.arg(1),
+                rows.arg(1),
+                counts.arg(1),
+                moved.low.arg(1),
+                moved.high.arg(1),
+                moved_rows.arg(1),
+                n as u32,
+                n_tiles as u32,
+                8 * pass,
+                lanes,
+            );
+        }
+        (keys, rows) = (moved, moved_rows);
+    }
+    (keys, rows)
+}

@@ -1,0 +1,286 @@
+//! Builds tiles from two supports and the formula between them.
+
+use cubecl::prelude::*;
+use lattice_core::{Error, KernelSpec, Relation, RelationKind, Result};
+
+use super::kernel::{BuildShape, MAX_GROUP_TAPS, SPAN_WORDS, build_tiles_kernel};
+use super::{HALO_ROWS, TILE_ROWS};
+use crate::gpu::{Buffer, Gpu};
+use crate::index::BlockIndex;
+
+/// Shared memory of the builder, in bytes, besides a table of neighbours that grows with the taps of a group.
+const FIXED_BYTES: usize = 20_480;
+
+/// How the formula of a relation finds an input coordinate `c` from an output coordinate `q` and a tap offset `f`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Placement {
+    /// `c = q * stride + f - padding`.
+    Multiply,
+    /// `c = (q + padding - f) / stride`, where that is whole.
+    Divide,
+}
+
+/// The formula of a relation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Geometry {
+    pub(crate) placement: Placement,
+    pub(crate) size: [u32; 3],
+    pub(crate) stride: [i32; 3],
+    pub(crate) first: [i32; 3],
+    pub(crate) dilation: [i32; 3],
+    pub(crate) padding: [i32; 3],
+}
+
+impl Geometry {
+    /// The formula of a kind of relation whose support no policy chose; [`Geometry::of`] is that of any relation.
+    pub fn new(kind: RelationKind, spec: &KernelSpec) -> Self {
+        let (placement, centred) = match kind {
+            RelationKind::Forward | RelationKind::Target | RelationKind::Submanifold => (Placement::Multiply, true),
+            RelationKind::Inverse => (Placement::Divide, true),
+            _ => (Placement::Divide, false),
+        };
+        let offsets = if centred { spec.centred_offsets() } else { spec.indexed_offsets() };
+        let signed = |v: [u32; 3]| v.map(|v| v as i32);
+        Self {
+            placement,
+            size: spec.size,
+            stride: signed(spec.stride),
+            first: offsets[0],
+            dilation: signed(spec.dilation),
+            padding: signed(spec.padding),
+        }
+    }
+
+    /// The formula that the pairs of a relation obey, whatever its offsets and also for a transpose.
+    pub fn of(relation: &Relation) -> Self {
+        let spec = relation.spec();
+        let signed = |v: [u32; 3]| v.map(|v| v as i32);
+        let placement = match relation.kind() {
+            RelationKind::Forward | RelationKind::Target | RelationKind::Submanifold => Placement::Multiply,
+            _ => Placement::Divide,
+        };
+        let formula = Self {
+            placement,
+            size: spec.size,
+            stride: signed(spec.stride),
+            first: relation.offsets()[0],
+            dilation: signed(spec.dilation),
+            padding: signed(spec.padding),
+        };
+        if relation.is_adjoint() { formula.swapped() } else { formula }
+    }
+
+    /// The formula with inputs and outputs swapped, under the same taps.
+    pub fn swapped(self) -> Self {
+        let placement = match self.placement {
+            Placement::Multiply => Placement::Divide,
+            Placement::Divide => Placement::Multiply,
+        };
+        Self { placement, ..self }
+    }
+
+    /// Whether every row meets itself under some tap, if source and target are one.
+    fn is_centred(&self) -> bool {
+        let has_zero = |a: usize| (0..self.size[a] as i32).any(|i| i * self.dilation[a] + self.first[a] == self.padding[a]);
+        self.stride == [1; 3] && (0..3).all(has_zero)
+    }
+
+    /// Number of taps.
+    pub fn taps(&self) -> u32 {
+        self.size.iter().product()
+    }
+}
+
+/// A relation as tiles; see the [module](super).
+#[derive(Clone, Debug)]
+pub struct Tiles {
+    pub(crate) rows: Buffer,
+    pub(crate) table: Buffer,
+    pub(crate) chunks: Buffer,
+    pub(crate) halo: Buffer,
+    pub(crate) spans: Buffer,
+    pub(crate) n_tiles: usize,
+    pub(crate) taps: u32,
+    pub(crate) span_words: u32,
+    pub(crate) n_in: usize,
+    pub(crate) n_out: usize,
+    pub(crate) n_pairs: usize,
+    pub(crate) halo_rows: usize,
+    pub(crate) phases: usize,
+}
+
+impl Tiles {
+    /// The tiles of a relation from the rows of `source` onto `n_out` target coordinates, taken in the given order or as they
+    /// stand. Waits for the device once, or again where a halo is larger than expected.
+    ///
+    /// # Errors
+    /// [`Error::Limit`] for a relation whose tables pass what a device buffer can be indexed with.
+    pub fn build(
+        gpu: &Gpu,
+        source: &BlockIndex,
+        targets: &Buffer,
+        n_out: usize,
+        order: Option<&Buffer>,
+        geometry: Geometry,
+    ) -> Result<Self> {
+        let taps = geometry.taps();
+        let n_tiles = n_out.div_ceil(TILE_ROWS);
+        let words = taps.div_ceil(2) as usize;
+        let table_len = n_tiles * words * TILE_ROWS;
+        check_table(n_out, taps)?;
+        let same = order.is_none() && geometry.is_centred() && source.coords.same_as(targets);
+        let shape = BuildShape { geometry, group_taps: group_taps(gpu), ordered: order.is_some(), same };
+        let mut tiles = Self {
+            rows: gpu.empty(n_tiles * TILE_ROWS, 4),
+            table: gpu.empty(table_len, 4),
+            chunks: gpu.empty(n_tiles * taps as usize, 4),
+            halo: gpu.empty(0, 4),
+            spans: gpu.empty(n_tiles * shape.span_words() as usize, 4),
+            n_tiles,
+            taps,
+            span_words: shape.span_words(),
+            n_in: source.n_rows,
+            n_out,
+            n_pairs: 0,
+            halo_rows: 0,
+            phases: 0,
+        };
+        if n_tiles == 0 {
+            return Ok(tiles);
+        }
+        // Four input rows an output row are more than scans need; where it is not enough, the count says what is.
+        let mut capacity = (4 * n_out).max(HALO_ROWS);
+        loop {
+            tiles.halo = gpu.empty(capacity, 4);
+            let counters = gpu.upload(&[0u32; 4]);
+            // SAFETY: rows, slots and positions come from the index and from `order`, which lists rows of `targets`; tables have
+            // room for every tile, and halo writes are checked against the capacity.
+            unsafe {
+                build_tiles_kernel::launch_unchecked(
+                    gpu.client(),
+                    Gpu::cubes(n_tiles, 1),
+                    CubeDim::new_1d(TILE_ROWS as u32),
+                    targets.arg(4),
+                    order.unwrap_or(&source.rows).arg(1),
+                    source.coords.arg(4),
+                    source.slots.arg(1),
+                    source.occupancy.arg(1),
+                    source.first.arg(1),
+                    source.rows.arg(1),
+                    tiles.rows.arg(1),
+                    tiles.table.arg(1),
+                    tiles.chunks.arg(1),
+                    tiles.halo.arg(1),
+                    tiles.spans.arg(1),
+                    counters.arg(1),
+                    n_out as u32,
+                    n_tiles as u32,
+                    source.mask,
+                    capacity as u32,
+                    shape,
+                );
+            }
+            let found = gpu.download::<u32>(&counters);
+            let [used, phases, pairs] = [found[0], found[1], found[2]].map(|n| n as usize);
+            if used <= capacity {
+                (tiles.n_pairs, tiles.halo_rows, tiles.phases) = (pairs, used, phases);
+                return Ok(tiles);
+            }
+            capacity = used;
+        }
+    }
+
+    /// Rows of the source.
+    pub fn n_in(&self) -> usize {
+        self.n_in
+    }
+
+    /// Rows of the target.
+    pub fn n_out(&self) -> usize {
+        self.n_out
+    }
+
+    /// Taps of the kernel.
+    pub fn taps(&self) -> u32 {
+        self.taps
+    }
+
+    /// Pairs over all taps.
+    pub fn n_pairs(&self) -> usize {
+        self.n_pairs
+    }
+
+    /// Input rows that all tiles stage together.
+    pub fn halo_rows(&self) -> usize {
+        self.halo_rows
+    }
+
+    /// Phases of all tiles; one a tile, but for those whose halo is too long.
+    pub fn phases(&self) -> usize {
+        self.phases
+    }
+
+    /// Bytes of all tables.
+    pub fn bytes(&self) -> usize {
+        4 * (self.rows.len + self.table.len + self.chunks.len + self.halo.len + self.spans.len)
+    }
+
+    /// Output rows, place by place.
+    pub fn rows_to_host(&self, gpu: &Gpu) -> Vec<u32> {
+        gpu.download(&self.rows)
+    }
+
+    /// Pairs `(in_row, out_row, tap)` in host memory, in no particular order. For tests and reports.
+    pub fn pairs_to_host(&self, gpu: &Gpu) -> Vec<(u32, u32, u32)> {
+        if self.n_tiles == 0 {
+            return Vec::new();
+        }
+        let rows = gpu.download::<u32>(&self.rows);
+        let table = gpu.download::<u32>(&self.table);
+        let halo = gpu.download::<u32>(&self.halo);
+        let spans = gpu.download::<u32>(&self.spans);
+        let chunks = gpu.download::<u32>(&self.chunks);
+        let words = self.taps.div_ceil(2) as usize;
+        let mut pairs = Vec::with_capacity(self.n_pairs);
+        for tile in 0..self.n_tiles {
+            let spans = &spans[tile * self.span_words as usize..][..self.span_words as usize];
+            let phases = spans.chunks_exact(SPAN_WORDS as usize).skip(1).take(spans[0] as usize);
+            for (tap, span) in phases.flat_map(|span| (span[2]..span[3]).map(move |tap| (tap, span))) {
+                let halo = &halo[span[0] as usize..][..span[1] as usize];
+                for place in 0..TILE_ROWS {
+                    let word = table[(tile * words + tap as usize / 2) * TILE_ROWS + place];
+                    let local = (word >> (16 * (tap % 2))) & 0xFFFF;
+                    if (local as usize) < HALO_ROWS {
+                        assert!(
+                            chunks[tile * self.taps as usize + tap as usize] >> (place / super::CHUNK_ROWS) & 1 == 1,
+                            "a chunk with a pair says so"
+                        );
+                        pairs.push((halo[local as usize], rows[tile * TILE_ROWS + place], tap));
+                    }
+                }
+            }
+        }
+        pairs
+    }
+}
+
+/// Refuses a relation of more rows and taps than tables are indexed with.
+///
+/// # Errors
+/// [`Error::Limit`].
+pub fn check_table(n_out: usize, taps: u32) -> Result<()> {
+    let words = n_out.div_ceil(TILE_ROWS).saturating_mul(TILE_ROWS).saturating_mul(taps.div_ceil(2) as usize);
+    match u32::try_from(words) {
+        Ok(_) => Ok(()),
+        Err(_) => Err(Error::Limit {
+            op: "relation tiles",
+            what: format!("expected at most 2^32 table words, found {n_out} rows of {taps} taps; split the batch"),
+        }),
+    }
+}
+
+/// Taps whose neighbours a device can hold in shared memory beside the rest of the builder's tables.
+fn group_taps(gpu: &Gpu) -> u32 {
+    let room = gpu.client().properties().hardware.max_shared_memory_size.saturating_sub(FIXED_BYTES);
+    ((room / (4 * TILE_ROWS)) as u32 / 8 * 8).clamp(8, MAX_GROUP_TAPS)
+}

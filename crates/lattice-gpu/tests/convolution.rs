@@ -1,0 +1,344 @@
+//! Tiles, convolutions and their gradients against plain loops in `f64`, on every device.
+#![cfg(feature = "cubecl")]
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod harness;
+
+use half::{bf16, f16};
+use harness::{Element, Numbers, absolute, assert_close, devices, upload_support, wide};
+use lattice_core::{KernelSpec, Relation, SupportPolicy};
+use lattice_gpu::conv::ConvShape;
+use lattice_gpu::conv::direct::{conv_direct, pointwise_direct};
+use lattice_gpu::conv::mma::{After, Direction, Epilogue, MmaPlan, conv_mma, has_matrix_units, pack_weights};
+use lattice_gpu::conv::plain::{conv_plain, pointwise_plain};
+use lattice_gpu::conv::weight_grad::{DevicePairs, pointwise_weight_grad, weight_grad};
+use lattice_gpu::index::BlockIndex;
+use lattice_gpu::tiles::{Geometry, Tiles};
+use lattice_gpu::{Buffer, Gpu};
+use lattice_testkit::convolution::{Channels, convolve, convolve_input_grad, convolve_weight_grad};
+
+const FORWARD: Direction = Direction::Forward;
+const BACKWARD: Direction = Direction::Backward;
+
+/// A relation, its tiles in both directions and its pairs.
+struct Case {
+    relation: Relation,
+    edges: Vec<(u32, u32, u16)>,
+    tiles: Tiles,
+    swapped: Tiles,
+    pairs: DevicePairs,
+}
+
+impl Case {
+    fn new(gpu: &Gpu, relation: Relation) -> Self {
+        let source = upload_support(gpu, relation.source());
+        // One buffer where there is one support: tiles then number their own rows without a search.
+        let target = match relation.source().same_identity(relation.target()) {
+            true => source.clone(),
+            false => upload_support(gpu, relation.target()),
+        };
+        let geometry = Geometry::new(relation.kind(), relation.spec());
+        let tiles_of = |from: &Buffer, n_from: usize, onto: &Buffer, n_onto: usize, geometry| {
+            let index = BlockIndex::build(gpu, from, n_from);
+            assert_eq!(index.duplicates(gpu), 0);
+            Tiles::build(gpu, &index, onto, n_onto, None, geometry).unwrap()
+        };
+        let (n_in, n_out) = (relation.n_in(), relation.n_out());
+        let tiles = tiles_of(&source, n_in, &target, n_out, geometry);
+        let swapped = tiles_of(&target, n_out, &source, n_in, geometry.swapped());
+        let mut expected: Vec<_> =
+            relation.edges().iter().map(|e| (e.in_row, e.out_row, u32::from(e.tap))).collect();
+        expected.sort_unstable();
+        let mut found = tiles.pairs_to_host(gpu);
+        found.sort_unstable();
+        assert_eq!(found, expected, "pairs of the tiles");
+        let mut found: Vec<_> =
+            swapped.pairs_to_host(gpu).into_iter().map(|(o, i, tap)| (i, o, tap)).collect();
+        found.sort_unstable();
+        assert_eq!(found, expected, "pairs of the swapped tiles");
+        let pairs = DevicePairs::from_host(gpu, &relation).unwrap();
+        let edges = relation.edges().iter().map(|e| (e.in_row, e.out_row, e.tap)).collect();
+        Self { relation, edges, tiles, swapped, pairs }
+    }
+
+    fn check<T: Element>(&self, device: &str, gpu: &Gpu, shape: ConvShape) {
+        if !T::runs_on(gpu) {
+            return;
+        }
+        let mut numbers = Numbers(7);
+        let (n_in, n_out, taps) = (self.relation.n_in(), self.relation.n_out(), self.relation.taps());
+        let what = |op: &str| format!("{op} on {device}, {shape:?}, {taps} taps, {n_in} to {n_out} rows");
+        let channels = Channels::grouped(shape.c_in, shape.c_out, shape.groups);
+        let x: Vec<T> = numbers.values(n_in * shape.c_in);
+        let g: Vec<T> = numbers.values(n_out * shape.c_out);
+        let w: Vec<T> = numbers.values(shape.weights(taps));
+        let [wx, wg, ww] = [&x, &g, &w].map(|v| wide(v));
+        let [ax, ag, aw] = [&wx, &wg, &ww].map(|v| absolute(v));
+        let y = convolve(&wx, &ww, None, &self.edges, n_out, channels);
+        let y_size = convolve(&ax, &aw, None, &self.edges, n_out, channels);
+        let dx = convolve_input_grad(&wg, &ww, &self.edges, n_in, channels);
+        let dx_size = convolve_input_grad(&ag, &aw, &self.edges, n_in, channels);
+        let dw = convolve_weight_grad(&wx, &wg, &self.edges, taps, channels);
+        let dw_size = convolve_weight_grad(&ax, &ag, &self.edges, taps, channels);
+        let [x, g, w] = [&x, &g, &w].map(|v| gpu.upload(v));
+        let none = Epilogue::none();
+        let read = |buffer: &Buffer| gpu.download::<T>(buffer);
+
+        let found = conv_direct::<T>(gpu, &x, &w, &self.tiles, shape, FORWARD, &none);
+        assert_close(&what("direct"), &read(&found), &y, &y_size);
+        let found = conv_direct::<T>(gpu, &g, &w, &self.swapped, shape, BACKWARD, &none);
+        assert_close(&what("input gradient, direct"), &read(&found), &dx, &dx_size);
+        if shape.groups == 1 {
+            let found = conv_plain::<T>(gpu, &x, &w, &self.tiles, shape, FORWARD, &none);
+            assert_close(&what("plain"), &read(&found), &y, &y_size);
+            let found = conv_plain::<T>(gpu, &g, &w, &self.swapped, shape, BACKWARD, &none);
+            assert_close(&what("input gradient, plain"), &read(&found), &dx, &dx_size);
+        }
+        if shape.groups == 1 && size_of::<T>() == 2 && has_matrix_units(gpu) {
+            for plan in plans(shape.c_in, shape.c_out) {
+                let found = mma::<T>(gpu, [&x, &w], &self.tiles, [shape.c_in, shape.c_out], plan, FORWARD, &none);
+                assert_close(&what(&format!("{plan:?}")), &read(&found), &y, &y_size);
+                let found = mma::<T>(gpu, [&g, &w], &self.swapped, [shape.c_out, shape.c_in], plan, BACKWARD, &none);
+                assert_close(&what(&format!("input gradient, {plan:?}")), &read(&found), &dx, &dx_size);
+            }
+        }
+        let found = weight_grad::<T, f32>(gpu, &x, &g, &self.pairs, shape);
+        assert_close(&what("weight gradient in f32"), &gpu.download::<f32>(&found), &dw, &dw_size);
+        let found = weight_grad::<T, T>(gpu, &x, &g, &self.pairs, shape);
+        assert_close(&what("weight gradient"), &read(&found), &dw, &dw_size);
+    }
+
+    fn check_dtypes(&self, device: &str, gpu: &Gpu, shape: ConvShape) {
+        self.check::<f32>(device, gpu, shape);
+        self.check::<f16>(device, gpu, shape);
+        self.check::<bf16>(device, gpu, shape);
+    }
+}
+
+/// The plan that is chosen for some channels, and one of every other form.
+fn plans(c_in: usize, c_out: usize) -> Vec<MmaPlan> {
+    let form = |row_groups, slice_groups, slices, depth, grain, ahead| MmaPlan {
+        row_groups,
+        slice_groups,
+        slices,
+        depth,
+        grain,
+        ahead,
+    };
+    vec![
+        MmaPlan::choose(c_in, c_out),
+        form(4, 1, 2, 16, 1, true),
+        form(8, 2, 1, 32, 2, false),
+        form(2, 2, 1, 64, 2, true),
+        form(8, 1, 2, 64, 4, false),
+    ]
+}
+
+/// Packs the weight and convolves; the channels are those of the direction.
+fn mma<T: Element>(
+    gpu: &Gpu,
+    [x, w]: [&Buffer; 2],
+    tiles: &Tiles,
+    [c_in, c_out]: [usize; 2],
+    plan: MmaPlan,
+    direction: Direction,
+    epilogue: &Epilogue,
+) -> Buffer {
+    let packed = pack_weights::<T>(gpu, w, tiles.taps(), c_in, c_out, plan, direction);
+    conv_mma::<T>(gpu, x, &packed, tiles, epilogue)
+}
+
+fn cube(size: u32, stride: u32) -> KernelSpec {
+    KernelSpec::cube(size, stride).unwrap()
+}
+
+#[test]
+fn any_channels_match_the_loops() {
+    let support = Numbers(1).support(600, 5);
+    for (device, gpu) in devices() {
+        let case = Case::new(&gpu, Relation::submanifold(&support, &cube(3, 1)).unwrap());
+        for (c_in, c_out) in [(1, 1), (3, 8), (8, 3), (20, 64), (64, 70), (70, 20), (8, 136)] {
+            case.check_dtypes(&device, &gpu, ConvShape::dense(c_in, c_out));
+        }
+    }
+}
+
+#[test]
+fn groups_match_the_loops() {
+    let support = Numbers(2).support(300, 4);
+    for (device, gpu) in devices() {
+        let case = Case::new(&gpu, Relation::submanifold(&support, &cube(3, 1)).unwrap());
+        // Depthwise with and without vectors, a channel multiplier, and wider groups.
+        for (c_in, c_out, groups) in [(20, 20, 20), (3, 3, 3), (8, 16, 8), (8, 24, 2), (6, 9, 3)] {
+            case.check_dtypes(&device, &gpu, ConvShape { c_in, c_out, groups });
+        }
+    }
+}
+
+#[test]
+fn other_relations_match_the_loops() {
+    let mut numbers = Numbers(3);
+    let fine = numbers.support(700, 6);
+    let coarse = numbers.support(60, 3);
+    let (empty, one) = (numbers.support(0, 3), numbers.support(1, 3));
+    let dilated = KernelSpec::try_new([3, 1, 3], [1; 3], [0; 3], [2, 1, 3]).unwrap();
+    for (device, gpu) in devices() {
+        for relation in [
+            Relation::forward(&fine, &cube(2, 2), SupportPolicy::Floor),
+            Relation::forward(&fine, &cube(3, 2), SupportPolicy::Floor),
+            Relation::target_transposed(&coarse, &fine, &cube(3, 2)),
+            Relation::transposed(&coarse, &cube(2, 2)),
+            Relation::submanifold(&fine, &dilated),
+            Relation::submanifold(&empty, &cube(3, 1)),
+            Relation::submanifold(&one, &cube(3, 1)),
+            Relation::onto(&empty, &one, &cube(3, 1)),
+            Relation::onto(&one, &empty, &cube(3, 1)),
+        ] {
+            let case = Case::new(&gpu, relation.unwrap());
+            case.check::<f32>(&device, &gpu, ConvShape::dense(8, 20));
+            case.check::<f16>(&device, &gpu, ConvShape::dense(8, 20));
+        }
+    }
+}
+
+#[test]
+fn kernels_of_many_taps_match_the_loops() {
+    let support = Numbers(4).support(500, 4);
+    for (device, gpu) in devices() {
+        let case = Case::new(&gpu, Relation::submanifold(&support, &cube(5, 1)).unwrap());
+        case.check_dtypes(&device, &gpu, ConvShape::dense(8, 20));
+        case.check::<f32>(&device, &gpu, ConvShape { c_in: 8, c_out: 8, groups: 8 });
+    }
+}
+
+#[test]
+fn many_rows_are_summed_in_segments() {
+    // More pairs a tap than one segment holds, with and without groups.
+    let support = Numbers(5).support(3000, 7);
+    for (device, gpu) in devices() {
+        let case = Case::new(&gpu, Relation::submanifold(&support, &cube(3, 1)).unwrap());
+        case.check::<f32>(&device, &gpu, ConvShape::dense(8, 8));
+        case.check::<f32>(&device, &gpu, ConvShape { c_in: 8, c_out: 8, groups: 8 });
+        let run = || {
+            let mut numbers = Numbers(6);
+            let [x, g] = [0; 2].map(|_| gpu.upload(&numbers.values::<f32>(3000 * 8)));
+            gpu.download::<f32>(&weight_grad::<f32, f32>(&gpu, &x, &g, &case.pairs, ConvShape::dense(8, 8)))
+        };
+        assert_eq!(run(), run(), "two runs give equal bits");
+    }
+}
+
+fn pointwise<T: Element>(device: &str, gpu: &Gpu, n: usize, shape: ConvShape) {
+    if !T::runs_on(gpu) {
+        return;
+    }
+    let mut numbers = Numbers(8);
+    let what = |op: &str| format!("{op} on {device}, {shape:?}, {n} rows");
+    let edges: Vec<_> = (0..n as u32).map(|row| (row, row, 0)).collect();
+    let channels = Channels::grouped(shape.c_in, shape.c_out, shape.groups);
+    let x: Vec<T> = numbers.values(n * shape.c_in);
+    let g: Vec<T> = numbers.values(n * shape.c_out);
+    let w: Vec<T> = numbers.values(shape.weights(1));
+    let [wx, wg, ww] = [&x, &g, &w].map(|v| wide(v));
+    let [ax, ag, aw] = [&wx, &wg, &ww].map(|v| absolute(v));
+    let y = convolve(&wx, &ww, None, &edges, n, channels);
+    let y_size = convolve(&ax, &aw, None, &edges, n, channels);
+    let dx = convolve_input_grad(&wg, &ww, &edges, n, channels);
+    let dx_size = convolve_input_grad(&ag, &aw, &edges, n, channels);
+    let dw = convolve_weight_grad(&wx, &wg, &edges, 1, channels);
+    let dw_size = convolve_weight_grad(&ax, &ag, &edges, 1, channels);
+    let [x, g, w] = [&x, &g, &w].map(|v| gpu.upload(v));
+    let none = Epilogue::none();
+    let read = |buffer: &Buffer| gpu.download::<T>(buffer);
+    let found = pointwise_direct::<T>(gpu, &x, &w, n, shape, FORWARD, &none);
+    assert_close(&what("pointwise, direct"), &read(&found), &y, &y_size);
+    let found = pointwise_direct::<T>(gpu, &g, &w, n, shape, BACKWARD, &none);
+    assert_close(&what("pointwise input gradient, direct"), &read(&found), &dx, &dx_size);
+    if shape.groups == 1 {
+        let found = pointwise_plain::<T>(gpu, &x, &w, n, shape, FORWARD, &none);
+        assert_close(&what("pointwise, plain"), &read(&found), &y, &y_size);
+        let found = pointwise_plain::<T>(gpu, &g, &w, n, shape, BACKWARD, &none);
+        assert_close(&what("pointwise input gradient, plain"), &read(&found), &dx, &dx_size);
+    }
+    let found = pointwise_weight_grad::<T, T>(gpu, &x, &g, n, shape);
+    assert_close(&what("pointwise weight gradient"), &read(&found), &dw, &dw_size);
+}
+
+#[test]
+fn pointwise_products_match_the_loops() {
+    for (device, gpu) in devices() {
+        for n in [0, 1, 700] {
+            for shape in [
+                ConvShape::dense(20, 64),
+                ConvShape::dense(3, 70),
+                ConvShape::dense(70, 3),
+                ConvShape { c_in: 8, c_out: 12, groups: 4 },
+            ] {
+                pointwise::<f32>(&device, &gpu, n, shape);
+                pointwise::<f16>(&device, &gpu, n, shape);
+                pointwise::<bf16>(&device, &gpu, n, shape);
+            }
+        }
+    }
+}
+
+fn epilogue<T: Element>(device: &str, gpu: &Gpu, case: &Case, c_in: usize, c_out: usize, after: After) {
+    if !T::runs_on(gpu) {
+        return;
+    }
+    let mut numbers = Numbers(9);
+    let (n_in, n_out, taps) = (case.relation.n_in(), case.relation.n_out(), case.relation.taps());
+    let shape = ConvShape::dense(c_in, c_out);
+    let mut x: Vec<T> = numbers.values(n_in * c_in);
+    x[0] = T::of(f64::NAN);
+    let w: Vec<T> = numbers.values(shape.weights(taps));
+    let bias: Vec<T> = numbers.values(c_out);
+    let [scale, shift]: [Vec<f32>; 2] = [0; 2].map(|_| numbers.values(c_out));
+    let residual: Vec<T> = numbers.values(n_out * c_out);
+    let channels = Channels::new(c_in, c_out);
+    let mut expected = convolve(&wide(&x), &wide(&w), Some(&wide(&bias)), &case.edges, n_out, channels);
+    let mut size = convolve(&absolute(&wide(&x)), &absolute(&wide(&w)), None, &case.edges, n_out, channels);
+    for (at, v) in expected.iter_mut().enumerate() {
+        let j = at % c_out;
+        let residual: f64 = residual[at].into();
+        *v = *v * f64::from(scale[j]) + f64::from(shift[j]) + residual;
+        size[at] += 4.0;
+        match after {
+            After::Relu if *v < 0.0 => *v = 0.0,
+            After::LeakyRelu(slope) if *v < 0.0 => *v *= f64::from(f32::from_bits(slope)),
+            _ => {}
+        }
+    }
+    let epilogue = Epilogue {
+        bias: Some(gpu.upload(&bias)),
+        scale_shift: Some((gpu.upload(&scale), gpu.upload(&shift))),
+        residual: Some(gpu.upload(&residual)),
+        after,
+    };
+    let [x, w] = [&x, &w].map(|v| gpu.upload(v));
+    let what = |op: &str| format!("{op} with {after:?} on {device}, {c_in} to {c_out} channels");
+    let found = conv_direct::<T>(gpu, &x, &w, &case.tiles, shape, FORWARD, &epilogue);
+    assert_close(&what("direct"), &gpu.download::<T>(&found), &expected, &size);
+    let found = conv_plain::<T>(gpu, &x, &w, &case.tiles, shape, FORWARD, &epilogue);
+    assert_close(&what("plain"), &gpu.download::<T>(&found), &expected, &size);
+    if size_of::<T>() == 2 && has_matrix_units(gpu) {
+        for plan in plans(c_in, c_out) {
+            let found = mma::<T>(gpu, [&x, &w], &case.tiles, [c_in, c_out], plan, FORWARD, &epilogue);
+            assert_close(&what(&format!("{plan:?}")), &gpu.download::<T>(&found), &expected, &size);
+        }
+    }
+}
+
+#[test]
+fn epilogues_match_the_loops_and_keep_nan() {
+    let support = Numbers(10).support(300, 3);
+    for (device, gpu) in devices() {
+        let case = Case::new(&gpu, Relation::submanifold(&support, &cube(3, 1)).unwrap());
+        for after in [After::Nothing, After::Relu, After::LeakyRelu(0.1f32.to_bits())] {
+            for (c_in, c_out) in [(8, 20), (3, 5)] {
+                epilogue::<f32>(&device, &gpu, &case, c_in, c_out, after);
+                epilogue::<f16>(&device, &gpu, &case, c_in, c_out, after);
+            }
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! The devices, dtypes and random inputs that every test walks.
+#![allow(dead_code, reason = "each test file uses its part")]
+
+use cubecl::prelude::*;
+use half::{bf16, f16};
+use lattice_core::{Coord, Support};
+use lattice_gpu::{Buffer, Gpu, cubecl};
+use lattice_testkit::tolerances::{BF16, F16, F32, Tolerance};
+
+/// Every device of this machine that the build has a runtime for; prints a line when there is none.
+pub fn devices() -> Vec<(String, Gpu)> {
+    let found = [
+        ("cuda", cubecl::Device::cuda(0)),
+        ("rocm", cubecl::Device::rocm(0)),
+        ("vulkan", cubecl::Device::vulkan(cubecl::device::WgpuDeviceKind::default())),
+    ];
+    let mut devices = Vec::new();
+    for (name, device) in found {
+        match device {
+            Ok(device) => {
+                println!("on {name}");
+                devices.push((name.to_string(), Gpu::new(device.client())));
+            }
+            Err(reason) => println!("without {name}: {reason}"),
+        }
+    }
+    if devices.is_empty() {
+        println!("no device: nothing was tested");
+    }
+    devices
+}
+
+/// A dtype under test.
+pub trait Element: Float + CubeElement + bytemuck::Pod + Into<f64> {
+    const NAME: &'static str;
+    const TOLERANCE: Tolerance;
+    fn of(value: f64) -> Self;
+    /// Whether a device computes with it.
+    fn runs_on(gpu: &Gpu) -> bool {
+        gpu.client().properties().supports_type(Self::elem_type_native())
+    }
+}
+
+macro_rules! element {
+    ($($ty:ty, $name:literal, $tolerance:ident, $of:expr;)*) => {
+        $(impl Element for $ty {
+            const NAME: &'static str = $name;
+            const TOLERANCE: Tolerance = $tolerance;
+            fn of(value: f64) -> Self {
+                $of(value)
+            }
+        })*
+    };
+}
+element! {
+    f32, "f32", F32, |v| v as f32;
+    f16, "f16", F16, f16::from_f64;
+    bf16, "bf16", BF16, bf16::from_f64;
+}
+
+/// A small generator of reproducible numbers (splitmix64).
+pub struct Numbers(pub u64);
+
+impl Numbers {
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ z >> 31
+    }
+
+    pub fn below(&mut self, n: usize) -> usize {
+        (self.next() % n.max(1) as u64) as usize
+    }
+
+    /// Uniform in -1..1.
+    pub fn unit(&mut self) -> f64 {
+        (self.next() >> 11) as f64 / (1u64 << 52) as f64 - 1.0
+    }
+
+    pub fn values<T: Element>(&mut self, n: usize) -> Vec<T> {
+        (0..n).map(|_| T::of(self.unit())).collect()
+    }
+
+    /// `n` distinct coordinates of two batch items around the origin, in no order.
+    pub fn support(&mut self, n: usize, reach: i32) -> Support {
+        let side = 2 * reach as usize;
+        let mut seen = std::collections::HashSet::new();
+        let mut coords: Vec<Coord> = Vec::new();
+        while coords.len() < n {
+            let mut axis = || self.below(side) as i32 - reach;
+            let [x, y, z] = [axis(), axis(), axis()];
+            let coord = [self.below(2) as i32, x, y, z];
+            if seen.insert(coord) {
+                coords.push(coord);
+            }
+        }
+        Support::try_new(coords).unwrap()
+    }
+}
+
+pub fn wide<T: Element>(values: &[T]) -> Vec<f64> {
+    values.iter().map(|&v| v.into()).collect()
+}
+
+pub fn absolute(values: &[f64]) -> Vec<f64> {
+    values.iter().map(|v| v.abs()).collect()
+}
+
+/// Coordinates on the device.
+pub fn upload_support(gpu: &Gpu, support: &Support) -> Buffer {
+    gpu.upload(support.coords().as_flattened())
+}
+
+/// Every element within the tolerance of `T`, for f32 sums whose absolute terms add up to at most `magnitude`.
+#[track_caller]
+pub fn assert_close<T: Element>(what: &str, found: &[T], expected: &[f64], magnitude: &[f64]) {
+    assert_eq!(found.len(), expected.len(), "{what}: length");
+    for (at, ((&found, &expected), &magnitude)) in found.iter().zip(expected).zip(magnitude).enumerate() {
+        let found: f64 = found.into();
+        let allowed = T::TOLERANCE.atol + T::TOLERANCE.rtol * expected.abs() + F32.rtol * magnitude;
+        let close = (found - expected).abs() <= allowed || (found.is_nan() && expected.is_nan());
+        assert!(
+            close,
+            "{what} {}: element {at}: expected {expected}, found {found}, allowed {allowed:e}",
+            T::NAME
+        );
+    }
+}
