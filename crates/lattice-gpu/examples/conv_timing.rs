@@ -11,8 +11,8 @@ use std::time::Instant;
 use half::f16;
 use lattice_core::{KernelSpec, Relation, RelationKind, Support};
 use lattice_gpu::conv::ConvShape;
-use lattice_gpu::conv::weight_grad::{DevicePairs, weight_grad};
 use lattice_gpu::conv::mma::{Direction, Epilogue, MmaPlan, conv_mma, pack_weights};
+use lattice_gpu::conv::weight_grad::{DevicePairs, weight_grad};
 use lattice_gpu::index::BlockIndex;
 use lattice_gpu::tiles::{Geometry, Tiles};
 use lattice_gpu::{Buffer, Gpu, cubecl};
@@ -81,17 +81,34 @@ fn run_file(gpu: &Gpu, file: &str, channels: &[usize], plans: bool) {
         let mut candidates = vec![best];
         if plans {
             for (grain, ahead) in [(4, false), (2, false), (2, true)] {
-                for (row_groups, slice_groups, blocks) in
-                    [(8, 1, 1), (8, 1, 2), (8, 1, 4), (4, 1, 1), (4, 1, 2), (4, 1, 4), (4, 2, 1), (4, 2, 2), (8, 2, 1), (8, 2, 2)]
-                {
+                for (row_groups, slice_groups, blocks) in [
+                    (8, 1, 1),
+                    (8, 1, 2),
+                    (8, 1, 4),
+                    (4, 1, 1),
+                    (4, 1, 2),
+                    (4, 1, 4),
+                    (4, 2, 1),
+                    (4, 2, 2),
+                    (8, 2, 1),
+                    (8, 2, 2),
+                ] {
                     let slices = c.div_ceil(16).div_ceil(slice_groups * blocks);
                     let planes = row_groups * slice_groups;
                     // Registers of the sums, of the weights held and of the voxels; all of a cube's must fit.
                     let held = grain * slices * 4 * if ahead { 2 } else { 1 };
                     let registers = 32 / row_groups * slices * 4 + held + 4 * grain + 36;
-                    let fits = registers <= 230 && registers * planes * 32 <= 65_536 && grain <= best.depth / 16;
+                    let fits =
+                        registers <= 230 && registers * planes * 32 <= 65_536 && grain <= best.depth / 16;
                     if fits && slices * slice_groups * blocks * 16 < c + 16 {
-                        candidates.push(MmaPlan { row_groups, slice_groups, slices, depth: best.depth, grain, ahead });
+                        candidates.push(MmaPlan {
+                            row_groups,
+                            slice_groups,
+                            slices,
+                            depth: best.depth,
+                            grain,
+                            ahead,
+                        });
                     }
                 }
             }
@@ -102,12 +119,20 @@ fn run_file(gpu: &Gpu, file: &str, channels: &[usize], plans: bool) {
             let error = sampled_error(&relation, &x, &w, &download(gpu, &y), c);
             let name = format!(
                 "conv {c}: rows/{} out/{}x{} depth {} grain {}{}",
-                plan.row_groups, plan.slice_groups, plan.slices, plan.depth, plan.grain, if plan.ahead { " ahead" } else { "" }
+                plan.row_groups,
+                plan.slice_groups,
+                plan.slices,
+                plan.depth,
+                plan.grain,
+                if plan.ahead { " ahead" } else { "" }
             );
             let ms = time(gpu, &name, || {
                 conv_mma::<f16>(gpu, &dx, &weights, &tiles, &Epilogue::none());
             });
-            println!("    {:.1} TFLOP/s, error {error:.1e}", 2.0 * relation.n_pairs() as f64 * (c * c) as f64 / ms / 1e9);
+            println!(
+                "    {:.1} TFLOP/s, error {error:.1e}",
+                2.0 * relation.n_pairs() as f64 * (c * c) as f64 / ms / 1e9
+            );
             assert!(error < 2e-3, "the error is above rounding");
         }
         gradients(gpu, &relation, &tiles, &back, &pairs, (&x, &dx), (&w, &dw), c);
@@ -148,7 +173,9 @@ fn gradients(
     for tap in [0u16, 4, 13, 25] {
         let edges: Vec<_> = relation.edges().into_iter().filter(|e| e.tap == tap).collect();
         for (i, o) in [(0, 0), (1, c - 1), (c / 2, 3), (c - 1, c - 1)] {
-            let term = |e: &lattice_core::Edge| x[e.in_row as usize * c + i].to_f64() * x[e.out_row as usize * c + o].to_f64();
+            let term = |e: &lattice_core::Edge| {
+                x[e.in_row as usize * c + i].to_f64() * x[e.out_row as usize * c + o].to_f64()
+            };
             let sum: f64 = edges.iter().map(term).sum();
             worst = worst.max((sum - f64::from(found[(tap as usize * c + i) * c + o])).abs());
             largest = largest.max(edges.iter().map(|e| term(e).abs()).sum());
@@ -198,7 +225,8 @@ fn sampled_error(relation: &Relation, x: &[f16], w: &[f16], y: &[f16], c: usize)
     let (mut worst, mut largest) = (0.0f64, 0.0f64);
     let step = (n / 211).max(1);
     let mut sums = vec![0.0f64; c];
-    let edges: Vec<_> = relation.edges().into_iter().filter(|e| (e.out_row as usize).is_multiple_of(step)).collect();
+    let edges: Vec<_> =
+        relation.edges().into_iter().filter(|e| (e.out_row as usize).is_multiple_of(step)).collect();
     for run in edges.chunk_by(|a, b| a.out_row == b.out_row) {
         sums.fill(0.0);
         for e in run {
@@ -238,6 +266,9 @@ fn time(gpu: &Gpu, name: &str, call: impl Fn() + Send + Sync) -> f64 {
     cubecl::future::block_on(gpu.client().sync()).unwrap();
     let mean = start.elapsed().as_secs_f64() * 10.0;
     let median = times.get(times.len() / 2).copied().unwrap_or(mean);
-    println!("  {name}: median {median:.4} ms, min {:.4}, back to back {mean:.4}", times.first().copied().unwrap_or(mean));
+    println!(
+        "  {name}: median {median:.4} ms, min {:.4}, back to back {mean:.4}",
+        times.first().copied().unwrap_or(mean)
+    );
     median
 }

@@ -96,9 +96,11 @@ impl Case {
         }
         if shape.groups == 1 && size_of::<T>() == 2 && has_matrix_units(gpu) {
             for plan in plans(shape.c_in, shape.c_out) {
-                let found = mma::<T>(gpu, [&x, &w], &self.tiles, [shape.c_in, shape.c_out], plan, FORWARD, &none);
+                let found =
+                    mma::<T>(gpu, [&x, &w], &self.tiles, [shape.c_in, shape.c_out], plan, FORWARD, &none);
                 assert_close(&what(&format!("{plan:?}")), &read(&found), &y, &y_size);
-                let found = mma::<T>(gpu, [&g, &w], &self.swapped, [shape.c_out, shape.c_in], plan, BACKWARD, &none);
+                let found =
+                    mma::<T>(gpu, [&g, &w], &self.swapped, [shape.c_out, shape.c_in], plan, BACKWARD, &none);
                 assert_close(&what(&format!("input gradient, {plan:?}")), &read(&found), &dx, &dx_size);
             }
         }

@@ -6,8 +6,8 @@ mod harness;
 
 use half::f16;
 use harness::{Element, Numbers, assert_close, devices, wide};
-use lattice_gpu::conv::mma::After;
 use lattice_gpu::Gpu;
+use lattice_gpu::conv::mma::After;
 use lattice_gpu::norm::{batch_norm, batch_norm_grad};
 
 const EPS: f64 = 1e-3;
@@ -24,29 +24,25 @@ fn check<T: Element>(device: &str, gpu: &Gpu, n: usize, c: usize, with_residual:
     if !T::runs_on(gpu) {
         return;
     }
-    let what = |part: &str| format!("{part} on {device}, {n} rows of {c}, residual {with_residual}, {after:?}");
+    let what =
+        |part: &str| format!("{part} on {device}, {n} rows of {c}, residual {with_residual}, {after:?}");
     let mut numbers = Numbers(n as u64 + c as u64);
     let x: Vec<T> = numbers.values(n * c);
     let residual: Vec<T> = numbers.values(n * c);
     let g: Vec<T> = numbers.values(n * c);
     let [gamma, beta]: [Vec<f32>; 2] = [0; 2].map(|_| numbers.values(c));
     let (wx, wr, wg) = (wide(&x), wide(&residual), wide(&g));
-    let column = |values: &[f64], j: usize| -> Vec<f64> { values.iter().skip(j).step_by(c).copied().collect() };
+    let column =
+        |values: &[f64], j: usize| -> Vec<f64> { values.iter().skip(j).step_by(c).copied().collect() };
     let mean: Vec<f64> = (0..c).map(|j| column(&wx, j).iter().sum::<f64>() / n as f64).collect();
-    let var: Vec<f64> =
-        (0..c).map(|j| column(&wx, j).iter().map(|v| (v - mean[j]).powi(2)).sum::<f64>() / n as f64).collect();
+    let var: Vec<f64> = (0..c)
+        .map(|j| column(&wx, j).iter().map(|v| (v - mean[j]).powi(2)).sum::<f64>() / n as f64)
+        .collect();
     let normal = |at: usize| (wx[at] - mean[at % c]) / (var[at % c] + EPS).sqrt();
     let [dx, dg, dr] = [&x, &g, &residual].map(|v| gpu.upload(v));
     let [dgamma, dbeta] = [&gamma, &beta].map(|v| gpu.upload(v));
-    let out = batch_norm::<T>(
-        gpu,
-        &dx,
-        c,
-        [&dgamma, &dbeta],
-        with_residual.then_some(&dr),
-        EPS as f32,
-        after,
-    );
+    let out =
+        batch_norm::<T>(gpu, &dx, c, [&dgamma, &dbeta], with_residual.then_some(&dr), EPS as f32, after);
     let before = |at: usize| {
         let residual = if with_residual { wr[at] } else { 0.0 };
         normal(at) * f64::from(gamma[at % c]) + f64::from(beta[at % c]) + residual
@@ -68,8 +64,9 @@ fn check<T: Element>(device: &str, gpu: &Gpu, n: usize, c: usize, with_residual:
     );
     // The sign that the device rounded to decides what passes.
     let made = wide(&gpu.download::<T>(&out.y));
-    let through: Vec<f64> =
-        (0..n * c).map(|at| if made[at] > 0.0 || after == After::Nothing { wg[at] } else { wg[at] * slope(after) }).collect();
+    let through: Vec<f64> = (0..n * c)
+        .map(|at| if made[at] > 0.0 || after == After::Nothing { wg[at] } else { wg[at] * slope(after) })
+        .collect();
     let beta_sum: Vec<f64> = (0..c).map(|j| column(&through, j).iter().sum()).collect();
     let products: Vec<f64> = (0..n * c).map(|at| through[at] * normal(at)).collect();
     let gamma_sum: Vec<f64> = (0..c).map(|j| column(&products, j).iter().sum()).collect();

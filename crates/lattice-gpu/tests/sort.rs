@@ -23,7 +23,8 @@ fn rows_come_out_in_the_order_of_their_keys() {
             expected.sort_by_key(|&row| values[row as usize]);
             assert_eq!(gpu.download::<u32>(&rows), expected, "rows, {n} keys of {bits} bits on {device}");
             let [low, high] = [&sorted.low, &sorted.high].map(|words| gpu.download::<u32>(words));
-            let found: Vec<u64> = low.iter().zip(&high).map(|(&l, &h)| u64::from(h) << 32 | u64::from(l)).collect();
+            let found: Vec<u64> =
+                low.iter().zip(&high).map(|(&l, &h)| u64::from(h) << 32 | u64::from(l)).collect();
             let expected: Vec<u64> = expected.iter().map(|&row| values[row as usize]).collect();
             assert_eq!(found, expected, "keys, {n} keys of {bits} bits on {device}");
         }

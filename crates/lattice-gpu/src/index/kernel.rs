@@ -30,7 +30,12 @@ pub(crate) fn cell_bit(x: i32, y: i32, z: i32) -> u32 {
 
 /// Sets every slot free, every occupancy and the counters to zero. One unit a slot.
 #[cube(launch_unchecked)]
-pub(crate) fn clear_table_kernel(slots: &mut [u32], occupancy: &mut [u32], counters: &mut [u32], n_slots: u32) {
+pub(crate) fn clear_table_kernel(
+    slots: &mut [u32],
+    occupancy: &mut [u32],
+    counters: &mut [u32],
+    n_slots: u32,
+) {
     let at = ABSOLUTE_POS as u32;
     if at < n_slots {
         slots[at as usize] = EMPTY;
@@ -191,7 +196,15 @@ pub(crate) fn find_block(
 
 /// Row of the cell `(x, y, z)` of the block in `slot`, or `EMPTY`.
 #[cube]
-pub(crate) fn lookup_row(occupancy: &[u32], first: &[u32], rows: &[u32], slot: u32, x: i32, y: i32, z: i32) -> u32 {
+pub(crate) fn lookup_row(
+    occupancy: &[u32],
+    first: &[u32],
+    rows: &[u32],
+    slot: u32,
+    x: i32,
+    y: i32,
+    z: i32,
+) -> u32 {
     let mut row = EMPTY.runtime();
     if slot != EMPTY {
         let bit = cell_bit(x, y, z);

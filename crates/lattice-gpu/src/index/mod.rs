@@ -8,5 +8,5 @@
 mod kernel;
 mod launch;
 
-pub use launch::BlockIndex;
 pub(crate) use kernel::{EMPTY, find_block, lookup_row};
+pub use launch::BlockIndex;

@@ -3,8 +3,8 @@
 use cubecl::prelude::*;
 
 use super::kernel::{
-    CHANNELS, UNITS, add_parts_kernel, gradient_sums_kernel, merge_moments_kernel, moments_kernel, normalize_kernel,
-    spread_gradient_kernel,
+    CHANNELS, UNITS, add_parts_kernel, gradient_sums_kernel, merge_moments_kernel, moments_kernel,
+    normalize_kernel, spread_gradient_kernel,
 };
 use crate::address::{address_of, room_for};
 use crate::conv::mma::After;
@@ -58,7 +58,11 @@ pub fn batch_norm<F: Float + CubeElement>(
     after: After,
 ) -> BatchNormed {
     let n = x.len / c.max(1);
-    let out = BatchNormed { y: room_for::<F>(gpu, x.len), mean: gpu.upload(&vec![0.0f32; c]), var: gpu.upload(&vec![0.0f32; c]) };
+    let out = BatchNormed {
+        y: room_for::<F>(gpu, x.len),
+        mean: gpu.upload(&vec![0.0f32; c]),
+        var: gpu.upload(&vec![0.0f32; c]),
+    };
     if x.len == 0 {
         return out;
     }

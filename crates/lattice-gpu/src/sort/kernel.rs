@@ -20,7 +20,14 @@ fn digit(low: &[u32], high: &[u32], at: u32, shift: u32) -> u32 {
 
 /// `counts[digit, tile]`: rows of a tile with that digit. One cube a tile.
 #[cube(launch_unchecked)]
-pub(crate) fn count_digits_kernel(low: &[u32], high: &[u32], counts: &mut [u32], n: u32, n_tiles: u32, shift: u32) {
+pub(crate) fn count_digits_kernel(
+    low: &[u32],
+    high: &[u32],
+    counts: &mut [u32],
+    n: u32,
+    n_tiles: u32,
+    shift: u32,
+) {
     let tile = CUBE_POS as u32;
     if tile >= n_tiles {
         terminate!();
@@ -117,7 +124,8 @@ pub(crate) fn move_rows_kernel(
     for item in 0u32..ITEMS {
         let at = first + item * lanes + lane;
         if at < n {
-            let to = counters[(plane * DIGITS + digits[item as usize]) as usize].load() + ranks[item as usize];
+            let to =
+                counters[(plane * DIGITS + digits[item as usize]) as usize].load() + ranks[item as usize];
             low_out[to as usize] = low[at as usize];
             high_out[to as usize] = high[at as usize];
             rows_out[to as usize] = rows[at as usize];

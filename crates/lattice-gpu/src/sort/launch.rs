@@ -24,7 +24,13 @@ pub fn sort_rows(gpu: &Gpu, keys: &Keys) -> (Keys, Buffer) {
     let dim = CubeDim::new_1d(UNITS);
     // SAFETY: positions are checked against the count, which is the length of every buffer.
     unsafe {
-        number_rows_kernel::launch_unchecked(gpu.client(), Gpu::cubes(n, UNITS as usize), dim, rows.arg(1), n as u32);
+        number_rows_kernel::launch_unchecked(
+            gpu.client(),
+            Gpu::cubes(n, UNITS as usize),
+            dim,
+            rows.arg(1),
+            n as u32,
+        );
     }
     let mut keys = keys.clone();
     if n == 0 {

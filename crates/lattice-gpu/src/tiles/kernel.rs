@@ -252,7 +252,8 @@ pub(crate) fn build_tiles_kernel(
             for tap in group_begin..group_end {
                 let mut found = EMPTY.runtime();
                 if has_row {
-                    found = input_row(c, tap, source, slots, occupancy, first, rows, mask, &mut cache, geometry);
+                    found =
+                        input_row(c, tap, source, slots, occupancy, first, rows, mask, &mut cache, geometry);
                 }
                 neighbours[((tap - group_begin) * units + unit) as usize] = found;
             }

@@ -35,7 +35,9 @@ impl Geometry {
     /// The formula of a kind of relation whose support no policy chose; [`Geometry::of`] is that of any relation.
     pub fn new(kind: RelationKind, spec: &KernelSpec) -> Self {
         let (placement, centred) = match kind {
-            RelationKind::Forward | RelationKind::Target | RelationKind::Submanifold => (Placement::Multiply, true),
+            RelationKind::Forward | RelationKind::Target | RelationKind::Submanifold => {
+                (Placement::Multiply, true)
+            }
             RelationKind::Inverse => (Placement::Divide, true),
             _ => (Placement::Divide, false),
         };
@@ -81,7 +83,9 @@ impl Geometry {
 
     /// Whether every row meets itself under some tap, if source and target are one.
     fn is_centred(&self) -> bool {
-        let has_zero = |a: usize| (0..self.size[a] as i32).any(|i| i * self.dilation[a] + self.first[a] == self.padding[a]);
+        let has_zero = |a: usize| {
+            (0..self.size[a] as i32).any(|i| i * self.dilation[a] + self.first[a] == self.padding[a])
+        };
         self.stride == [1; 3] && (0..3).all(has_zero)
     }
 
@@ -252,7 +256,9 @@ impl Tiles {
                     let local = (word >> (16 * (tap % 2))) & 0xFFFF;
                     if (local as usize) < HALO_ROWS {
                         assert!(
-                            chunks[tile * self.taps as usize + tap as usize] >> (place / super::CHUNK_ROWS) & 1 == 1,
+                            chunks[tile * self.taps as usize + tap as usize] >> (place / super::CHUNK_ROWS)
+                                & 1
+                                == 1,
                             "a chunk with a pair says so"
                         );
                         pairs.push((halo[local as usize], rows[tile * TILE_ROWS + place], tap));
@@ -274,7 +280,9 @@ pub fn check_table(n_out: usize, taps: u32) -> Result<()> {
         Ok(_) => Ok(()),
         Err(_) => Err(Error::Limit {
             op: "relation tiles",
-            what: format!("expected at most 2^32 table words, found {n_out} rows of {taps} taps; split the batch"),
+            what: format!(
+                "expected at most 2^32 table words, found {n_out} rows of {taps} taps; split the batch"
+            ),
         }),
     }
 }

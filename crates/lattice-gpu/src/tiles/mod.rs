@@ -10,8 +10,8 @@ mod given;
 mod kernel;
 mod launch;
 
-pub use launch::{Geometry, Placement, Tiles, check_table};
 pub(crate) use kernel::{NO_ROW, SPAN_WORDS};
+pub use launch::{Geometry, Placement, Tiles, check_table};
 
 /// Output rows of a tile.
 pub const TILE_ROWS: usize = 256;

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use cubecl::prelude::*;
 
-use super::mma;
 use super::kernel::{BLOCK, GradShape, add_segments_kernel, sum_blocks_kernel, sum_groups_kernel};
+use super::mma;
 use super::pairs::{Cut, DevicePairs};
 use crate::address::{UNITS, address_of, lanes_of, room_for};
 use crate::conv::load::load_lanes;

@@ -1,54 +1,35 @@
-//! Convolution with matrix instructions whose fragments the kernel lays out itself.
-//!
-//! Output channels stand along the 16 rows of a fragment and voxels along its 8 columns, so that work is skipped eight voxels at a
-//! time. Voxels come from the staged halo, where lanes may point anywhere: no gathered copy is made. Weights are
-//! packed into fragment order first, and go from memory to registers.
+//! The kernel of [`super`].
 
 use cubecl::cmma::{MatrixIdent, MmaDefinition};
 use cubecl::prelude::*;
 
-use super::finish::{Operands, finish_sum, operands_of};
-use crate::address::address_of;
-use crate::gpu::{Buffer, Gpu};
-use crate::tiles::{CHUNK_ROWS, HALO_ROWS, NO_ROW, SPAN_WORDS, TILE_ROWS, Tiles};
+use super::plan::{EDGE, LANES};
+use crate::conv::finish::{Operands, finish_sum};
+use crate::conv::mma::After;
+use crate::tiles::{CHUNK_ROWS, HALO_ROWS, NO_ROW, SPAN_WORDS, TILE_ROWS};
 
-/// Lanes of a plane on devices with these instructions.
-const LANES: u32 = 32;
-/// Edge of a weight fragment: output channels by input channels.
-const EDGE: usize = 16;
 /// Halo rows that most tiles stay below.
 const USUAL_HALO: usize = 384;
 
-/// What follows the sum, before the one rounding.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum After {
-    /// Nothing.
-    Nothing,
-    /// `max(v, 0)`.
-    Relu,
-    /// `v` above zero, else `slope * v`; the slope by its bits.
-    LeakyRelu(u32),
-}
-
 /// Sizes and options that the kernel is compiled for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct MmaShape {
-    c_in: usize,
-    c_out: usize,
-    taps: u32,
-    span_words: u32,
+pub(crate) struct MmaShape {
+    pub(super) c_in: usize,
+    pub(super) c_out: usize,
+    pub(super) taps: u32,
+    pub(super) span_words: u32,
     /// Input channels staged at a time.
-    depth: usize,
+    pub(super) depth: usize,
     /// Planes along rows, and pairs of chunks of each.
-    row_groups: usize,
-    pairs: usize,
+    pub(super) row_groups: usize,
+    pub(super) pairs: usize,
     /// Planes along output channels, and fragments of each.
-    slice_groups: usize,
-    slices: usize,
+    pub(super) slice_groups: usize,
+    pub(super) slices: usize,
     /// Steps of 16 input channels whose weights are held at a time.
-    grain: usize,
-    ahead: bool,
-    after: After,
+    pub(super) grain: usize,
+    pub(super) ahead: bool,
+    pub(super) after: After,
 }
 
 impl MmaShape {
@@ -65,103 +46,6 @@ impl MmaShape {
         let held = 4 * self.slices * (2 * self.pairs + self.grain);
         let most = if held > 112 { 12 } else { ((112 - held) / 4).max(4) };
         one_round.clamp(1, most)
-    }
-}
-
-/// Planes and fragments that a convolution is shared among; see [`MmaPlan::choose`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct MmaPlan {
-    /// Planes along the rows of a tile.
-    pub row_groups: usize,
-    /// Planes along output channels.
-    pub slice_groups: usize,
-    /// Fragments of 16 output channels a plane holds.
-    pub slices: usize,
-    /// Input channels staged at a time: 16, 32 or 64.
-    pub depth: usize,
-    /// Steps of 16 input channels whose weights a plane holds at a time: 2 or 4, within the depth, or 1 at depth 16.
-    pub grain: usize,
-    /// Whether the next weights are asked for before the present ones are used: twice the registers.
-    pub ahead: bool,
-}
-
-impl MmaPlan {
-    /// The plan that measured best for a number of channels (`examples/conv_timing.rs --plans`).
-    pub fn choose(c_in: usize, c_out: usize) -> Self {
-        let depth = match c_in {
-            0..=16 => 16,
-            17..=32 => 32,
-            _ => 64,
-        };
-        let (row_groups, slice_groups, slices, grain) = match c_out {
-            0..=16 => (8, 1, 1, 2),
-            17..=32 => (8, 1, 2, 2),
-            33..=64 => (8, 1, 4, 2),
-            65..=96 => (8, 2, 3, 4),
-            _ => (4, 2, 4, 2),
-        };
-        Self { row_groups, slice_groups, slices, depth, grain: grain.min(depth / EDGE), ahead: false }
-    }
-
-    /// Panics for a plan that the kernel has no form for.
-    fn check(&self) {
-        let grain = if self.depth == EDGE { self.grain == 1 } else { [2, 4].contains(&self.grain) };
-        let rows = self.row_groups > 0 && TILE_ROWS.is_multiple_of(2 * CHUNK_ROWS * self.row_groups);
-        let depth = [16, 32, 64].contains(&self.depth) && self.grain * EDGE <= self.depth;
-        assert!(grain && rows && depth, "{self:?}: no kernel has this form");
-    }
-
-    fn block(&self) -> usize {
-        self.slice_groups * self.slices * EDGE
-    }
-}
-
-/// Weights `[taps, c_in, c_out]` in fragment order `[tap, c_in / 16, c_out / 16, lane, 8]`, missing channels zero. One unit a lane.
-#[cube(launch_unchecked)]
-fn pack_weights_kernel<F: Float>(
-    weight: &[F],
-    packed: &mut [Vector<F, Const<8>>],
-    n_lanes: u32,
-    c_in: u32,
-    c_out: u32,
-    steps: u32,
-    slices: u32,
-    #[comptime] swapped: bool,
-    #[comptime] single: bool,
-) {
-    let at = ABSOLUTE_POS as u32;
-    if at < n_lanes {
-        let lane = at % LANES;
-        let fragment = at / LANES;
-        let slice = fragment % slices;
-        let step = (fragment / slices) % steps;
-        let tap = fragment / (slices * steps);
-        let def = MmaDefinition::<F, F, f32>::new(16usize, 8usize, 16usize);
-        let mut lanes = Vector::<F, Const<8>>::empty();
-        #[unroll]
-        for i in 0usize..8usize {
-            let (row, col) = def.position_of_nth(lane, i as u32, MatrixIdent::A);
-            let o = slice * 16u32 + row;
-            // A lane of a voxel's row holds eight consecutive channels of two steps, four of each, or four of a single one; the
-            // columns of the weights follow.
-            let quad = (col % 8u32) / 2u32;
-            let within = (col / 8u32) * 2u32 + col % 2u32;
-            let c = if comptime!(single) {
-                step * 16u32 + quad * 4u32 + within
-            } else {
-                (step / 2u32) * 32u32 + quad * 8u32 + (step % 2u32) * 4u32 + within
-            };
-            let mut value = F::from_int(0i64);
-            if o < c_out && c < c_in {
-                if comptime!(swapped) {
-                    value = weight[((tap * c_out + o) * c_in + c) as usize];
-                } else {
-                    value = weight[((tap * c_in + c) * c_out + o) as usize];
-                }
-            }
-            lanes.insert(i, value);
-        }
-        packed[at as usize] = lanes;
     }
 }
 
@@ -195,7 +79,9 @@ fn read_voxels<F: Float>(
     let base = comptime!(chunk * shape.grain * 2);
     if comptime!(shape.grain == 1) {
         // A single step: 8 bytes a lane.
-        let both = Vector::<u32, Const<4>>::reinterpret(stage[(local * comptime!((shape.depth / 8) as u32) + quad / 2u32) as usize]);
+        let both = Vector::<u32, Const<4>>::reinterpret(
+            stage[(local * comptime!((shape.depth / 8) as u32) + quad / 2u32) as usize],
+        );
         let odd = quad % 2u32 == 1u32;
         voxels[base] = select(odd, both.extract(2usize), both.extract(0usize));
         voxels[comptime!(base + 1)] = select(odd, both.extract(3usize), both.extract(1usize));
@@ -241,17 +127,26 @@ fn load_weights(
 
 /// Words that hold the local numbers of a tap at a lane's places, one a chunk.
 #[cube]
-fn load_words(words: &mut Array<u32>, table: &[u32], tap: u32, tile: u32, first_place: u32, lane: u32, #[comptime] shape: MmaShape) {
+fn load_words(
+    words: &mut Array<u32>,
+    table: &[u32],
+    tap: u32,
+    tile: u32,
+    first_place: u32,
+    lane: u32,
+    #[comptime] shape: MmaShape,
+) {
     let word = (tile * comptime!(shape.taps.div_ceil(2)) + tap / 2u32) * comptime!(TILE_ROWS as u32);
     #[unroll]
     for chunk in 0usize..comptime!(2 * shape.pairs) {
-        words[chunk] = table[(word + first_place + comptime!((chunk * CHUNK_ROWS) as u32) + lane / 4u32) as usize];
+        words[chunk] =
+            table[(word + first_place + comptime!((chunk * CHUNK_ROWS) as u32) + lane / 4u32) as usize];
     }
 }
 
 /// `y[o] = epilogue(Σ x[i] · weight[tap])` for one tile a cube; every output row is written once.
 #[cube(launch_unchecked, address_type = "dynamic")]
-fn conv_mma_kernel<F: Float, N: Size, Y: Size>(
+pub(super) fn conv_mma_kernel<F: Float, N: Size, Y: Size>(
     x: &[Vector<F, N>],
     packed: &[Vector<u32, Const<4>>],
     operands: Operands<F, Y>,
@@ -305,7 +200,10 @@ fn conv_mma_kernel<F: Float, N: Size, Y: Size>(
     }
 
     // One row more than a halo may have: zeros, for rows that a tap lacks.
-    let mut stage = Shared::<[Vector<F, Const<8>>]>::new_aligned_slice(comptime!((HALO_ROWS + 1) * shape.depth / 8), 16usize);
+    let mut stage = Shared::<[Vector<F, Const<8>>]>::new_aligned_slice(
+        comptime!((HALO_ROWS + 1) * shape.depth / 8),
+        16usize,
+    );
     if UNIT_POS < width {
         stage[(comptime!(HALO_ROWS as u32) * width + UNIT_POS) as usize] = Vector::new(F::from_int(0i64));
     }
@@ -344,13 +242,19 @@ fn conv_mma_kernel<F: Float, N: Size, Y: Size>(
                     let mut value = Vector::<F, Const<8>>::new(F::from_int(0i64));
                     if comptime!(nx == 8) {
                         if channel < c_in {
-                            value = Vector::cast_from(x[rows[i] as usize * comptime!(shape.c_in / 8) + (channel / 8u32) as usize]);
+                            value = Vector::cast_from(
+                                x[rows[i] as usize * comptime!(shape.c_in / 8) + (channel / 8u32) as usize],
+                            );
                         }
                     } else {
                         #[unroll]
                         for k in 0usize..8usize {
                             if channel + (k as u32) < c_in {
-                                value.insert(k, x[rows[i] as usize * comptime!(shape.c_in) + channel as usize + k].extract(0usize));
+                                value.insert(
+                                    k,
+                                    x[rows[i] as usize * comptime!(shape.c_in) + channel as usize + k]
+                                        .extract(0usize),
+                                );
                             }
                         }
                     }
@@ -370,7 +274,8 @@ fn conv_mma_kernel<F: Float, N: Size, Y: Size>(
             let mut mine = 0u32;
             if begin + lane < end {
                 let bits = chunk_bits[(tile * comptime!(shape.taps) + begin + lane) as usize];
-                mine = (bits >> (row_group * comptime!(2 * shape.pairs as u32))) & comptime!(((1u64 << (2 * shape.pairs)) - 1) as u32);
+                mine = (bits >> (row_group * comptime!(2 * shape.pairs as u32)))
+                    & comptime!(((1u64 << (2 * shape.pairs)) - 1) as u32);
             }
             let part_fragment = part * comptime!(steps as u32) * all_slices + first_slice;
             let mut left = plane_ballot(mine != 0u32).extract(0usize);
@@ -378,7 +283,13 @@ fn conv_mma_kernel<F: Float, N: Size, Y: Size>(
             if left != 0u32 {
                 load_words(&mut words, table, begin + at_tap, tile, first_place, lane, shape);
                 if comptime!(shape.ahead) {
-                    load_weights(&mut weights, packed, (begin + at_tap) * tap_fragments + part_fragment, lane, shape);
+                    load_weights(
+                        &mut weights,
+                        packed,
+                        (begin + at_tap) * tap_fragments + part_fragment,
+                        lane,
+                        shape,
+                    );
                 }
             }
             while left != 0u32 {
@@ -397,10 +308,23 @@ fn conv_mma_kernel<F: Float, N: Size, Y: Size>(
                     } else {
                         let last = comptime!(grain + 1 == grains);
                         if last {
-                            load_weights(&mut next_weights, packed, (begin + at_tap) * tap_fragments + part_fragment, lane, shape);
+                            load_weights(
+                                &mut next_weights,
+                                packed,
+                                (begin + at_tap) * tap_fragments + part_fragment,
+                                lane,
+                                shape,
+                            );
                         } else {
-                            let next_grain = comptime!(((grain + 1) * shape.grain) as u32) * all_slices + part_fragment;
-                            load_weights(&mut next_weights, packed, tap * tap_fragments + next_grain, lane, shape);
+                            let next_grain =
+                                comptime!(((grain + 1) * shape.grain) as u32) * all_slices + part_fragment;
+                            load_weights(
+                                &mut next_weights,
+                                packed,
+                                tap * tap_fragments + next_grain,
+                                lane,
+                                shape,
+                            );
                         }
                     }
                     #[unroll]
@@ -427,10 +351,12 @@ fn conv_mma_kernel<F: Float, N: Size, Y: Size>(
                                         let mut b = Array::<Vector<F, NB>>::new(2usize);
                                         #[unroll]
                                         for i in 0usize..2usize {
-                                            let word = voxels[comptime!((chunk * shape.grain + step) * 2 + i)];
+                                            let word =
+                                                voxels[comptime!((chunk * shape.grain + step) * 2 + i)];
                                             b[i] = Vector::<F, NB>::reinterpret(word);
                                         }
-                                        let sum = sums.index_mut(comptime!((2 * pair + chunk) * shape.slices + slice));
+                                        let sum = sums
+                                            .index_mut(comptime!((2 * pair + chunk) * shape.slices + slice));
                                         def.execute_inplace(&a, &b, sum);
                                     }
                                 }
@@ -458,7 +384,8 @@ fn conv_mma_kernel<F: Float, N: Size, Y: Size>(
     let mut outs = Array::<u32>::new(comptime!(4 * shape.pairs));
     #[unroll]
     for chunk in 0usize..comptime!(2 * shape.pairs) {
-        let place = tile * comptime!(TILE_ROWS as u32) + first_place + comptime!((chunk * CHUNK_ROWS) as u32) + col;
+        let place =
+            tile * comptime!(TILE_ROWS as u32) + first_place + comptime!((chunk * CHUNK_ROWS) as u32) + col;
         outs[comptime!(2 * chunk)] = tile_rows[place as usize];
         outs[comptime!(2 * chunk + 1)] = tile_rows[(place + 1u32) as usize];
     }
@@ -510,153 +437,4 @@ fn write_sum<F: Float, Y: Size>(
         let at = out as usize * comptime!(shape.c_out / lanes) + column;
         y[at] = finish_sum(sum, column, at, operands, comptime!(shape.after));
     }
-}
-
-/// Weights in fragment order.
-#[derive(Clone, Debug)]
-pub struct PackedWeights {
-    buffer: Buffer,
-    c_in: usize,
-    c_out: usize,
-    plan: MmaPlan,
-}
-
-impl PackedWeights {
-    /// The fragments as vectors of four words, a lane's eight elements each.
-    fn words(&self) -> BufferArg {
-        // SAFETY: the buffer holds whole vectors of eight elements of two bytes.
-        unsafe { BufferArg::from_raw_parts(self.buffer.handle.clone(), self.buffer.len / 8) }
-    }
-}
-
-/// Which weights a packing reads.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Direction {
-    /// `[taps, c_in, c_out]` as they stand.
-    Forward,
-    /// For the input gradient: `c_in` and `c_out` of the convolution are those of the weight, swapped.
-    Backward,
-}
-
-/// Packs weights; one launch.
-pub fn pack_weights<F: Float + CubeElement>(
-    gpu: &Gpu,
-    weight: &Buffer,
-    taps: u32,
-    c_in: usize,
-    c_out: usize,
-    plan: MmaPlan,
-    direction: Direction,
-) -> PackedWeights {
-    plan.check();
-    let steps = c_in.div_ceil(plan.depth) * plan.depth / EDGE;
-    let slices = c_out.next_multiple_of(plan.block()) / EDGE;
-    let n_lanes = taps as usize * steps * slices * LANES as usize;
-    let buffer = gpu.empty(8 * n_lanes, 2);
-    // SAFETY: one unit a packed vector; weight positions are checked against the channel counts.
-    unsafe {
-        pack_weights_kernel::launch_unchecked::<F>(
-            gpu.client(),
-            Gpu::cubes(n_lanes, 256),
-            CubeDim::new_1d(256),
-            weight.arg(1),
-            buffer.arg(8),
-            n_lanes as u32,
-            c_in as u32,
-            c_out as u32,
-            steps as u32,
-            slices as u32,
-            direction == Direction::Backward,
-            plan.depth == EDGE,
-        );
-    }
-    PackedWeights { buffer, c_in, c_out, plan }
-}
-
-/// Operands of the epilogue.
-#[derive(Clone, Debug)]
-pub struct Epilogue {
-    /// `[c_out]`, in the features' type.
-    pub bias: Option<Buffer>,
-    /// Factor and summand `[c_out]` in f32.
-    pub scale_shift: Option<(Buffer, Buffer)>,
-    /// `[n_out, c_out]`.
-    pub residual: Option<Buffer>,
-    /// Last of all.
-    pub after: After,
-}
-
-impl Epilogue {
-    /// No epilogue.
-    pub fn none() -> Self {
-        Self { bias: None, scale_shift: None, residual: None, after: After::Nothing }
-    }
-}
-
-/// The convolution `[n_in, c_in]` to `[n_out, c_out]`; one launch.
-pub fn conv_mma<F: Float + CubeElement>(gpu: &Gpu, x: &Buffer, weights: &PackedWeights, tiles: &Tiles, epilogue: &Epilogue) -> Buffer {
-    let PackedWeights { c_in, c_out, plan, .. } = *weights;
-    let y = gpu.empty(tiles.n_out() * c_out, 2);
-    if tiles.n_tiles == 0 {
-        return y;
-    }
-    let shape = MmaShape {
-        c_in,
-        c_out,
-        taps: tiles.taps,
-        span_words: tiles.span_words,
-        depth: plan.depth,
-        row_groups: plan.row_groups,
-        pairs: TILE_ROWS / CHUNK_ROWS / 2 / plan.row_groups,
-        slice_groups: plan.slice_groups,
-        slices: plan.slices,
-        grain: plan.grain,
-        ahead: plan.ahead,
-        after: epilogue.after,
-    };
-    let lanes = if c_in.is_multiple_of(8) { 8 } else { 1 };
-    let y_lanes = if c_out.is_multiple_of(2) { 2 } else { 1 };
-    let blocks = c_out.div_ceil(plan.block()) as u32;
-    let across = tiles.n_tiles.min(65_535) as u32;
-    let count = CubeCount::Static(across, tiles.n_tiles.div_ceil(65_535) as u32, blocks);
-    // SAFETY: tiles hold rows of the source and the target, whose features `x` and `y` are; the operands have the shapes that
-    // the epilogue says.
-    unsafe {
-        conv_mma_kernel::launch_unchecked::<F>(
-            gpu.client(),
-            count,
-            CubeDim::new_1d((plan.row_groups * plan.slice_groups) as u32 * LANES),
-            address_of(&[x, &y]),
-            lanes,
-            y_lanes,
-            x.arg(lanes),
-            weights.words(),
-            operands_of(epilogue, y_lanes),
-            y.arg(y_lanes),
-            tiles.rows.arg(1),
-            tiles.table.arg(1),
-            tiles.chunks.arg(1),
-            tiles.halo.arg(1),
-            tiles.spans.arg(1),
-            tiles.n_tiles as u32,
-            shape,
-        );
-    }
-    y
-}
-
-/// Whether a device has the instructions of this route, for f16 and bf16.
-pub fn has_matrix_units(gpu: &Gpu) -> bool {
-    use cubecl::ir::{ElemType, FloatKind};
-    let features = gpu.client().features();
-    [FloatKind::F16, FloatKind::BF16].into_iter().all(|kind| {
-        let elem = ElemType::Float(kind);
-        let fits = |c: &cubecl::features::MmaConfig| {
-            (c.m, c.n, c.k) == (16, 8, 16)
-                && c.a_type == elem.into()
-                && c.b_type == elem.into()
-                && c.cd_type == ElemType::Float(FloatKind::F32).into()
-        };
-        features.matmul.mma.iter().any(fits) && features.matmul.ldmatrix.contains(&elem.into())
-    })
 }

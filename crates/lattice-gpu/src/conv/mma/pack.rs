@@ -1,0 +1,117 @@
+//! Weights in fragment order.
+
+use cubecl::cmma::{MatrixIdent, MmaDefinition};
+use cubecl::prelude::*;
+
+use super::plan::{EDGE, LANES, MmaPlan};
+use crate::gpu::{Buffer, Gpu};
+
+/// Weights `[taps, c_in, c_out]` in fragment order `[tap, c_in / 16, c_out / 16, lane, 8]`, missing channels zero. One unit a lane.
+#[cube(launch_unchecked)]
+fn pack_weights_kernel<F: Float>(
+    weight: &[F],
+    packed: &mut [Vector<F, Const<8>>],
+    n_lanes: u32,
+    c_in: u32,
+    c_out: u32,
+    steps: u32,
+    slices: u32,
+    #[comptime] swapped: bool,
+    #[comptime] single: bool,
+) {
+    let at = ABSOLUTE_POS as u32;
+    if at < n_lanes {
+        let lane = at % LANES;
+        let fragment = at / LANES;
+        let slice = fragment % slices;
+        let step = (fragment / slices) % steps;
+        let tap = fragment / (slices * steps);
+        let def = MmaDefinition::<F, F, f32>::new(16usize, 8usize, 16usize);
+        let mut lanes = Vector::<F, Const<8>>::empty();
+        #[unroll]
+        for i in 0usize..8usize {
+            let (row, col) = def.position_of_nth(lane, i as u32, MatrixIdent::A);
+            let o = slice * 16u32 + row;
+            // A lane of a voxel's row holds eight consecutive channels of two steps, four of each, or four of a single one; the
+            // columns of the weights follow.
+            let quad = (col % 8u32) / 2u32;
+            let within = (col / 8u32) * 2u32 + col % 2u32;
+            let c = if comptime!(single) {
+                step * 16u32 + quad * 4u32 + within
+            } else {
+                (step / 2u32) * 32u32 + quad * 8u32 + (step % 2u32) * 4u32 + within
+            };
+            let mut value = F::from_int(0i64);
+            if o < c_out && c < c_in {
+                if comptime!(swapped) {
+                    value = weight[((tap * c_out + o) * c_in + c) as usize];
+                } else {
+                    value = weight[((tap * c_in + c) * c_out + o) as usize];
+                }
+            }
+            lanes.insert(i, value);
+        }
+        packed[at as usize] = lanes;
+    }
+}
+
+/// Weights in fragment order.
+#[derive(Clone, Debug)]
+pub struct PackedWeights {
+    pub(super) buffer: Buffer,
+    pub(super) c_in: usize,
+    pub(super) c_out: usize,
+    pub(super) plan: MmaPlan,
+}
+
+impl PackedWeights {
+    /// The fragments as vectors of four words, a lane's eight elements each.
+    pub(super) fn words(&self) -> BufferArg {
+        // SAFETY: the buffer holds whole vectors of eight elements of two bytes.
+        unsafe { BufferArg::from_raw_parts(self.buffer.handle.clone(), self.buffer.len / 8) }
+    }
+}
+
+/// Which weights a packing reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// `[taps, c_in, c_out]` as they stand.
+    Forward,
+    /// For the input gradient: `c_in` and `c_out` of the convolution are those of the weight, swapped.
+    Backward,
+}
+
+/// Packs weights; one launch.
+pub fn pack_weights<F: Float + CubeElement>(
+    gpu: &Gpu,
+    weight: &Buffer,
+    taps: u32,
+    c_in: usize,
+    c_out: usize,
+    plan: MmaPlan,
+    direction: Direction,
+) -> PackedWeights {
+    plan.check();
+    let steps = c_in.div_ceil(plan.depth) * plan.depth / EDGE;
+    let slices = c_out.next_multiple_of(plan.block()) / EDGE;
+    let n_lanes = taps as usize * steps * slices * LANES as usize;
+    let buffer = gpu.empty(8 * n_lanes, 2);
+    // SAFETY: one unit a packed vector; weight positions are checked against the channel counts.
+    unsafe {
+        pack_weights_kernel::launch_unchecked::<F>(
+            gpu.client(),
+            Gpu::cubes(n_lanes, 256),
+            CubeDim::new_1d(256),
+            weight.arg(1),
+            buffer.arg(8),
+            n_lanes as u32,
+            c_in as u32,
+            c_out as u32,
+            steps as u32,
+            slices as u32,
+            direction == Direction::Backward,
+            plan.depth == EDGE,
+        );
+    }
+    PackedWeights { buffer, c_in, c_out, plan }
+}
