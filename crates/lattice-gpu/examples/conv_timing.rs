@@ -18,21 +18,23 @@ use lattice_gpu::tiles::{Geometry, Tiles};
 use lattice_gpu::{Buffer, Gpu, cubecl};
 
 fn main() {
-    let mut device = cubecl::Device::default();
+    let mut device = "cuda".to_string();
     let (mut channels, mut files, mut plans) = (vec![16, 32, 64, 96, 128], Vec::new(), false);
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {
         match arg.as_str() {
-            "--device" => match args.next().as_deref() {
-                Some("cuda") => device = cubecl::Device::cuda(0).unwrap(),
-                Some("vulkan") => device = cubecl::Device::vulkan(Default::default()).unwrap(),
-                other => panic!("expected --device cuda or vulkan, found {other:?}"),
-            },
+            "--device" => device = args.next().unwrap(),
             "--channels" => channels = args.next().unwrap().split(',').map(|c| c.parse().unwrap()).collect(),
             "--plans" => plans = true,
             _ => files.push(arg),
         }
     }
+    let device = match device.as_str() {
+        "cuda" => cubecl::Device::cuda(0),
+        "vulkan" => cubecl::Device::vulkan(Default::default()),
+        other => panic!("expected --device cuda or vulkan, found {other}"),
+    }
+    .unwrap();
     let gpu = Gpu::new(device.client());
     println!("{device:?}: {:?}", gpu.client().properties().hardware);
     for file in &files {

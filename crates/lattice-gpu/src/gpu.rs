@@ -79,9 +79,8 @@ impl Gpu {
     /// Where the device fails.
     pub fn download<T: bytemuck::Pod>(&self, buffer: &Buffer) -> Vec<T> {
         let bytes = self.client.read_one_unchecked(buffer.handle.clone());
-        let mut values: Vec<T> = bytemuck::pod_collect_to_vec(&bytes);
-        values.truncate(buffer.len);
-        values
+        let values = bytes.chunks_exact(size_of::<T>().max(1)).map(bytemuck::pod_read_unaligned);
+        values.take(buffer.len).collect()
     }
 
     /// Cubes for `units` work items, `per_cube` a cube, spread over two axes where one would pass 65,535.

@@ -2,6 +2,10 @@
 //!
 //! Nothing here knows about Burn or automatic differentiation; `burn-lattice` calls it with buffers.
 #![cfg(feature = "cubecl")]
+#![allow(
+    clippy::duplicate_underscore_argument,
+    reason = "the expansion of a kernel names its sizes after its type parameters"
+)]
 
 mod address;
 pub mod conv;

@@ -361,7 +361,7 @@ pub(crate) fn build_tiles_kernel(
                 sync_cube();
                 // Local numbers of two taps a word.
                 let n_words = comptime!(n_taps.div_ceil(2));
-                for word in begin / 2u32..(end + 1u32) / 2u32 {
+                for word in begin / 2u32..end / 2u32 + end % 2u32 {
                     let mut packed = 0u32;
                     #[unroll]
                     for half in 0u32..2u32 {

@@ -117,10 +117,10 @@ pub fn has_matrix_units(gpu: &Gpu) -> bool {
         let elem = ElemType::Float(kind);
         let fits = |c: &cubecl::features::MmaConfig| {
             (c.m, c.n, c.k) == (16, 8, 16)
-                && c.a_type == elem.into()
-                && c.b_type == elem.into()
-                && c.cd_type == ElemType::Float(FloatKind::F32).into()
+                && c.a_type == elem
+                && c.b_type == elem
+                && c.cd_type == ElemType::Float(FloatKind::F32)
         };
-        features.matmul.mma.iter().any(fits) && features.matmul.ldmatrix.contains(&elem.into())
+        features.matmul.mma.iter().any(fits) && features.matmul.ldmatrix.contains(&elem)
     })
 }
