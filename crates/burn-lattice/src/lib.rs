@@ -14,7 +14,14 @@
 //!
 //! Not for files or pictures (`lattice-io`), nor for whole networks (`lattice-models`).
 
+#[cfg(all(
+    feature = "gpu",
+    not(any(feature = "cuda", feature = "metal", feature = "rocm", feature = "vulkan", feature = "webgpu"))
+))]
+compile_error!("the feature `gpu` is internal: choose cuda, metal, rocm, vulkan or webgpu");
+
 mod backend;
+mod device;
 mod manager;
 mod operators;
 mod support;
@@ -26,6 +33,7 @@ pub mod routes;
 pub mod trace;
 
 pub use backend::{Activation, LatticeBackend};
+pub use device::DeviceInfo;
 pub use lattice_core as core;
 pub use lattice_core::{Error, Interpolation, Join, KernelSpec, RelationKind, SupportPolicy};
 pub use manager::{CoordinateKey, CoordinateManager, ManagerReport};

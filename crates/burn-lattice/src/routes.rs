@@ -7,11 +7,35 @@
 use std::cell::RefCell;
 use std::sync::OnceLock;
 
-use burn::tensor::{DType, Element};
+use burn::tensor::{DType, Device, Element};
 use lattice_cpu::{ConvShape, Epilogue, Scalar};
 
-use crate::backend::ConvMap;
+use crate::backend::{self, ConvMap};
 use crate::{Error, Result};
+
+/// What routes ask of a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeviceClass {
+    /// The CPU.
+    Cpu,
+    /// A GPU.
+    Gpu {
+        /// Whether it has 16 x 8 x 16 matrix instructions for f16 and bf16, and loads of their fragments.
+        matrix_units: bool,
+    },
+}
+
+impl DeviceClass {
+    /// The class of a device. Opens a GPU that was not used before.
+    pub fn of(device: &Device) -> Self {
+        backend::device_class(device)
+    }
+
+    /// Whether it is a GPU.
+    pub fn is_gpu(self) -> bool {
+        self != Self::Cpu
+    }
+}
 
 /// What a convolution route is chosen by.
 #[derive(Clone, Copy, Debug)]
@@ -24,6 +48,8 @@ pub struct ConvProblem {
     pub shape: ConvShape,
     /// Whether the kernel is one tap that maps each row to itself.
     pub pointwise: bool,
+    /// Where features and weight lie.
+    pub device: DeviceClass,
 }
 
 impl ConvProblem {
@@ -31,6 +57,11 @@ impl ConvProblem {
     pub fn is_depthwise(&self) -> bool {
         let ConvShape { c_in, c_out, groups } = self.shape;
         groups > 1 && groups == c_in && groups == c_out
+    }
+
+    /// On the CPU and over a relation.
+    fn on_cpu(&self) -> bool {
+        self.device == DeviceClass::Cpu && !self.pointwise
     }
 }
 
@@ -47,48 +78,83 @@ pub struct ConvRoute {
     kernel: ConvKernel,
 }
 
-#[derive(Clone, Copy)]
-enum ConvKernel {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ConvKernel {
     Gemm,
     Depthwise,
     TapTiles,
     EdgeLoop,
+    GpuMma,
+    GpuPlain,
+    GpuDirect,
 }
 
-/// All routes of `sparse_conv` on the CPU, best first.
+/// All routes of `sparse_conv`, those of a device best first.
 pub static CONV_ROUTES: &[ConvRoute] = &[
     ConvRoute {
         name: "pointwise_gemm",
         why: "one tap on the same rows is a plain matrix product",
-        needs: "kernel size 1, stride 1, no padding, no target",
-        fits: |p| p.pointwise,
+        needs: "the CPU; kernel size 1, stride 1, no padding, no target",
+        fits: |p| p.device == DeviceClass::Cpu && p.pointwise,
         kernel: ConvKernel::Gemm,
     },
     ConvRoute {
         name: "depthwise_rows",
         why: "one channel a group: a multiply-add of whole rows, bound by memory",
-        needs: "groups = input channels = output channels",
-        fits: |p| !p.pointwise && p.is_depthwise(),
+        needs: "the CPU; groups = input channels = output channels",
+        fits: |p| p.on_cpu() && p.is_depthwise(),
         kernel: ConvKernel::Depthwise,
     },
     ConvRoute {
         name: "tap_tiles",
         why: "rows of one tap meet in a register-blocked product that stays in cache; no multiply is wasted",
-        needs: "a relation, and f32, f16 or bf16 elements",
-        fits: |p| !p.pointwise && p.dtype != DType::F64,
+        needs: "the CPU; a relation, and f32, f16 or bf16 elements",
+        fits: |p| p.on_cpu() && p.dtype != DType::F64,
         kernel: ConvKernel::TapTiles,
     },
     ConvRoute {
         name: "edge_loop",
         why: "walks the pairs of each output row one by one; always possible, and the only route for f64",
-        needs: "a relation",
-        fits: |p| !p.pointwise,
+        needs: "the CPU; a relation",
+        fits: |p| p.on_cpu(),
         kernel: ConvKernel::EdgeLoop,
+    },
+    ConvRoute {
+        name: "gpu_mma",
+        why: "a tile's input rows are staged once in shared memory and multiplied by matrix units; absent taps are skipped",
+        needs: "a GPU with 16 x 8 x 16 matrix units; a relation, one group, f16 or bf16 elements",
+        fits: |p| {
+            p.device == (DeviceClass::Gpu { matrix_units: true })
+                && !p.pointwise
+                && p.shape.groups == 1
+                && matches!(p.dtype, DType::F16 | DType::BF16)
+        },
+        kernel: ConvKernel::GpuMma,
+    },
+    ConvRoute {
+        name: "gpu_plain",
+        why: "staged as in gpu_mma, multiplied in plain f32 registers; any element type and GPU",
+        needs: "a GPU; one group, f32, f16 or bf16 elements",
+        fits: |p| p.device.is_gpu() && p.shape.groups == 1 && p.dtype != DType::F64,
+        kernel: ConvKernel::GpuPlain,
+    },
+    ConvRoute {
+        name: "gpu_direct",
+        why: "one thread a few output channels of a row, reading where rows lie; always possible, good for depthwise",
+        needs: "a GPU",
+        fits: |p| p.device.is_gpu(),
+        kernel: ConvKernel::GpuDirect,
     },
 ];
 
 impl ConvRoute {
-    /// Runs the route; `out` is `[rows, c_out]`.
+    /// What the route runs.
+    #[cfg(feature = "gpu")]
+    pub(crate) fn kernel(&self) -> ConvKernel {
+        self.kernel
+    }
+
+    /// Runs a route of the CPU; `out` is `[rows, c_out]`.
     pub(crate) fn run<T: Scalar + Element + bytemuck::Pod>(
         &self,
         x: &[T],
@@ -106,7 +172,7 @@ impl ConvRoute {
             (ConvMap::Relation(r), ConvKernel::EdgeLoop) => {
                 lattice_cpu::conv_edge_loop(x, weight, r.to_host(), shape, epilogue, out);
             }
-            (ConvMap::Relation(r), ConvKernel::TapTiles | ConvKernel::Gemm) => {
+            (ConvMap::Relation(r), _) => {
                 lattice_cpu::conv_forward(x, weight, r.to_host(), shape, epilogue, out);
             }
         }
@@ -205,7 +271,7 @@ pub fn conv_route(problem: &ConvProblem) -> &'static ConvRoute {
     CONV_ROUTES
         .iter()
         .find(|r| (r.fits)(problem))
-        .expect("`pointwise_gemm` and `edge_loop` fit everything between them")
+        .expect("`pointwise_gemm` and `edge_loop` fit everything on a CPU, `gpu_direct` everything on a GPU")
 }
 
 /// One line of [`explain`].

@@ -1,14 +1,15 @@
 //! Handles of geometry: a support, a relation or a row map, wherever it is stored.
 //!
-//! The public types say nothing about where rows lie. Today every handle holds host memory; a device form joins it
-//! behind the same methods, and `to_host` is the one door that may copy.
+//! The public types say nothing about where rows lie. Every handle holds host memory; forms for other devices are made from it
+//! when one first needs them, and live as long as it does (`lattice_core::Attachments`).
 
 use std::sync::Arc;
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use lattice_core as core;
 
-use crate::{KernelSpec, RelationKind, Result};
+use crate::routes::DeviceClass;
+use crate::{KernelSpec, RelationKind, Result, backend};
 
 /// An ordered set of distinct active coordinates `[batch, x, y, z]`, immutable and shared; clones share the identity.
 #[derive(Clone, Debug)]
@@ -132,6 +133,26 @@ impl Relation {
     /// The support that inputs stand on.
     pub fn source(&self) -> Support {
         self.host.source().clone().into()
+    }
+
+    /// Builds now what convolutions on a device read of this relation, with gradients in training; otherwise their first call does.
+    ///
+    /// # Errors
+    /// On a GPU [`Error::Limit`](crate::Error::Limit) for a relation that it cannot hold.
+    pub fn prepare(&self, device: &Device, training: bool) -> Result<()> {
+        match DeviceClass::of(device) {
+            DeviceClass::Cpu => {
+                self.host.tap_tiles();
+                if training {
+                    self.host.transpose().tap_tiles();
+                }
+            }
+            DeviceClass::Gpu { .. } => {
+                backend::check_relation("Relation::prepare", device, &self.host)?;
+                backend::prepare(device, &self.host, training);
+            }
+        }
+        Ok(())
     }
 
     /// The relation in host memory.

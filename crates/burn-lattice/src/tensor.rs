@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use burn::tensor::{DType, Device, FloatDType, Int, Tensor, TensorData};
 
+use crate::backend;
 use crate::support::BatchCounts;
 use crate::{CoordinateKey, CoordinateManager, Error, Result, Support};
 
@@ -20,12 +21,20 @@ pub struct SparseTensor {
     batch_counts: BatchCounts,
 }
 
-/// Element types that features may have.
-pub(crate) fn check_dtype(op: &'static str, dtype: DType) -> Result<()> {
-    match dtype {
-        DType::F64 | DType::F32 | DType::F16 | DType::BF16 => Ok(()),
-        other => Err(Error::Dtype { op, expected: "f32, f16, bf16 or f64", found: format!("{other:?}") }),
+/// Refuses element types that features may not have where they lie: f64 is for the CPU, and a GPU may lack f16 or bf16.
+pub(crate) fn check_features<const D: usize>(op: &'static str, feats: &Tensor<D>) -> Result<()> {
+    let dtype = feats.dtype();
+    if !matches!(dtype, DType::F64 | DType::F32 | DType::F16 | DType::BF16) {
+        return Err(Error::Dtype { op, expected: "f32, f16, bf16 or f64", found: format!("{dtype:?}") });
     }
+    if !backend::takes_dtype(&feats.device(), dtype) {
+        return Err(Error::Dtype {
+            op,
+            expected: "an element type that the device computes with: f32, or f16 and bf16 where it has them",
+            found: format!("{dtype:?} on {:?}", feats.device()),
+        });
+    }
+    Ok(())
 }
 
 impl SparseTensor {
@@ -63,7 +72,7 @@ impl SparseTensor {
                 found: format!("{rows} rows"),
             });
         }
-        check_dtype("SparseTensor", feats.dtype())?;
+        check_features("SparseTensor", &feats)?;
         manager.insert(&support, stride)?;
         Ok(Self { feats, support, stride, manager, batch_counts: None })
     }
@@ -207,7 +216,7 @@ impl SparseTensor {
                 found: format!("{rows} rows"),
             });
         }
-        check_dtype("SparseTensor::with_feats", feats.dtype())?;
+        check_features("SparseTensor::with_feats", &feats)?;
         Ok(Self { feats, ..self.clone() })
     }
 

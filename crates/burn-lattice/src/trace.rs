@@ -1,10 +1,13 @@
 //! Records what ran: one entry an operation, with its rows, pairs, route and time.
 //!
-//! Recording is per thread and off by default; an operation then pays one thread-local read. Names come from
+//! Recording is per thread and off by default; an operation then pays one thread-local read. While it is on, every recorded
+//! operation waits for its device, so that times are true and launches no longer overlap. Names come from
 //! [`scope`]s that networks open around their layers.
 
 use std::cell::RefCell;
 use std::time::Instant;
+
+use burn::tensor::Tensor;
 
 /// One recorded operation.
 #[derive(Clone, Debug)]
@@ -28,7 +31,7 @@ pub struct LayerRecord {
     pub route: &'static str,
     /// Milliseconds for finding or building the geometry.
     pub map_ms: f64,
-    /// Milliseconds for the arithmetic; where a device is asynchronous, only its launch.
+    /// Milliseconds for the arithmetic, until the device has finished it.
     pub ms: f64,
 }
 
@@ -66,16 +69,43 @@ pub fn scope<R>(name: &str, work: impl FnOnce() -> R) -> R {
     result
 }
 
+/// Whether this thread records.
+pub(crate) fn is_recording() -> bool {
+    STATE.with(|s| s.borrow().records.is_some())
+}
+
+fn wait_for(tensor: &Tensor<2>) {
+    // A device that failed says so again, with its reason, where its results are read.
+    let _ = tensor.device().sync();
+}
+
 /// A clock that runs only while recording.
 pub(crate) struct Clock(Option<Instant>);
 
 impl Clock {
     pub(crate) fn start() -> Self {
-        Self(STATE.with(|s| s.borrow().records.is_some()).then(Instant::now))
+        Self(is_recording().then(Instant::now))
     }
 
+    /// Starts once the device of a tensor has done what it was given before.
+    pub(crate) fn start_on(tensor: &Tensor<2>) -> Self {
+        if is_recording() {
+            wait_for(tensor);
+        }
+        Self::start()
+    }
+
+    /// Time of work on the host.
     pub(crate) fn ms(&self) -> f64 {
         self.0.map_or(0.0, |t| t.elapsed().as_secs_f64() * 1e3)
+    }
+
+    /// Time until the device of a tensor has finished what it was given.
+    pub(crate) fn ms_on(&self, tensor: &Tensor<2>) -> f64 {
+        if self.0.is_some() {
+            wait_for(tensor);
+        }
+        self.ms()
     }
 }
 

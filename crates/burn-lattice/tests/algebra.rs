@@ -278,7 +278,7 @@ proptest! {
         let mut random = Seeded::new(seed);
         let (x, y) = (random.values(left.len() * c), random.values(right.len() * c));
         let fills = fills.map(f64::from);
-        for dtype in DTYPES {
+        for dtype in dtypes() {
             let lhs = sparse_at(&left, tensor(&x, [left.len(), c], dtype, &inference()), [1; 3]);
             let rhs = sparse_at(&right, tensor(&y, [right.len(), c], dtype, &inference()), [1; 3]);
             for join in JOINS {

@@ -132,7 +132,7 @@ proptest! {
     ) {
         let coords: Vec<Coord> = rows.iter().map(|&(b, x, y, z)| [b, x, y, z]).collect();
         let values = Seeded::new(seed).values(coords.len() * 2);
-        for dtype in DTYPES {
+        for dtype in dtypes() {
             let feats = tensor(&values, [coords.len(), 2], dtype, &inference());
             let x = ops::sparse_from_coordinates(integers(&coords), feats, [1; 3], None, DuplicateReduction::Mean).unwrap();
             let (expected_rows, expected) = oracle::mean_duplicates(&coords, &values, 2);

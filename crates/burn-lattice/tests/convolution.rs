@@ -71,6 +71,12 @@ impl Case {
         }
     }
 
+    /// True for coordinates whose products a GPU would compute outside 32 bits.
+    fn is_far(&self) -> bool {
+        let far = |c: &Coord| c[1..].iter().any(|v| v.unsigned_abs() > 1 << 28);
+        self.source.iter().chain(&self.target).any(far)
+    }
+
     /// A tensor without channels that stands where the convolution's input does.
     fn input(&self, feats: Tensor<2>) -> SparseTensor {
         match self.kind {
@@ -114,6 +120,10 @@ impl Case {
     #[track_caller]
     fn check(&self, dtype: DType, seed: u64) {
         let Channels { c_in, c_out, groups } = self.channels;
+        if devices::on_gpu() && self.is_far() {
+            // `tests/devices.rs` asserts that a GPU refuses it.
+            return;
+        }
         if self.leaves_the_range() {
             let device = inference();
             let x = self.input(Tensor::ones([self.source.len(), c_in], (&device, dtype)));
@@ -222,7 +232,8 @@ fn every_kind_matches_its_definition(#[case] kind: Kind) {
         }
         for kernel in kernel(kind) {
             let (c_in, c_out) = CHANNELS[at % CHANNELS.len()];
-            let dtype = DTYPES[at % DTYPES.len()];
+            let dtypes = dtypes();
+            let dtype = dtypes[at % dtypes.len()];
             at += 1;
             let channels = Channels::new(c_in, c_out);
             let case = Case { kind, kernel, source: source.clone(), target: target.clone(), channels };
@@ -242,7 +253,7 @@ fn every_kind_matches_its_definition(#[case] kind: Kind) {
 fn groups_see_their_own_channels_alone(#[case] c_in: usize, #[case] c_out: usize, #[case] groups: usize) {
     let source = Seeded::new(8).coords(80, 2, 3);
     let channels = Channels::grouped(c_in, c_out, groups);
-    for dtype in DTYPES {
+    for dtype in dtypes() {
         for (kind, kernel) in [
             (Kind::Submanifold, Kernel::cube(3, 1)),
             (Kind::Submanifold, Kernel::cube(1, 1)),
@@ -433,7 +444,7 @@ fn two_runs_give_equal_bits() {
     let coords = Seeded::new(11).coords(600, 2, 6);
     let mut seeded = Seeded::new(12);
     let (x, w) = (seeded.values(coords.len() * 17), seeded.values(27 * 17 * 19));
-    for dtype in DTYPES {
+    for dtype in dtypes() {
         let run = || {
             let device = training();
             let x = tensor(&x, [coords.len(), 17], dtype, &device).require_grad();

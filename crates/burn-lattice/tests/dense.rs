@@ -97,7 +97,7 @@ proptest! {
     fn dense_grids_match_their_definition(coords in strategies::support(), seed in any::<u64>()) {
         let (coords, shape) = from_zero(&coords);
         let values = Seeded::new(seed).values(coords.len() * 2);
-        for dtype in DTYPES {
+        for dtype in dtypes() {
             let x = sparse_at(&coords, tensor(&values, [coords.len(), 2], dtype, &inference()), [1; 3]);
             let expected = algebra::to_dense(&coords, &values, 2, shape).unwrap();
             assert_close(&expected, &read(&ops::to_dense(&x, shape).unwrap()), EXACT);

@@ -301,7 +301,7 @@ proptest! {
         prop_assert_eq!(q.support().to_host().coords(), &expected.coords[..]);
         prop_assert_eq!(&q.to_host().voxel_of_point, &expected.voxel_of_point);
         let values = Seeded::new(seed).values(cloud.len() * 3);
-        for dtype in DTYPES {
+        for dtype in dtypes() {
             // Weights are f32 for every element type.
             let close = if dtype == DType::F64 { F32 } else { tolerance(dtype) };
             let feats = || tensor(&values, [cloud.len(), 3], dtype, &device);

@@ -212,7 +212,7 @@ proptest! {
         coords in strategies::support(), kernel in strategies::kernel(), c in 1usize..6, seed in any::<u64>(),
     ) {
         let pairs = relations::forward(&coords, &kernel);
-        for (mode, dtype) in [PoolMode::Sum, PoolMode::Avg, PoolMode::Max].into_iter().flat_map(|m| DTYPES.map(|d| (m, d))) {
+        for (mode, dtype) in [PoolMode::Sum, PoolMode::Avg, PoolMode::Max].into_iter().flat_map(|m| dtypes().into_iter().map(move |d| (m, d))) {
             let values = Seeded::new(seed).values(coords.len() * c);
             let x = sparse_at(&coords, tensor(&values, [coords.len(), c], dtype, &inference()), [1; 3]);
             let y = pool(&x, mode, &kernel).unwrap();

@@ -111,7 +111,7 @@ proptest! {
         let values = Seeded::new(bits).values(coords.len() * 2);
         let high = [0, 1, 2].map(|a| low[a] + extent[a]);
         let keep: Vec<bool> = (0..coords.len()).map(|row| bits >> (row % 64) & 1 == 1).collect();
-        for dtype in DTYPES {
+        for dtype in dtypes() {
             let x = sparse_at(&coords, tensor(&values, [coords.len(), 2], dtype, &inference()), [1; 3]);
             let check = |y: SparseTensor, expected: Vec<u32>| {
                 let wanted: Vec<Coord> = expected.iter().map(|&row| coords[row as usize]).collect();

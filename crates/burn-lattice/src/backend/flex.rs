@@ -10,7 +10,7 @@ use super::{
     LatticeKernels, Operand,
 };
 use crate::RowMap;
-use crate::routes::{ConvProblem, conv_route};
+use crate::routes::{ConvProblem, DeviceClass, conv_route};
 
 /// Runs `$body` with `$T` bound to the element type of `$dtype`.
 macro_rules! with_float {
@@ -75,7 +75,8 @@ fn zeros<T: bytemuck::Zeroable + Clone>(len: usize) -> Vec<T> {
 
 /// Sizes of one convolution call.
 fn problem(dtype: DType, rows: usize, shape: ConvShape, map: &ConvMap) -> ConvProblem {
-    ConvProblem { dtype, rows, shape, pointwise: matches!(map, ConvMap::Pointwise) }
+    let pointwise = matches!(map, ConvMap::Pointwise);
+    ConvProblem { dtype, rows, shape, pointwise, device: DeviceClass::Cpu }
 }
 
 fn convolve<T: Scalar + Element + bytemuck::Pod>(

@@ -1,13 +1,22 @@
 //! The operations that every backend must bring: kernels over relations and row maps, and their gradients.
 //!
 //! [`LatticeBackend`] is what tensors are dispatched to; [`LatticeKernels`] holds the plain kernels that its autodiff form
-//! calls in the backward pass. `flex.rs` implements both on the CPU, `autodiff.rs` once for every backend.
+//! calls in the backward pass. `flex.rs` implements both on the CPU, `cube.rs` on GPUs, `autodiff.rs` once for every backend.
 
 mod autodiff;
+#[cfg(feature = "gpu")]
+mod cube;
 mod flex;
+#[cfg(feature = "gpu")]
+mod forms;
 
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, ExtensionType, backend_extension};
+
+#[cfg(feature = "gpu")]
+pub(crate) use cube::{
+    check_relation, check_row_map, device_class, device_name, is_software, prepare, takes_dtype,
+};
 
 use crate::{Relation, RowMap};
 pub use lattice_cpu::Activation;
@@ -88,7 +97,7 @@ pub enum ConvMap {
 }
 
 /// Operations dispatched to the backend of their tensors. Differentiable on autodiff devices, but for `sparse_conv_fused`.
-#[backend_extension(Flex, Autodiff)]
+#[backend_extension(Flex, Cube: cfg(feature = "gpu"), Autodiff)]
 pub trait LatticeBackend: Backend {
     /// `y[o] = Σ x[i] · weight[tap] + bias` over the pairs of `map`; `x [n_in, c_in]`, `weight [taps, c_in / groups, c_out]`.
     fn sparse_conv(
@@ -164,3 +173,47 @@ pub trait LatticeKernels: LatticeBackend {
         residual: bool,
     ) -> BatchNormGrads<Self>;
 }
+
+/// What a build without GPUs knows of devices: all are CPUs, and take everything.
+#[cfg(not(feature = "gpu"))]
+mod cpu_alone {
+    use burn::tensor::{DType, Device};
+    use lattice_core as core;
+
+    use crate::Result;
+    use crate::routes::DeviceClass;
+
+    pub(crate) fn device_class(_device: &Device) -> DeviceClass {
+        DeviceClass::Cpu
+    }
+
+    pub(crate) fn device_name(_device: &Device) -> String {
+        "cpu".into()
+    }
+
+    pub(crate) fn is_software(_device: &Device) -> bool {
+        false
+    }
+
+    pub(crate) fn takes_dtype(_device: &Device, _dtype: DType) -> bool {
+        true
+    }
+
+    pub(crate) fn check_relation(
+        _op: &'static str,
+        _device: &Device,
+        _relation: &core::Relation,
+    ) -> Result<()> {
+        Ok(())
+    }
+
+    pub(crate) fn check_row_map(_op: &'static str, _device: &Device, _map: &core::RowMap) -> Result<()> {
+        Ok(())
+    }
+
+    pub(crate) fn prepare(_device: &Device, _relation: &core::Relation, _training: bool) {}
+}
+#[cfg(not(feature = "gpu"))]
+pub(crate) use cpu_alone::{
+    check_relation, check_row_map, device_class, device_name, is_software, prepare, takes_dtype,
+};

@@ -5,7 +5,7 @@ use std::str::FromStr;
 use burn::tensor::{Tensor, activation};
 
 use super::precision::widened;
-use crate::tensor::check_dtype;
+use crate::tensor::check_features;
 use crate::{Error, Result, SparseTensor};
 
 /// Which formula [`gelu`] uses.
@@ -192,7 +192,7 @@ pub fn activation(x: &SparseTensor, kind: ActivationKind) -> Result<SparseTensor
 /// As [`activation`](fn@activation); also a dtype that is not a float.
 pub fn activation_features(feats: Tensor<2>, kind: ActivationKind) -> Result<Tensor<2>> {
     kind.check("activation_features")?;
-    check_dtype("activation_features", feats.dtype())?;
+    check_features("activation_features", &feats)?;
     Ok(kind.apply(feats))
 }
 

@@ -14,7 +14,7 @@ use super::row_groups::entries;
 use super::row_trace::{ROW_MIX, RowTrace};
 use super::{max_rows, mix_rows};
 use crate::support::BatchCounts;
-use crate::tensor::check_dtype;
+use crate::tensor::check_features;
 use crate::{Error, Join, Result, RowMap, SparseTensor, Support};
 
 /// The rows of a join, and where each comes from in both operands.
@@ -47,7 +47,7 @@ fn source_rows(map: &RowMap) -> Vec<i32> {
 
 /// Refuses operands on different lattices, of different element types or on different devices.
 pub(crate) fn check_pair(op: &'static str, lhs: &SparseTensor, rhs: &SparseTensor) -> Result<()> {
-    check_dtype(op, lhs.dtype())?;
+    check_features(op, lhs.feats())?;
     if lhs.stride() != rhs.stride() {
         return Err(Error::StrideMismatch { op, expected: lhs.stride(), found: rhs.stride() });
     }
@@ -96,7 +96,7 @@ pub fn align_sparse(lhs: &SparseTensor, rhs: &SparseTensor, join: Join) -> Resul
 /// A map that reads another number of rows; a dtype that is not a float.
 pub fn gather_aligned_features(feats: Tensor<2>, map: &RowMap, fill: f32) -> Result<Tensor<2>> {
     let op = "gather_aligned_features";
-    check_dtype(op, feats.dtype())?;
+    check_features(op, &feats)?;
     let [rows, _] = feats.dims();
     if rows != map.n_in() {
         return Err(Error::Shape {
@@ -310,7 +310,7 @@ fn combine(
     }
     let trace = RowTrace::start(op, kind);
     let aligned = align(lhs, rhs, join)?;
-    let trace = trace.mapped();
+    let trace = trace.mapped(lhs.feats());
     let [a, b] = aligned.feats(lhs, rhs, fills);
     let feats = binary.apply(a, b);
     trace.finish([lhs.n_rows() + rhs.n_rows(), lhs.channels()], &feats, aligned.pairs(), ROW_MIX);

@@ -13,7 +13,7 @@ use super::mix_rows;
 use super::row_groups::{entries, grouped};
 use super::row_trace::{ROW_MIX, RowTrace};
 use crate::backend::ConvMap;
-use crate::tensor::check_dtype;
+use crate::tensor::check_features;
 use crate::{Error, KernelSpec, Relation, Result, RowMap, SparseTensor, Support};
 
 /// A coordinate axis.
@@ -97,7 +97,7 @@ fn flattened(x: &SparseTensor, axis: Axis, step: [u32; 3]) -> Result<(core::Supp
 }
 
 fn reduce(trace: RowTrace, feats: Tensor<2>, map: &RowMap) -> Tensor<2> {
-    let trace = trace.mapped();
+    let trace = trace.mapped(&feats);
     let from = feats.dims();
     let out = mix_rows(feats, map, 0.0);
     trace.finish(from, &out, entries(map), ROW_MIX);
@@ -112,7 +112,7 @@ fn reduce(trace: RowTrace, feats: Tensor<2>, map: &RowMap) -> Tensor<2> {
 /// A dtype that is not a float.
 pub fn bev_reduction(x: &SparseTensor, axis: Axis) -> Result<SparseTensor> {
     let op = "bev_reduction";
-    check_dtype(op, x.dtype())?;
+    check_features(op, x.feats())?;
     let trace = RowTrace::start(op, "bev.mean");
     let (support, groups) = flattened(x, axis, [1; 3])?;
     let map = grouped(op, &groups, support.n_rows(), true)?;
@@ -247,7 +247,7 @@ pub fn dense_bev_convolution(
 /// A row outside the window on an axis that stays; a window without depth.
 pub fn bev_height_compression(x: &SparseTensor, window: &BevWindow, axis: Axis) -> Result<Tensor<4>> {
     let op = "bev_height_compression";
-    check_dtype(op, x.dtype())?;
+    check_features(op, x.feats())?;
     let [i, j] = axis.others();
     let [batch, height, width] = [x.batch_size(), window.shape[i], window.shape[j]];
     let depth = window.shape[axis.index()];

@@ -30,7 +30,7 @@ pub fn cat<T: Borrow<SparseTensor>>(tensors: &[T], join: Join) -> Result<SparseT
         check_pair("cat", first, other.borrow())?;
     }
     if rest.iter().all(|other| first.same_coords(other.borrow())) {
-        let trace = RowTrace::start("cat", "join.cat").mapped();
+        let trace = RowTrace::start("cat", "join.cat").mapped(first.feats());
         let feats = Tensor::cat(tensors.iter().map(|t| t.borrow().feats().clone()).collect(), 1);
         let read = [tensors.len() * first.n_rows(), first.channels()];
         trace.finish(read, &feats, read[0], ROW_MIX);
@@ -42,7 +42,7 @@ pub fn cat<T: Borrow<SparseTensor>>(tensors: &[T], join: Join) -> Result<SparseT
 fn cat_pair(lhs: &SparseTensor, rhs: &SparseTensor, join: Join) -> Result<SparseTensor> {
     let trace = RowTrace::start("cat", "join.cat");
     let aligned = align(lhs, rhs, Some(join))?;
-    let trace = trace.mapped();
+    let trace = trace.mapped(lhs.feats());
     let feats = Tensor::cat(aligned.feats(lhs, rhs, [0.0; 2]).into(), 1);
     trace.finish([lhs.n_rows() + rhs.n_rows(), lhs.channels()], &feats, aligned.pairs(), ROW_MIX);
     lhs.derived(aligned.support, feats, lhs.stride(), aligned.counts)

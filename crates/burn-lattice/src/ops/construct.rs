@@ -10,7 +10,7 @@ use super::integers::{coord_rows, item_rows};
 use super::mix_rows;
 use super::row_groups::{entries, grouped};
 use super::row_trace::{ROW_MIX, RowTrace};
-use crate::tensor::check_dtype;
+use crate::tensor::check_features;
 use crate::{CoordinateManager, Error, Result, SparseTensor, Support};
 
 /// What becomes of rows that share a coordinate.
@@ -39,7 +39,7 @@ impl FromStr for DuplicateReduction {
 }
 
 fn check_rows(op: &'static str, coords: usize, feats: &Tensor<2>) -> Result<()> {
-    check_dtype(op, feats.dtype())?;
+    check_features(op, feats)?;
     match feats.dims()[0] == coords {
         true => Ok(()),
         false => Err(Error::Shape {
@@ -75,7 +75,7 @@ fn build(
             let trace = RowTrace::start(op, "construct.mean");
             let support = core::Support::canonical(coords.clone())?;
             let map = grouped(op, &support.lookup_all(&coords), support.n_rows(), true)?;
-            let trace = trace.mapped();
+            let trace = trace.mapped(&feats);
             let merged = mix_rows(feats.clone(), &map, 0.0);
             trace.finish(feats.dims(), &merged, entries(&map), ROW_MIX);
             (support.into(), merged)

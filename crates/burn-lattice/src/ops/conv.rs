@@ -7,10 +7,10 @@ use burn::backend::Dispatch;
 use burn::tensor::{DType, Tensor};
 use lattice_cpu::ConvShape;
 
-use crate::backend::{Activation, ConvMap, FusedOperands, LatticeBackend, Operand};
-use crate::routes::{self, ConvProblem};
+use crate::backend::{Activation, ConvMap, FusedOperands, LatticeBackend, Operand, check_relation, prepare};
+use crate::routes::{self, ConvProblem, DeviceClass};
 use crate::support::BatchCounts;
-use crate::tensor::check_dtype;
+use crate::tensor::check_features;
 use crate::trace::{self, Clock, LayerRecord};
 use crate::{CoordinateKey, Error, KernelSpec, Relation, Result, SparseTensor, Support, SupportPolicy};
 
@@ -254,6 +254,17 @@ fn check_conv(
             found: format!("weight {:?}", weight.dtype()),
         });
     }
+    if weight.device() != x.device() {
+        return Err(Error::Value {
+            op,
+            what: format!(
+                "expected a weight on the device of the features, {:?}, found one on {:?}; move the module or the tensor with \
+                 `to_device`",
+                x.device(),
+                weight.device()
+            ),
+        });
+    }
     if let Some(bias) = bias
         && bias.dims() != [c_out]
     {
@@ -263,7 +274,7 @@ fn check_conv(
             found: format!("{:?}", bias.dims()),
         });
     }
-    check_dtype(op, x.dtype())?;
+    check_features(op, x.feats())?;
     Ok(ConvShape { c_in, c_out, groups })
 }
 
@@ -309,10 +320,20 @@ pub(crate) fn convolve(
         });
     }
     let pointwise = matches!(geometry.map, ConvMap::Pointwise);
-    let problem = ConvProblem { dtype: x.dtype(), rows, shape, pointwise };
+    let device = x.device();
+    let problem = ConvProblem { dtype: x.dtype(), rows, shape, pointwise, device: DeviceClass::of(&device) };
     routes::check_forced(&problem)?;
+    let mut map_ms = geometry.map_ms;
+    if let ConvMap::Relation(relation) = &geometry.map {
+        check_relation(op, &device, relation.to_host())?;
+        if trace::is_recording() {
+            let clock = Clock::start_on(x.feats());
+            prepare(&device, relation.to_host(), false);
+            map_ms += clock.ms_on(x.feats());
+        }
+    }
 
-    let clock = Clock::start();
+    let clock = Clock::start_on(x.feats());
     let autodiff = x.feats().is_autodiff() || weight.is_autodiff();
     let map = geometry.map.clone();
     let feats = if autodiff || epilogue.is_empty() {
@@ -344,7 +365,7 @@ pub(crate) fn convolve(
             epilogue.activation,
         ))
     };
-    let ms = clock.ms();
+    let ms = clock.ms_on(&feats);
     trace::push(|| LayerRecord {
         name: op.to_string(),
         kind: match &geometry.map {
@@ -360,7 +381,7 @@ pub(crate) fn convolve(
         c_in: shape.c_in,
         c_out: shape.c_out,
         route: routes::conv_route(&problem).name,
-        map_ms: geometry.map_ms,
+        map_ms,
         ms,
     });
     x.derived(geometry.support, feats, geometry.stride, geometry.counts)

@@ -6,7 +6,7 @@ use lattice_core as core;
 use super::mix_rows;
 use super::row_groups::entries;
 use super::row_trace::{ROW_MIX, RowTrace};
-use crate::tensor::check_dtype;
+use crate::tensor::check_features;
 use crate::{Error, Result, SparseTensor};
 
 /// Number of cells of a grid.
@@ -28,7 +28,7 @@ fn too_large(op: &'static str, shape: &[usize]) -> Error {
 /// A row outside the shape, negative coordinates included; a grid past the address space.
 pub fn to_dense(x: &SparseTensor, shape: [usize; 4]) -> Result<Tensor<5>> {
     let op = "to_dense";
-    check_dtype(op, x.dtype())?;
+    check_features(op, x.feats())?;
     let cells = cell_count(op, &shape)?;
     let trace = RowTrace::start(op, "dense.scatter");
     let mut row_of_cell: Vec<i32> = Vec::new();
@@ -53,7 +53,7 @@ pub fn to_dense(x: &SparseTensor, shape: [usize; 4]) -> Result<Tensor<5>> {
         row_of_cell[cell] = row as i32;
     }
     let map = core::RowMap::gather(x.n_rows(), &row_of_cell)?.into();
-    let trace = trace.mapped();
+    let trace = trace.mapped(x.feats());
     let feats = mix_rows(x.feats().clone(), &map, 0.0);
     trace.finish(x.feats().dims(), &feats, entries(&map), ROW_MIX);
     let [b, nx, ny, nz] = shape;

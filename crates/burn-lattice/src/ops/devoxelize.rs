@@ -14,7 +14,7 @@ use super::mix_rows;
 use super::points::Cloud;
 use super::row_groups::entries;
 use super::row_trace::{ROW_MIX, RowTrace};
-use crate::tensor::check_dtype;
+use crate::tensor::check_features;
 use crate::{Error, Interpolation, Result, RowMap, SparseTensor, Support};
 
 /// Which voxels each point reads, with what weight. Valid for any features on the same voxel rows, and only for the points,
@@ -92,7 +92,7 @@ pub fn build_point_voxel_map(
 /// Another number of rows; a dtype that is not a float.
 pub fn interpolate_point_features(feats: Tensor<2>, map: &PointVoxelMap) -> Result<Tensor<2>> {
     let op = "interpolate_point_features";
-    check_dtype(op, feats.dtype())?;
+    check_features(op, &feats)?;
     let [rows, _] = feats.dims();
     if rows != map.voxels.n_rows() {
         return Err(Error::Shape {
@@ -101,7 +101,7 @@ pub fn interpolate_point_features(feats: Tensor<2>, map: &PointVoxelMap) -> Resu
             found: format!("{rows} rows"),
         });
     }
-    let trace = RowTrace::start("devoxelize", devoxelize_kind(map.interpolation)).mapped();
+    let trace = RowTrace::start("devoxelize", devoxelize_kind(map.interpolation)).mapped(&feats);
     let from = feats.dims();
     let out = mix_rows(feats, &map.map, 0.0);
     trace.finish(from, &out, entries(&map.map), ROW_MIX);
@@ -158,7 +158,7 @@ pub fn devoxelize(
     let DevoxelizeOptions { grid, interpolation, renormalize } = options;
     let trace = RowTrace::start("devoxelize", devoxelize_kind(*interpolation));
     let map = build_point_voxel_map(points, batch, voxels.support(), grid, *interpolation, *renormalize)?;
-    let trace = trace.mapped();
+    let trace = trace.mapped(voxels.feats());
     let out = mix_rows(voxels.feats().clone(), &map.map, 0.0);
     trace.finish(voxels.feats().dims(), &out, entries(&map.map), ROW_MIX);
     Ok(out)

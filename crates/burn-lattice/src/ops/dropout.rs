@@ -3,7 +3,7 @@
 use burn::tensor::{Tensor, TensorData};
 
 use super::precision::widened;
-use crate::tensor::check_dtype;
+use crate::tensor::check_features;
 use crate::{Error, Result, SparseTensor};
 
 /// Which random mask a [`dropout`] draws.
@@ -52,7 +52,7 @@ pub fn dropout(x: &SparseTensor, p: f64, key: DropoutKey) -> Result<SparseTensor
 /// As [`dropout`].
 pub fn dropout_features(feats: Tensor<2>, p: f64, key: DropoutKey) -> Result<Tensor<2>> {
     check_dropout("dropout", p)?;
-    check_dtype("dropout", feats.dtype())?;
+    check_features("dropout", &feats)?;
     if p == 0.0 {
         return Ok(feats);
     }

@@ -6,7 +6,7 @@ use super::pool::PoolMode;
 use super::row_groups::{entries, grouped};
 use super::row_trace::{ROW_MAX, ROW_MIX, RowTrace};
 use super::{max_rows, mix_rows};
-use crate::tensor::check_dtype;
+use crate::tensor::check_features;
 use crate::{Error, Result, SparseTensor};
 
 /// Most batch items that pooling makes rows for: a stray batch id must not exhaust the memory.
@@ -57,12 +57,12 @@ pub fn global_pool(x: &SparseTensor, mode: PoolMode, batch_size: Option<usize>) 
         PoolMode::Avg => ("global_avg_pool", "global_pool.avg"),
         PoolMode::Max => ("global_max_pool", "global_pool.max"),
     };
-    check_dtype(op, x.dtype())?;
+    check_features(op, x.feats())?;
     let items = item_count(op, x, batch_size)?;
     let trace = RowTrace::start(op, kind);
     let ids: Vec<i32> = x.support().to_host().coords().iter().map(|c| c[0]).collect();
     let map = grouped(op, &ids, items, mode == PoolMode::Avg)?;
-    let trace = trace.mapped();
+    let trace = trace.mapped(x.feats());
     let (feats, route) = match mode {
         PoolMode::Max => {
             let empty = map.to_host().splits().windows(2).position(|s| s[0] == s[1]);

@@ -5,7 +5,7 @@ use burn::tensor::{DType, Tensor};
 
 use super::conv::{ConvEpilogue, ConvKind, ConvOptions, convolve, dtype_name, float_dtype, geometry};
 use crate::backend::{ConvMap, LatticeBackend, Operand};
-use crate::tensor::check_dtype;
+use crate::tensor::check_features;
 use crate::{Error, KernelSpec, Result, SparseTensor};
 
 /// Refuses operands that do not fit `[n, c_in]` features.
@@ -17,7 +17,7 @@ fn check_linear(
     bias: Option<&Tensor<1>>,
 ) -> Result<()> {
     let [_, weight_in, c_out] = weight.dims();
-    check_dtype(op, dtype)?;
+    check_features(op, weight)?;
     if weight_in != c_in {
         return Err(Error::Channels { op, expected: weight_in, found: c_in });
     }

@@ -12,7 +12,7 @@ use super::integers::int_tensor;
 use super::mix_rows;
 use super::row_groups::picked;
 use super::row_trace::{ROW_MIX, RowTrace};
-use crate::tensor::check_dtype;
+use crate::tensor::check_features;
 use crate::{Error, Result, SparseTensor, Support};
 
 /// The neighbours of every query row, ascending by (distance, source row) within a query.
@@ -116,7 +116,7 @@ pub fn radius_relation(
 /// A relation of other source rows.
 pub fn gather_neighbor_features(source: &SparseTensor, relation: &NeighbourRelation) -> Result<Tensor<2>> {
     let op = "gather_neighbor_features";
-    check_dtype(op, source.dtype())?;
+    check_features(op, source.feats())?;
     if !source.support().same_rows(&relation.source) {
         return Err(Error::Identity {
             op,
@@ -126,7 +126,7 @@ pub fn gather_neighbor_features(source: &SparseTensor, relation: &NeighbourRelat
     }
     let trace = RowTrace::start(op, "neighbours.gather");
     let map = picked(source.n_rows(), relation.host.source_rows.clone())?;
-    let trace = trace.mapped();
+    let trace = trace.mapped(source.feats());
     let out = mix_rows(source.feats().clone(), &map, 0.0);
     trace.finish(source.feats().dims(), &out, relation.n_pairs(), ROW_MIX);
     Ok(out)

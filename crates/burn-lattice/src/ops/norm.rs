@@ -9,7 +9,7 @@ use burn::tensor::{DType, Tensor};
 use super::conv::{ConvEpilogue, apply_epilogue, dtype_name, operand};
 use super::precision::{accumulator, widened};
 use crate::backend::{Activation, BatchNormOutput, LatticeBackend};
-use crate::tensor::check_dtype;
+use crate::tensor::check_features;
 use crate::{Error, Result, SparseTensor};
 
 /// Given statistics of a batch norm, `[c]` each.
@@ -104,7 +104,7 @@ pub fn batch_norm_features(
 ) -> Result<Tensor<2>> {
     let op = "batch_norm";
     let [rows, channels] = feats.dims();
-    check_dtype(op, feats.dtype())?;
+    check_features(op, &feats)?;
     check_eps(op, eps)?;
     affine.check(op, channels)?;
     if let Some(given) = &statistics {
@@ -138,7 +138,7 @@ pub fn batch_norm_residual(
     activation: Activation,
 ) -> Result<SparseTensor> {
     let op = "batch_norm_residual";
-    check_dtype(op, x.dtype())?;
+    check_features(op, x.feats())?;
     check_eps(op, eps)?;
     affine.check(op, x.channels())?;
     if let Some(residual) = residual {
@@ -237,7 +237,7 @@ pub fn layer_norm(x: &SparseTensor, affine: NormAffine, eps: f64) -> Result<Spar
 /// As [`layer_norm`].
 pub fn layer_norm_features(feats: Tensor<2>, affine: NormAffine, eps: f64) -> Result<Tensor<2>> {
     let op = "layer_norm";
-    check_dtype(op, feats.dtype())?;
+    check_features(op, &feats)?;
     check_eps(op, eps)?;
     affine.check(op, feats.dims()[1])?;
     if feats.dims().contains(&0) {
@@ -266,7 +266,7 @@ pub fn rms_norm(x: &SparseTensor, scale: Option<Tensor<1>>, eps: f64) -> Result<
 pub fn rms_norm_features(feats: Tensor<2>, scale: Option<Tensor<1>>, eps: f64) -> Result<Tensor<2>> {
     let op = "rms_norm";
     let affine = NormAffine { scale, bias: None };
-    check_dtype(op, feats.dtype())?;
+    check_features(op, &feats)?;
     check_eps(op, eps)?;
     affine.check(op, feats.dims()[1])?;
     if feats.dims().contains(&0) {

@@ -15,7 +15,7 @@ use super::integers::{batch_ids, int_tensor};
 use super::mix_rows;
 use super::row_groups::entries;
 use super::row_trace::{ROW_MIX, RowTrace};
-use crate::tensor::check_dtype;
+use crate::tensor::check_features;
 use crate::{CoordinateManager, Error, Result, RowMap, SparseTensor, Support};
 
 /// Points and their batch ids in host memory.
@@ -223,7 +223,7 @@ pub fn voxelize_with_quantization(
     template: Option<&SparseTensor>,
 ) -> Result<SparseTensor> {
     let op = "voxelize";
-    check_dtype(op, feats.dtype())?;
+    check_features(op, &feats)?;
     let [rows, _] = feats.dims();
     if rows != quantization.n_points() {
         return Err(Error::Shape {
@@ -250,7 +250,7 @@ pub fn voxelize_with_quantization(
     };
     let trace = RowTrace::start(op, kind);
     let map = quantization.map(reduction);
-    let trace = trace.mapped();
+    let trace = trace.mapped(&feats);
     let from = feats.dims();
     let feats = mix_rows(feats, &map, 0.0);
     trace.finish(from, &feats, entries(&map), ROW_MIX);

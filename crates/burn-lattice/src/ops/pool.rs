@@ -10,8 +10,9 @@ use super::conv::coarser;
 use super::row_groups::entries;
 use super::row_trace::{ROW_MAX, ROW_MIX, RowTrace};
 use super::{max_rows, mix_rows};
+use crate::backend::check_row_map;
 use crate::manager::MapKind;
-use crate::tensor::check_dtype;
+use crate::tensor::check_features;
 use crate::{Error, KernelSpec, Result, SparseTensor, SupportPolicy};
 
 /// How pooling reduces the rows that meet.
@@ -96,20 +97,21 @@ impl Default for PoolOptions {
 /// `[n, c]` to `[n_out, c]` at tensor stride `x.stride · stride`; rows are the distinct `floor(row / stride)` in canonical order,
 /// or the input's own identity at stride 1 without padding.
 /// # Errors
-/// A kernel with zero size, stride or dilation; a tensor stride past 2^32.
+/// A kernel with zero size, stride or dilation; a tensor stride past 2^32; on a GPU 2^32 row pairs or more.
 pub fn pool3d(x: &SparseTensor, mode: PoolMode, options: &PoolOptions) -> Result<SparseTensor> {
     let (op, kind) = match mode {
         PoolMode::Sum => ("sum_pool3d", "pool.sum"),
         PoolMode::Avg => ("avg_pool3d", "pool.avg"),
         PoolMode::Max => ("max_pool3d", "pool.max"),
     };
-    check_dtype(op, x.dtype())?;
+    check_features(op, x.feats())?;
     let stride = coarser(op, x.stride(), options.spec.stride)?;
     let trace = RowTrace::start(op, kind);
     let relation = x.manager().forward(x.support(), &options.spec, options.policy)?;
     let kind = if mode == PoolMode::Avg { MapKind::Mean } else { MapKind::Sum };
     let map = x.manager().row_map(&relation, kind);
-    let trace = trace.mapped();
+    check_row_map(op, &x.device(), map.to_host())?;
+    let trace = trace.mapped(x.feats());
     let (feats, route) = match mode {
         PoolMode::Max => (max_rows(x.feats().clone(), &map), ROW_MAX),
         PoolMode::Sum | PoolMode::Avg => (mix_rows(x.feats().clone(), &map, 0.0), ROW_MIX),

@@ -3,7 +3,7 @@
 use super::mix_rows;
 use super::row_groups::entries;
 use super::row_trace::{ROW_MIX, RowTrace};
-use crate::tensor::check_dtype;
+use crate::tensor::check_features;
 use crate::{Error, Join, Result, SparseTensor};
 
 /// The features of `x` on exactly the rows, identity, manager and batch counts of `target`. Rows that `x` lacks are `fill` in
@@ -15,7 +15,7 @@ use crate::{Error, Join, Result, SparseTensor};
 /// [`Error::StrideMismatch`]; a dtype that is not a float.
 pub fn reindex_sparse(x: &SparseTensor, target: &SparseTensor, fill: f32) -> Result<SparseTensor> {
     let op = "reindex_sparse";
-    check_dtype(op, x.dtype())?;
+    check_features(op, x.feats())?;
     if x.stride() != target.stride() {
         return Err(Error::StrideMismatch { op, expected: target.stride(), found: x.stride() });
     }
@@ -24,7 +24,7 @@ pub fn reindex_sparse(x: &SparseTensor, target: &SparseTensor, fill: f32) -> Res
     }
     let trace = RowTrace::start(op, "join.reindex");
     let map = x.manager().join(x.support(), target.support(), Some(Join::Right))?.lhs;
-    let trace = trace.mapped();
+    let trace = trace.mapped(x.feats());
     let feats = mix_rows(x.feats().clone(), &map, fill);
     trace.finish(x.feats().dims(), &feats, entries(&map), ROW_MIX);
     target.with_feats(feats)

@@ -23,9 +23,9 @@ impl RowTrace {
         Self { op, kind, map_ms: 0.0, clock: Clock::start() }
     }
 
-    /// The geometry is found; what follows is arithmetic.
-    pub(crate) fn mapped(self) -> Self {
-        Self { map_ms: self.clock.ms(), clock: Clock::start(), ..self }
+    /// The geometry is found; what follows is arithmetic on `x`.
+    pub(crate) fn mapped(self, x: &Tensor<2>) -> Self {
+        Self { map_ms: self.clock.ms(), clock: Clock::start_on(x), ..self }
     }
 
     /// Keeps the record of an operation from `[rows_in, c_in]` to `out` over `pairs` entries.
@@ -36,7 +36,7 @@ impl RowTrace {
         pairs: usize,
         route: &'static str,
     ) {
-        let ms = self.clock.ms();
+        let ms = self.clock.ms_on(out);
         let [rows_out, c_out] = out.dims();
         trace::push(|| LayerRecord {
             name: self.op.to_string(),

@@ -4,7 +4,7 @@ use burn::tensor::{Int, Tensor};
 
 use super::gather_rows;
 use super::precision::widened;
-use crate::tensor::check_dtype;
+use crate::tensor::check_features;
 use crate::{Error, Result};
 
 /// Rows of `table` by number: `y[i] = table[ids[i]]`. Differentiable in the table; rows that repeat add their gradients.
@@ -15,7 +15,7 @@ use crate::{Error, Result};
 /// [`Error::OutOfRange`] naming the first id below 0 or at or past `n`; a table that is not of floats.
 pub fn embedding_lookup(table: Tensor<2>, ids: Tensor<1, Int>) -> Result<Tensor<2>> {
     let op = "embedding_lookup";
-    check_dtype(op, table.dtype())?;
+    check_features(op, &table)?;
     let n = table.dims()[0];
     let check = |(row, id): (usize, i64)| {
         usize::try_from(id).ok().filter(|&id| id < n).map(|id| id as u32).ok_or_else(|| Error::OutOfRange {
@@ -33,7 +33,7 @@ pub fn embedding_lookup(table: Tensor<2>, ids: Tensor<1, Int>) -> Result<Tensor<
 /// # Errors
 /// A dtype that is not a float.
 pub fn exp_features(feats: Tensor<2>) -> Result<Tensor<2>> {
-    check_dtype("exp", feats.dtype())?;
+    check_features("exp", &feats)?;
     Ok(widened(feats, Tensor::exp))
 }
 
@@ -42,7 +42,7 @@ pub fn exp_features(feats: Tensor<2>) -> Result<Tensor<2>> {
 /// # Errors
 /// A dtype that is not a float.
 pub fn round_features(feats: Tensor<2>) -> Result<Tensor<2>> {
-    check_dtype("round", feats.dtype())?;
+    check_features("round", &feats)?;
     Ok(feats.round())
 }
 
@@ -51,6 +51,6 @@ pub fn round_features(feats: Tensor<2>) -> Result<Tensor<2>> {
 /// # Errors
 /// A dtype that is not a float.
 pub fn softmax_features(feats: Tensor<2>) -> Result<Tensor<2>> {
-    check_dtype("softmax", feats.dtype())?;
+    check_features("softmax", &feats)?;
     Ok(widened(feats, |x| burn::tensor::activation::softmax(x, 1)))
 }

@@ -10,16 +10,16 @@ use super::integers::{int_tensor, row_numbers};
 use super::mix_rows;
 use super::row_groups::picked;
 use super::row_trace::{ROW_MIX, RowTrace};
-use crate::tensor::check_dtype;
+use crate::tensor::check_features;
 use crate::{Error, Result, SparseTensor, Support};
 
 fn select(op: &'static str, kind: &'static str, x: &SparseTensor, rows: Vec<u32>) -> Result<SparseTensor> {
-    check_dtype(op, x.dtype())?;
+    check_features(op, x.feats())?;
     let trace = RowTrace::start(op, kind);
     let support: Support = core::select(x.support().to_host(), &rows)?.into();
     let pairs = rows.len();
     let map = picked(x.n_rows(), rows)?;
-    let trace = trace.mapped();
+    let trace = trace.mapped(x.feats());
     let feats = mix_rows(x.feats().clone(), &map, 0.0);
     trace.finish(x.feats().dims(), &feats, pairs, ROW_MIX);
     let counts = x.recount(&support);

@@ -7,8 +7,9 @@ use super::conv::{Target, finer, resolve_target};
 use super::mix_rows;
 use super::row_groups::entries;
 use super::row_trace::{ROW_MIX, RowTrace};
+use crate::backend::check_row_map;
 use crate::manager::MapKind;
-use crate::tensor::check_dtype;
+use crate::tensor::check_features;
 use crate::{Error, KernelSpec, Result, SparseTensor};
 
 fn upsample(
@@ -19,7 +20,7 @@ fn upsample(
     kind: MapKind,
     target: Option<&Target>,
 ) -> Result<SparseTensor> {
-    check_dtype(op, x.dtype())?;
+    check_features(op, x.feats())?;
     let stride = finer(op, x.stride(), spec.stride)?;
     let trace = RowTrace::start(op, trace_kind);
     let (relation, counts) = match target {
@@ -30,7 +31,8 @@ fn upsample(
         None => (x.manager().transposed(x.support(), spec)?, None),
     };
     let map = x.manager().row_map(&relation, kind);
-    let trace = trace.mapped();
+    check_row_map(op, &x.device(), map.to_host())?;
+    let trace = trace.mapped(x.feats());
     let feats = mix_rows(x.feats().clone(), &map, 0.0);
     trace.finish(x.feats().dims(), &feats, entries(&map), ROW_MIX);
     let support = relation.target();

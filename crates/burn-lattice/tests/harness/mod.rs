@@ -1,6 +1,8 @@
 //! What the tests share: tensors from and to `f64` slices, supports from a seed, and gradients against central differences.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
+pub mod devices;
+
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use burn_lattice::{KernelSpec, SparseTensor, Support};
 use lattice_testkit::gradcheck::assert_pullback;
@@ -9,17 +11,19 @@ use lattice_testkit::tolerances::{BF16, F16, F32, F64, Tolerance};
 
 pub type Coord = [i32; 4];
 
-/// The element types of features.
-pub const DTYPES: [DType; 4] = [DType::F32, DType::F64, DType::F16, DType::BF16];
-
-/// The CPU without gradients: inference.
-pub fn inference() -> Device {
-    Device::flex()
+/// The element types of features on the device that suites run on.
+pub fn dtypes() -> Vec<DType> {
+    devices::dtypes()
 }
 
-/// The CPU with gradients: training.
+/// The device that suites run on, without gradients: inference. The CPU, or what `LATTICE_TEST_DEVICE` names.
+pub fn inference() -> Device {
+    devices::chosen()
+}
+
+/// The same with gradients: training.
 pub fn training() -> Device {
-    Device::flex().autodiff()
+    inference().autodiff()
 }
 
 /// How close results of an element type come to their definition.
@@ -121,6 +125,10 @@ pub fn gradients(
 /// Asserts that the gradients of `f` for every leaf are its central differences, in f64 on the training device.
 #[track_caller]
 pub fn check_gradients(leaves: &[Vec<f64>], f: impl Fn(&[Tensor<1>]) -> Tensor<2>) {
+    if !devices::has(DType::F64) {
+        // A GPU's gradients are in f32 and are compared with the CPU's in `tests/devices.rs`.
+        return;
+    }
     let device = training();
     let analytic = gradients(&device, leaves, 99, &f);
     let constants: Vec<Tensor<1>> =

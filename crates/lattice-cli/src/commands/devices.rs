@@ -1,9 +1,14 @@
 //! `lattice devices`: backends compiled in and devices found.
 
 use anyhow::Result;
+use burn::tensor::Device;
+use burn_lattice::DeviceInfo;
+use burn_lattice::routes::DeviceClass;
 use serde::Serialize;
 
-use crate::{Shared, device::BACKENDS, memory, output, table};
+use crate::commands::bench::FloatKind;
+use crate::device::{BACKENDS, compiled, found};
+use crate::{Shared, memory, output, table};
 
 /// Arguments of `lattice devices`.
 #[derive(clap::Args)]
@@ -28,15 +33,45 @@ struct Backend {
 
 #[derive(Serialize)]
 struct Found {
+    /// What `--device` takes.
     name: String,
     kind: &'static str,
-    /// Name that the system gives the processor.
+    /// Name that the system or the driver gives it.
     model: String,
-    threads: usize,
-    /// Free memory.
-    memory_bytes: f64,
-    instruction_set: String,
+    /// Of the CPU.
+    threads: Option<usize>,
+    /// Free memory of the CPU; drivers of GPUs do not tell.
+    memory_bytes: Option<f64>,
+    /// Of the CPU.
+    instruction_set: Option<String>,
+    /// Of a GPU: whether convolutions in f16 and bf16 run on matrix instructions.
+    matrix_units: Option<bool>,
     dtypes: Vec<&'static str>,
+}
+
+fn names_of(info: &DeviceInfo) -> Vec<&'static str> {
+    FloatKind::ALL.into_iter().filter(|kind| info.takes(kind.dtype())).map(FloatKind::name).collect()
+}
+
+/// The GPUs that the compiled backends find; several backends may find one card.
+fn gpus() -> Vec<Found> {
+    let mut all = Vec::new();
+    for backend in BACKENDS.into_iter().filter(|&backend| backend != "cpu") {
+        for (number, device) in found(backend).iter().enumerate() {
+            let info = DeviceInfo::of(device);
+            all.push(Found {
+                name: if number == 0 { backend.into() } else { format!("{backend}:{number}") },
+                kind: if info.software { "software" } else { "gpu" },
+                model: info.name.clone(),
+                threads: None,
+                memory_bytes: None,
+                instruction_set: None,
+                matrix_units: Some(info.class == DeviceClass::Gpu { matrix_units: true }),
+                dtypes: names_of(&info),
+            });
+        }
+    }
+    all
 }
 
 /// The processor's name, where the system tells.
@@ -53,21 +88,23 @@ fn model() -> String {
 /// An instruction set forced by the environment that this CPU does not have.
 pub fn run(args: &Args) -> Result<()> {
     args.shared.prepare()?;
+    let cpu = Found {
+        name: "cpu".into(),
+        kind: "cpu",
+        model: model(),
+        memory_bytes: Some(memory::available_bytes()),
+        threads: Some(rayon::current_num_threads()),
+        instruction_set: Some(format!("{:?}", lattice_cpu::Isa::from_env()?).to_lowercase()),
+        matrix_units: None,
+        dtypes: names_of(&DeviceInfo::of(&Device::flex())),
+    };
     let report = Report {
         version: env!("CARGO_PKG_VERSION"),
         backends: BACKENDS
             .iter()
-            .map(|&name| Backend { name, compiled: name == "cpu", feature: (name != "cpu").then_some(name) })
+            .map(|&name| Backend { name, compiled: compiled(name), feature: (name != "cpu").then_some(name) })
             .collect(),
-        devices: vec![Found {
-            name: "cpu".into(),
-            kind: "cpu",
-            model: model(),
-            memory_bytes: memory::available_bytes(),
-            threads: rayon::current_num_threads(),
-            instruction_set: format!("{:?}", lattice_cpu::Isa::from_env()?).to_lowercase(),
-            dtypes: vec!["f64", "f32", "f16", "bf16"],
-        }],
+        devices: std::iter::once(cpu).chain(gpus()).collect(),
     };
     if args.shared.json {
         return output::json(&report);
@@ -76,7 +113,7 @@ pub fn run(args: &Args) -> Result<()> {
         .backends
         .iter()
         .map(|b| {
-            vec![b.name.into(), if b.compiled { "yes".into() } else { "no (not in this version)".into() }]
+            vec![b.name.into(), if b.compiled { "yes".into() } else { format!("no: --features {}", b.name) }]
         })
         .collect();
     let backends = table::render(&["backend", "compiled in"], &rows);
@@ -87,15 +124,16 @@ pub fn run(args: &Args) -> Result<()> {
             vec![
                 d.name.clone(),
                 d.model.clone(),
-                d.threads.to_string(),
-                format!("{:.1}", d.memory_bytes / 1e9),
-                d.instruction_set.clone(),
+                d.threads.map(|n| n.to_string()).unwrap_or_default(),
+                d.memory_bytes.map(|bytes| format!("{:.1}", bytes / 1e9)).unwrap_or_default(),
+                d.instruction_set.clone().unwrap_or_default(),
+                d.matrix_units.map_or("", |has| if has { "yes" } else { "no" }).into(),
                 d.dtypes.join(" "),
             ]
         })
         .collect();
     let devices = table::render(
-        &["device", "model", "threads", "memory GB", "instruction set", "features may be"],
+        &["device", "model", "threads", "memory GB", "instruction set", "matrix units", "features may be"],
         &rows,
     );
     output::line(format!("lattice {}\n\n{backends}\n\n{devices}", report.version))

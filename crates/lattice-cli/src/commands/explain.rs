@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 
 use anyhow::{Result, bail, ensure};
-use burn_lattice::routes::{self, ConvProblem};
+use burn_lattice::routes::{self, ConvProblem, DeviceClass};
 use burn_lattice::{KernelSpec, SupportPolicy, core};
 use lattice_cpu::ConvShape;
 use serde::Serialize;
 
-use crate::commands::bench::{self, FloatKind};
+use crate::commands::bench::{self, Calls, FloatKind};
 use crate::{Shared, memory, output, table};
 
 /// Arguments of `lattice explain`.
@@ -35,6 +35,9 @@ pub struct Args {
     /// Timed calls.
     #[arg(long, default_value_t = 10)]
     repeats: usize,
+    /// Calls of a timed sample, between which the device is not waited for; 1 on the CPU, 10 on GPUs by default.
+    #[arg(long)]
+    batch_calls: Option<usize>,
     #[command(flatten)]
     shared: Shared,
 }
@@ -93,7 +96,9 @@ pub fn run(args: &Args) -> Result<()> {
     for (name, value) in [("--cin", args.cin), ("--cout", args.cout), ("--groups", args.groups)] {
         ensure!(value > 0, "{name}: expected at least 1, found 0");
     }
+    chosen.check_dtype(args.dtype)?;
     bench::check_calls("--repeats", args.repeats, 1)?;
+    bench::check_calls("--batch-calls", args.batch_calls.unwrap_or(1), 1)?;
     if !args.cin.is_multiple_of(args.groups) || !args.cout.is_multiple_of(args.groups) {
         bail!(
             "--groups: expected a number that divides --cin {} and --cout {}, found {}",
@@ -119,11 +124,17 @@ pub fn run(args: &Args) -> Result<()> {
     let shape = ConvShape { c_in: args.cin, c_out: args.cout, groups: args.groups };
     let rows_in = support.n_rows();
     let (rows_out, pairs) = relation.as_ref().map_or((rows_in, rows_in), |r| (r.n_out(), r.n_pairs()));
-    let problem =
-        ConvProblem { dtype: args.dtype.dtype(), rows: rows_out, shape, pointwise: relation.is_none() };
+    let problem = ConvProblem {
+        dtype: args.dtype.dtype(),
+        rows: rows_out,
+        shape,
+        pointwise: relation.is_none(),
+        device: DeviceClass::of(&chosen.device),
+    };
     routes::check_forced(&problem)?;
-    let samples =
-        bench::time_conv(&chosen.device, &support, relation.as_ref(), shape, args.dtype, args.repeats)?;
+    let batch = args.batch_calls.unwrap_or(Calls::default_batch(chosen.is_gpu()));
+    let calls = Calls { warmup: 2, repeats: args.repeats, batch };
+    let samples = bench::time_conv(&chosen.device, &support, relation.as_ref(), shape, args.dtype, calls)?;
     let measured_ms = bench::median(&samples);
     let element = args.dtype.bytes() as f64;
     let flop = 2.0 * pairs as f64 * (args.cin / args.groups) as f64 * args.cout as f64;

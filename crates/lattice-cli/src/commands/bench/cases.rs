@@ -16,7 +16,7 @@ use serde_json::json;
 
 use super::measure::{features, median, percentile, time, weights};
 use super::workload::{Pattern, points};
-use super::{Case, FloatKind, Plan, Row};
+use super::{Calls, Case, FloatKind, Plan, Row};
 use crate::memory;
 
 /// How a case is called.
@@ -485,16 +485,17 @@ fn measure(plan: &Plan, entry: &Entry, size: Size, mode: Mode) -> Result<Row> {
     let samples_ms = if mode == Mode::Cold {
         // Making the inputs is not timed: each timed call gets fresh ones that were made before it.
         let mut samples = Vec::new();
-        for round in 0..plan.warmup + plan.repeats {
+        let once = Calls { warmup: 0, repeats: 1, batch: 1 };
+        for round in 0..plan.calls.warmup + plan.calls.repeats {
             let fresh = Inputs::new(&plan.device, size, false)?;
-            let sample = time(&device, 0, 1, || call(&fresh))?;
-            if round >= plan.warmup {
+            let sample = time(&device, once, || call(&fresh))?;
+            if round >= plan.calls.warmup {
                 samples.extend(sample);
             }
         }
         samples
     } else {
-        time(&device, plan.warmup, plan.repeats, || call(&kept))?
+        time(&device, plan.calls, || call(&kept))?
     };
     Ok(row(plan, entry, size, mode, &last, samples_ms, kept.x.n_rows()))
 }
@@ -526,8 +527,8 @@ fn row(
         ("group", json!(entry.group)),
         ("mode", json!(mode.name())),
         ("params", json!({ "n": size.n, "batches": size.batches, "pattern": size.pattern.name() })),
-        ("warmup", json!(plan.warmup)),
-        ("repeats", json!(plan.repeats)),
+        ("warmup", json!(plan.calls.warmup)),
+        ("repeats", json!(plan.calls.repeats)),
         ("median_ms", json!(median(&samples))),
         ("min_ms", json!(samples.iter().copied().fold(f64::INFINITY, f64::min))),
         ("p90_ms", json!(percentile(&samples, 90.0))),
@@ -558,7 +559,7 @@ fn row(
         n_out,
         pairs: edges,
         flop,
-        route: if made.conv { "tap_tiles" } else { "" },
+        route: if made.conv { plan.conv_route(size.dtype, (size.c_in, size.c_out)) } else { "" },
         extra,
     }
 }

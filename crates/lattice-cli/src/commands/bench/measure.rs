@@ -22,6 +22,9 @@ pub enum FloatKind {
 }
 
 impl FloatKind {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::F64, Self::F32, Self::F16, Self::Bf16];
+
     /// Name in reports.
     pub fn name(self) -> &'static str {
         match self {
@@ -79,24 +82,39 @@ pub fn percentile(samples: &[f64], p: f64) -> f64 {
     low + (high - low) * rank.fract()
 }
 
-/// Milliseconds of each of `repeats` calls after `warmup` others; each ends when the device has finished.
-pub(crate) fn time(
-    device: &Device,
-    warmup: usize,
-    repeats: usize,
-    mut call: impl FnMut() -> Result<()>,
-) -> Result<Vec<f64>> {
+/// How often something is called.
+#[derive(Clone, Copy, Debug)]
+pub struct Calls {
+    /// Calls before the first timed one.
+    pub warmup: usize,
+    /// Samples.
+    pub repeats: usize,
+    /// Calls of one sample, whose time is divided by them: the device is waited for once a sample.
+    pub batch: usize,
+}
+
+impl Calls {
+    /// Calls of a sample on a device: one on the CPU; on a GPU ten, which overlap launches with work as a network does.
+    pub fn default_batch(is_gpu: bool) -> usize {
+        if is_gpu { 10 } else { 1 }
+    }
+}
+
+/// Milliseconds a call, of each sample; a sample ends when the device has finished.
+pub(crate) fn time(device: &Device, calls: Calls, mut call: impl FnMut() -> Result<()>) -> Result<Vec<f64>> {
     let sync = || device.sync().map_err(|e| anyhow!("device: {e:?}"));
-    for _ in 0..warmup {
+    for _ in 0..calls.warmup {
         call()?;
     }
     sync()?;
-    let mut samples = Vec::with_capacity(repeats);
-    for _ in 0..repeats {
+    let mut samples = Vec::with_capacity(calls.repeats);
+    for _ in 0..calls.repeats {
         let start = Instant::now();
-        call()?;
+        for _ in 0..calls.batch {
+            call()?;
+        }
         sync()?;
-        samples.push(start.elapsed().as_secs_f64() * 1e3);
+        samples.push(start.elapsed().as_secs_f64() * 1e3 / calls.batch as f64);
     }
     Ok(samples)
 }
@@ -125,7 +143,7 @@ pub fn time_conv(
     relation: Option<&Relation>,
     shape: ConvShape,
     dtype: FloatKind,
-    repeats: usize,
+    calls: Calls,
 ) -> Result<Vec<f64>> {
     let taps = relation.map_or(1, Relation::taps);
     let feats = features(device, support.n_rows(), shape.c_in, dtype);
@@ -133,7 +151,7 @@ pub fn time_conv(
     let weight = weights(device, [taps, shape.c_in / shape.groups, shape.c_out], dtype);
     let relation = relation.cloned().map(burn_lattice::Relation::from);
     let options = ops::ConvOptions::new(core::KernelSpec::cube(1, 1)?).with_groups(shape.groups);
-    time(device, 2, repeats, || {
+    time(device, calls, || {
         match &relation {
             Some(r) => ops::sparse_conv(&x, weight.clone(), None, r, shape.groups, [1; 3])?,
             None => ops::subm_conv3d(&x, weight.clone(), None, &options)?,

@@ -5,12 +5,13 @@ mod measure;
 mod peers;
 mod workload;
 
-pub use measure::{FloatKind, median, time_conv};
+pub use measure::{Calls, FloatKind, median, time_conv};
 pub use workload::read_coords;
 
 use std::path::PathBuf;
 
 use anyhow::{Result, bail, ensure};
+use burn_lattice::routes::{self, ConvProblem, DeviceClass};
 use serde_json::{Map, Value};
 
 use crate::{Shared, output, progress::Steps, table};
@@ -42,6 +43,10 @@ pub struct Args {
     /// Timed calls.
     #[arg(long)]
     repeats: Option<usize>,
+    /// Calls of a timed sample, whose time is divided by them; the device is waited for once a sample. 1 on the CPU, 10 on GPUs by
+    /// default: a GPU that is waited for after each call shows its launches, not its speed.
+    #[arg(long)]
+    batch_calls: Option<usize>,
     /// Names the cases without running them.
     #[arg(long)]
     list: bool,
@@ -57,11 +62,18 @@ pub(crate) struct Plan {
     pub ops: Vec<String>,
     pub channels: Vec<(usize, usize)>,
     pub dtypes: Vec<FloatKind>,
-    pub warmup: usize,
-    pub repeats: usize,
+    pub calls: Calls,
 }
 
 impl Plan {
+    /// The route that a convolution over a relation takes, of one group.
+    pub fn conv_route(&self, dtype: FloatKind, (c_in, c_out): (usize, usize)) -> &'static str {
+        let shape = lattice_cpu::ConvShape { c_in, c_out, groups: 1 };
+        let device = DeviceClass::of(&self.device);
+        let problem = ConvProblem { dtype: dtype.dtype(), rows: 1, shape, pointwise: false, device };
+        routes::conv_route(&problem).name
+    }
+
     /// Whether a name was asked for.
     pub fn wants(&self, name: &str) -> bool {
         self.ops.is_empty() || self.ops.iter().any(|part| name.contains(part.as_str()))
@@ -98,7 +110,7 @@ impl Row {
             "cin": self.cin, "cout": self.cout, "dtype": self.dtype, "ms_median": median, "ms_min": min,
             "rows": self.rows, "n_out": self.n_out, "pairs": self.pairs,
             "tflops": if self.flop > 0.0 { Value::from(self.flop / median / 1e9) } else { Value::Null },
-            "route": self.route,
+            "route": self.route, "batch_calls": plan.calls.batch,
         });
         if let Value::Object(fields) = &mut line {
             fields.extend(self.extra.clone());
@@ -157,6 +169,8 @@ pub fn check_calls(name: &str, calls: usize, least: usize) -> Result<()> {
 /// Coordinates that cannot be read, arguments that do not fit, a device that is not there.
 pub fn run(args: &Args) -> Result<()> {
     let chosen = args.shared.prepare()?;
+    args.dtype.iter().try_for_each(|&dtype| chosen.check_dtype(dtype))?;
+    let is_gpu = chosen.is_gpu();
     let default_repeats = match args.suite.as_str() {
         "smoke" => 5,
         "peers" => 10,
@@ -169,11 +183,15 @@ pub fn run(args: &Args) -> Result<()> {
         ops: args.ops.clone(),
         channels: args.channels.iter().map(|c| channel_pair(c)).collect::<Result<_>>()?,
         dtypes: args.dtype.clone(),
-        warmup: args.warmup.unwrap_or(if args.suite == "smoke" { 1 } else { 2 }),
-        repeats: args.repeats.unwrap_or(default_repeats),
+        calls: Calls {
+            warmup: args.warmup.unwrap_or(if args.suite == "smoke" { 1 } else { 2 }),
+            repeats: args.repeats.unwrap_or(default_repeats),
+            batch: args.batch_calls.unwrap_or(Calls::default_batch(is_gpu)),
+        },
     };
-    check_calls("--repeats", plan.repeats, 1)?;
-    check_calls("--warmup", plan.warmup, 0)?;
+    check_calls("--repeats", plan.calls.repeats, 1)?;
+    check_calls("--warmup", plan.calls.warmup, 0)?;
+    check_calls("--batch-calls", plan.calls.batch, 1)?;
     if args.suite != "peers" && (!args.coords.is_empty() || args.points.is_some()) {
         bail!("--coords and --points belong to --suite peers; the suite {} has its own shapes", args.suite);
     }
@@ -199,7 +217,10 @@ pub fn run(args: &Args) -> Result<()> {
     let mut rows = Vec::new();
     for case in cases {
         steps.begin(case.name.clone());
-        let row = (case.run)(&plan).map_err(|e| e.context(format!("bench case {}", case.name)))?;
+        let mut row = (case.run)(&plan).map_err(|e| e.context(format!("bench case {}", case.name)))?;
+        if is_gpu && row.variant == "cpu" {
+            row.variant = "gpu".into();
+        }
         if args.shared.json {
             output::line(row.json(&plan))?;
         }

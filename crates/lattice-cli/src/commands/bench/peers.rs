@@ -4,14 +4,15 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use anyhow::{Result, anyhow};
-use burn::tensor::{Device, Tensor};
+use burn::module::{Module, ModuleMapper, Param};
+use burn::tensor::{Device, FloatDType, Tensor};
 use burn_lattice::core::{self, Coord, KernelSpec, SupportPolicy};
 use burn_lattice::ops::{self, ConvOptions, PoolMode, PoolOptions};
-use burn_lattice::{SparseTensor, Support};
+use burn_lattice::{Relation, SparseTensor, Support};
 use lattice_models::{MinkUNet, MinkUNetConfig, seed_parameters};
 use lattice_scenes::{SceneKind, SceneOptions};
 
-use super::measure::{features, time, weights};
+use super::measure::{Calls, features, time, weights};
 use super::workload::{self, Workload};
 use super::{Case, FloatKind, Plan, Row};
 use crate::{memory, routes, scene};
@@ -127,17 +128,14 @@ fn base(load: &Workload, job: &Job) -> Row {
     }
 }
 
-/// The submanifold relation from raw coordinates with the tiles that the convolution reads; for training, the transpose's too.
+/// The submanifold relation from raw coordinates with what a convolution on the device reads; for training, what gradients read too.
 fn map_case(plan: &Plan, load: &Workload, job: &Job) -> Result<Row> {
     let spec = KernelSpec::cube(3, 1)?;
     let mut pairs = 0;
-    let samples_ms = time(&plan.device, plan.warmup, plan.repeats, || {
+    let samples_ms = time(&plan.device, plan.calls, || {
         let support = core::Support::try_new(load.coords.clone())?;
-        let relation = core::Relation::submanifold(&support, &spec)?;
-        relation.tap_tiles();
-        if job.op == "map_subm3_train" {
-            relation.transpose().tap_tiles();
-        }
+        let relation = Relation::from(core::Relation::submanifold(&support, &spec)?);
+        relation.prepare(&plan.device, job.op == "map_subm3_train")?;
         pairs = relation.n_pairs();
         Ok(())
     })?;
@@ -159,7 +157,7 @@ fn conv_forward(plan: &Plan, load: &Workload, job: &Job) -> Result<Row> {
     let weight = weights(&plan.device, [27, cin, cout], job.dtype);
     let options = ConvOptions::new(KernelSpec::cube(3, 1)?);
     let pairs = subm_pairs(&x)?;
-    let samples_ms = time(&plan.device, plan.warmup, plan.repeats, || {
+    let samples_ms = time(&plan.device, plan.calls, || {
         ops::subm_conv3d(&x, weight.clone(), None, &options)?;
         Ok(())
     })?;
@@ -167,7 +165,7 @@ fn conv_forward(plan: &Plan, load: &Workload, job: &Job) -> Result<Row> {
         pairs,
         samples_ms,
         flop: 2.0 * (pairs * cin * cout) as f64,
-        route: "tap_tiles",
+        route: plan.conv_route(job.dtype, job.channels),
         ..base(load, job)
     })
 }
@@ -181,7 +179,7 @@ fn conv_backward(plan: &Plan, load: &Workload, job: &Job) -> Result<Row> {
     let weight = Tensor::from_inner(weights(&plan.device, [27, cin, cout], job.dtype)).require_grad();
     let options = ConvOptions::new(KernelSpec::cube(3, 1)?);
     let pairs = subm_pairs(&x)?;
-    let samples_ms = time(&device, plan.warmup, plan.repeats, || {
+    let samples_ms = time(&device, plan.calls, || {
         let y = ops::subm_conv3d(&x, weight.clone(), None, &options)?;
         let grads = y.into_feats().sum().backward();
         let both = x.feats().grad(&grads).is_some() && weight.grad(&grads).is_some();
@@ -191,7 +189,7 @@ fn conv_backward(plan: &Plan, load: &Workload, job: &Job) -> Result<Row> {
         pairs,
         samples_ms,
         flop: 6.0 * (pairs * cin * cout) as f64,
-        route: "tap_tiles",
+        route: plan.conv_route(job.dtype, job.channels),
         ..base(load, job)
     })
 }
@@ -205,7 +203,7 @@ fn strided(plan: &Plan, load: &Workload, job: &Job) -> Result<Row> {
     let support = Support::try_new(load.coords.clone())?;
     let options = ConvOptions::new(spec);
     let mut found = (0, 0);
-    let samples_ms = time(&plan.device, plan.warmup, plan.repeats, || {
+    let samples_ms = time(&plan.device, plan.calls, || {
         // A fresh manager: the relation is built anew in every call.
         let x = SparseTensor::from_support(support.clone(), feats.clone())?;
         let y = ops::conv3d(&x, weight.clone(), None, &options, None)?;
@@ -215,7 +213,14 @@ fn strided(plan: &Plan, load: &Workload, job: &Job) -> Result<Row> {
     })?;
     let (n_out, pairs) = found;
     let flop = 2.0 * (pairs * cin * cout) as f64;
-    Ok(Row { n_out, pairs, samples_ms, flop, route: "tap_tiles", ..base(load, job) })
+    Ok(Row {
+        n_out,
+        pairs,
+        samples_ms,
+        flop,
+        route: plan.conv_route(job.dtype, job.channels),
+        ..base(load, job)
+    })
 }
 
 fn pool(plan: &Plan, load: &Workload, job: &Job) -> Result<Row> {
@@ -227,7 +232,7 @@ fn pool(plan: &Plan, load: &Workload, job: &Job) -> Result<Row> {
     let cold = job.op.ends_with("_with_map");
     let kept = SparseTensor::from_support(support.clone(), feats.clone())?;
     let mut n_out = 0;
-    let samples_ms = time(&plan.device, plan.warmup, plan.repeats, || {
+    let samples_ms = time(&plan.device, plan.calls, || {
         let x = if cold { SparseTensor::from_support(support.clone(), feats.clone())? } else { kept.clone() };
         n_out = ops::pool3d(&x, mode, &options)?.n_rows();
         Ok(())
@@ -236,19 +241,40 @@ fn pool(plan: &Plan, load: &Workload, job: &Job) -> Result<Row> {
     Ok(Row { n_out, pairs: load.coords.len(), cout: None, samples_ms, route, ..base(load, job) })
 }
 
-fn network(device: &Device) -> Result<MinkUNet> {
-    routes::check_for_networks()?;
+/// Whole networks take long: fewer calls of them.
+fn few(calls: Calls, most: usize) -> Calls {
+    Calls { warmup: calls.warmup.min(1), repeats: calls.repeats.min(most), ..calls }
+}
+
+/// Casts the weights of convolutions; norms keep their f32.
+struct CastWeights(FloatDType);
+
+impl ModuleMapper for CastWeights {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let dtype = self.0;
+        // A leaf of its own: a cast that the graph knows of could be walked backwards only once.
+        param.map(|t| match (D, t.is_require_grad()) {
+            (3, true) => t.detach().cast(dtype).require_grad(),
+            (3, false) => t.cast(dtype),
+            _ => t,
+        })
+    }
+}
+
+fn network(device: &Device, dtype: FloatKind) -> Result<MinkUNet> {
+    routes::check_for_networks(device, dtype.dtype())?;
     let config = MinkUNetConfig::named("minkunet-bench", NETWORK.0, NETWORK.1)?;
-    Ok(seed_parameters(config.init(device), 0))
+    let model = seed_parameters(config.init(device), 0);
+    Ok(if dtype == FloatKind::F32 { model } else { model.map(&mut CastWeights(dtype.float())) })
 }
 
 fn network_forward(plan: &Plan, load: &Workload, job: &Job) -> Result<Row> {
-    let model = network(&plan.device)?;
-    let feats = features(&plan.device, load.coords.len(), NETWORK.0, FloatKind::F32);
+    let model = network(&plan.device, job.dtype)?;
+    let feats = features(&plan.device, load.coords.len(), NETWORK.0, job.dtype);
     let support = Support::try_new(load.coords.clone())?;
-    let samples_ms = time(&plan.device, plan.warmup.min(1), plan.repeats.min(5), || {
+    let samples_ms = time(&plan.device, few(plan.calls, 5), || {
         let x = SparseTensor::from_support(support.clone(), feats.clone())?;
-        model.forward(&x);
+        model.try_forward(&x)?;
         Ok(())
     })?;
     Ok(Row { samples_ms, route: "network", ..base(load, job) })
@@ -256,12 +282,12 @@ fn network_forward(plan: &Plan, load: &Workload, job: &Job) -> Result<Row> {
 
 /// Forward, mean of squares, backward.
 fn network_train(plan: &Plan, load: &Workload, job: &Job) -> Result<Row> {
-    let model = network(&plan.device.clone().autodiff())?;
-    let feats = Tensor::from_inner(features(&plan.device, load.coords.len(), NETWORK.0, FloatKind::F32));
+    let model = network(&plan.device.clone().autodiff(), job.dtype)?;
+    let feats = Tensor::from_inner(features(&plan.device, load.coords.len(), NETWORK.0, job.dtype));
     let support = Support::try_new(load.coords.clone())?;
-    let samples_ms = time(&plan.device, plan.warmup.min(1), plan.repeats.min(3), || {
+    let samples_ms = time(&plan.device, few(plan.calls, 3), || {
         let x = SparseTensor::from_support(support.clone(), feats.clone())?;
-        let y = model.forward(&x).into_feats();
+        let y = model.try_forward(&x)?.into_feats();
         (y.clone() * y).mean().backward();
         Ok(())
     })?;
@@ -282,7 +308,7 @@ fn voxelize(plan: &Plan, path: Option<&Path>, size: f64) -> Result<Row> {
     let feats = features(&plan.device, cloud.len(), 4, FloatKind::F32);
     let options = ops::VoxelizeOptions::cubic(size as f32)?;
     let mut voxels = 0;
-    let samples_ms = time(&plan.device, plan.warmup, plan.repeats, || {
+    let samples_ms = time(&plan.device, plan.calls, || {
         voxels = ops::voxelize(points.clone(), feats.clone(), None, &options)?.n_rows();
         Ok(())
     })?;

@@ -1,0 +1,389 @@
+//! Every operation on every GPU that is found, against the CPU: values and gradients, in each element type of the device.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+#[path = "harness/devices.rs"]
+mod devices;
+
+use burn::module::{Module, ModuleMapper, Param};
+use burn::tensor::{DType, Device, Tensor, TensorData};
+use burn_lattice::nn::SubmConv3dConfig;
+use burn_lattice::ops::{
+    self, Axis, ConvEpilogue, ConvOptions, NormAffine, PoolMode, PoolOptions, Target, VoxelGrid,
+};
+use burn_lattice::{
+    Activation, DeviceInfo, Error, Join, KernelSpec, SparseTensor, Support, SupportPolicy, routes,
+};
+
+type Coord = [i32; 4];
+
+/// Named results of one device.
+type Results = Vec<(String, Vec<f64>)>;
+
+/// Values in -1..1, multiples of 1/64, which every element type holds exactly.
+fn values(len: usize, seed: usize) -> Vec<f32> {
+    (0..len).map(|i| ((i * 37 + seed * 101 + i / 7 * 13) % 127) as f32 / 64.0 - 63.0 / 64.0).collect()
+}
+
+fn tensor<const D: usize>(shape: [usize; D], seed: usize, dtype: DType, device: &Device) -> Tensor<D> {
+    let values: Vec<f64> = values(shape.iter().product(), seed).into_iter().map(f64::from).collect();
+    Tensor::from_data(TensorData::new(values, shape), (device, dtype))
+}
+
+fn read<const D: usize>(tensor: &Tensor<D>) -> Vec<f64> {
+    tensor.clone().into_data().iter::<f64>().collect()
+}
+
+/// Rows of a rough surface in two batch items, in no order.
+fn surface(side: i32) -> Vec<Coord> {
+    let mut rows = Vec::new();
+    for b in 0..2 {
+        for x in -side / 2..side - side / 2 {
+            for y in 0..side {
+                rows.push([b, x, y - 3, (x * x + 3 * y + b).rem_euclid(7) - 2]);
+            }
+        }
+    }
+    let n = rows.len();
+    (0..n).map(|i| rows[i * 7919 % n]).collect()
+}
+
+fn sparse(coords: &[Coord], feats: Tensor<2>) -> SparseTensor {
+    SparseTensor::from_support(Support::try_new(coords.to_vec()).unwrap(), feats).unwrap()
+}
+
+/// How far results may be apart, of their largest value.
+fn tolerance(dtype: DType) -> f64 {
+    match dtype {
+        DType::F16 => 4e-3,
+        DType::BF16 => 3e-2,
+        _ => 2e-5,
+    }
+}
+
+#[track_caller]
+fn compare(device: &str, dtype: DType, expected: &Results, found: &Results) {
+    assert_eq!(expected.len(), found.len());
+    for ((name, expected), (_, found)) in expected.iter().zip(found) {
+        assert_eq!(expected.len(), found.len(), "{name} on {device} in {dtype:?}: length");
+        let largest = expected.iter().fold(1.0f64, |most, v| most.max(v.abs()));
+        for (at, (a, b)) in expected.iter().zip(found).enumerate() {
+            let close = (a - b).abs() <= tolerance(dtype) * largest;
+            assert!(close, "{name} on {device} in {dtype:?}: element {at} is {b}, on the CPU {a}");
+        }
+    }
+}
+
+/// Runs `work` on the CPU and on every GPU in the element types of both, and compares.
+#[track_caller]
+fn on_every_device(work: impl Fn(&Device, DType) -> Results) {
+    for (name, device) in devices::gpus() {
+        for dtype in DeviceInfo::of(&device).dtypes {
+            compare(&name, dtype, &work(&Device::flex(), dtype), &work(&device, dtype));
+        }
+    }
+}
+
+/// Values of `f` without gradients, and values and gradients of all its inputs with them.
+fn with_gradients<const N: usize>(
+    results: &mut Results,
+    name: &str,
+    inputs: [Tensor<2>; N],
+    f: impl Fn([Tensor<2>; N]) -> Tensor<2>,
+) {
+    results.push((format!("{name}, inference"), read(&f(inputs.clone()))));
+    let leaves = inputs.map(|input| Tensor::from_inner(input).require_grad());
+    let y = f(leaves.clone());
+    results.push((format!("{name}, training"), read(&y)));
+    let g = Tensor::from_inner(tensor(y.dims(), 99, y.dtype(), &y.device().without_autodiff()));
+    let grads = (y * g).sum().backward();
+    for (at, leaf) in leaves.iter().enumerate() {
+        let grad = leaf.grad(&grads).unwrap_or_else(|| panic!("{name}: input {at} has no gradient"));
+        results.push((format!("{name}, gradient {at}"), read(&grad)));
+    }
+}
+
+/// A convolution of `x [n, c_in]`, a weight as `[taps * c_in / groups, c_out]` and a bias `[1, c_out]`.
+fn convolution(
+    results: &mut Results,
+    name: &str,
+    (device, dtype): (&Device, DType),
+    coords: &[Coord],
+    [c_in, c_out, groups, taps]: [usize; 4],
+    run: impl Fn(&SparseTensor, Tensor<3>, Option<Tensor<1>>) -> SparseTensor,
+) {
+    let inputs = [
+        tensor([coords.len(), c_in], 1, dtype, device),
+        tensor([taps * c_in / groups, c_out], 2, dtype, device),
+        tensor([1, c_out], 3, dtype, device),
+    ];
+    with_gradients(results, name, inputs, |[x, w, b]| {
+        let w = w.reshape([taps, c_in / groups, c_out]);
+        run(&sparse(coords, x).with_stride([2; 3]).unwrap(), w, Some(b.reshape([c_out]))).into_feats()
+    });
+}
+
+fn options(size: u32, stride: u32) -> ConvOptions {
+    ConvOptions::new(KernelSpec::cube(size, stride).unwrap())
+}
+
+#[test]
+fn convolutions_of_every_kind_agree() {
+    let coords = surface(24);
+    let target = Support::try_new(surface(17)).unwrap();
+    on_every_device(|device, dtype| {
+        let on = (device, dtype);
+        let mut r = Results::new();
+        for (c_in, c_out, groups) in
+            [(1, 3, 1), (5, 8, 1), (16, 32, 1), (32, 16, 1), (64, 96, 1), (12, 12, 12), (8, 12, 4)]
+        {
+            let name = format!("subm3 {c_in}->{c_out} in {groups}");
+            convolution(&mut r, &name, on, &coords, [c_in, c_out, groups, 27], |x, w, b| {
+                ops::subm_conv3d(x, w, b, &options(3, 1).with_groups(groups)).unwrap()
+            });
+        }
+        convolution(&mut r, "subm5", on, &coords, [4, 4, 1, 125], |x, w, b| {
+            ops::subm_conv3d(x, w, b, &options(5, 1)).unwrap()
+        });
+        convolution(&mut r, "pointwise", on, &coords, [9, 7, 1, 1], |x, w, b| {
+            ops::subm_conv3d(x, w, b, &options(1, 1)).unwrap()
+        });
+        convolution(&mut r, "pointwise in groups", on, &coords, [8, 4, 2, 1], |x, w, b| {
+            ops::subm_conv3d(x, w, b, &options(1, 1).with_groups(2)).unwrap()
+        });
+        for (size, stride) in [(2, 2), (3, 2)] {
+            let taps = size as usize * size as usize * size as usize;
+            let shape = [16, 16, 1, taps];
+            let name = |what: &str| format!("{what} k{size}s{stride}");
+            let o = options(size, stride);
+            convolution(&mut r, &name("strided"), on, &coords, shape, |x, w, b| {
+                ops::conv3d(x, w, b, &o, None).unwrap()
+            });
+            convolution(&mut r, &name("reach"), on, &coords, shape, |x, w, b| {
+                let o = o.with_policy(SupportPolicy::KernelReach { range: None });
+                ops::conv3d(x, w, b, &o, None).unwrap()
+            });
+            convolution(&mut r, &name("target"), on, &coords, shape, |x, w, b| {
+                ops::conv3d(x, w, b, &o, Some(&Target::from(&target))).unwrap()
+            });
+            convolution(&mut r, &name("transposed"), on, &coords, shape, |x, w, b| {
+                ops::conv_transpose3d(x, w, b, &o, None).unwrap()
+            });
+            convolution(&mut r, &name("transposed target"), on, &coords, shape, |x, w, b| {
+                ops::conv_transpose3d(x, w, b, &o, Some(&Target::from(&target))).unwrap()
+            });
+            convolution(&mut r, &name("generative"), on, &coords, shape, |x, w, b| {
+                ops::generative_conv_transpose3d(x, w, b, &o, None).unwrap()
+            });
+            convolution(&mut r, &name("inverse"), on, &coords, shape, |x, w, b| {
+                let down = ops::conv3d(x, w.clone(), None, &o, None).unwrap();
+                ops::inverse_conv3d(&down, w, b, &o).unwrap()
+            });
+        }
+        // Its relation is given pair by pair.
+        convolution(&mut r, "bev", on, &lifted(&coords), [6, 8, 1, 9], |x, w, b| {
+            ops::bev_convolution(x, w, b, 2, Axis::Z).unwrap()
+        });
+        r
+    });
+}
+
+/// The same rows with z from 0 on.
+fn lifted(coords: &[Coord]) -> Vec<Coord> {
+    coords.iter().map(|c| [c[0], c[1], c[2], c[3] + 2]).collect()
+}
+
+#[test]
+fn every_route_of_a_device_agrees() {
+    let coords = surface(20);
+    for (name, device) in devices::gpus() {
+        for dtype in DeviceInfo::of(&device).dtypes {
+            let run = |device: &Device| {
+                let x = sparse(&coords, tensor([coords.len(), 32], 1, dtype, device));
+                let w = tensor([27, 32, 48], 2, dtype, device);
+                ops::subm_conv3d(&x, w, None, &options(3, 1)).map(|y| read(y.feats()))
+            };
+            let expected = vec![("subm3".to_string(), run(&Device::flex()).unwrap())];
+            let mut ran = Vec::new();
+            for route in routes::CONV_ROUTES {
+                let _forced = routes::force(route.name).unwrap();
+                if let Ok(found) = run(&device) {
+                    ran.push(route.name);
+                    compare(&name, dtype, &expected, &vec![(route.name.to_string(), found)]);
+                }
+            }
+            assert!(ran.len() >= 2, "{name}: the table has two routes at least for one group, ran {ran:?}");
+        }
+    }
+}
+
+#[test]
+fn fused_convolutions_agree() {
+    let coords = surface(20);
+    on_every_device(|device, dtype| {
+        let mut r = Results::new();
+        let activations =
+            [Activation::None, Activation::Relu, Activation::LeakyRelu(0.1), Activation::LeakyRelu(-0.5)];
+        for (c, activation) in [16, 17, 64].into_iter().flat_map(|c| activations.map(|a| (c, a))) {
+            for parts in 0..4 {
+                let conv = SubmConv3dConfig::new([16, c]).init(device).map(&mut Seed { seed: 0, dtype });
+                let x = sparse(&coords, tensor([coords.len(), 16], 1, dtype, device));
+                let vector = |seed| tensor([c], seed, DType::F32, device);
+                let epilogue = ConvEpilogue {
+                    scale_shift: (parts & 1 == 1).then(|| (vector(7), vector(8))),
+                    residual: (parts & 2 == 2).then(|| tensor([coords.len(), c], 9, dtype, device)),
+                    activation,
+                };
+                let y = conv.try_forward(&x, epilogue).unwrap();
+                r.push((format!("fused 16->{c} {activation:?}, parts {parts}"), read(y.feats())));
+            }
+        }
+        r
+    });
+}
+
+/// Sets parameters that do not depend on a device's random numbers, in one element type.
+struct Seed {
+    seed: usize,
+    dtype: DType,
+}
+
+impl ModuleMapper for Seed {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        self.seed += 1;
+        param.map(|t| tensor(t.dims(), self.seed, self.dtype, &t.device()))
+    }
+}
+
+#[test]
+fn row_operations_agree() {
+    let coords = surface(24);
+    let other = surface(17);
+    let pool = PoolOptions::cube(3, 2).unwrap();
+    on_every_device(|device, dtype| {
+        let mut r = Results::new();
+        for channels in [1, 5, 16] {
+            let x = tensor([coords.len(), channels], 1, dtype, device);
+            for mode in [PoolMode::Sum, PoolMode::Avg, PoolMode::Max] {
+                with_gradients(&mut r, &format!("pool {mode:?} {channels}"), [x.clone()], |[x]| {
+                    ops::pool3d(&sparse(&coords, x), mode, &pool).unwrap().into_feats()
+                });
+                // Rows of very many entries.
+                with_gradients(&mut r, &format!("global {mode:?} {channels}"), [x.clone()], |[x]| {
+                    ops::global_pool(&sparse(&coords, x), mode, None).unwrap()
+                });
+            }
+        }
+        let pair = [tensor([coords.len(), 8], 1, dtype, device), tensor([other.len(), 8], 2, dtype, device)];
+        for join in [Join::Inner, Join::Outer, Join::Left] {
+            with_gradients(&mut r, &format!("join {join:?}"), pair.clone(), |[a, b]| {
+                let a = sparse(&coords, a);
+                let rows = Support::try_new(other.clone()).unwrap();
+                let b = SparseTensor::with_manager(rows, b, [1; 3], a.manager().clone()).unwrap();
+                ops::sparse_add(&a, &b, join).unwrap().into_feats()
+            });
+        }
+        let n_points = 700;
+        let place: Vec<f32> = values(3 * n_points, 5).into_iter().map(|v| 6.0 * v).collect();
+        let points = Tensor::<2>::from_data(TensorData::new(place, [n_points, 3]), device);
+        let grid = VoxelGrid::cubic(0.75).unwrap();
+        with_gradients(&mut r, "voxelize and back", [tensor([n_points, 6], 3, dtype, device)], |[x]| {
+            let points = match x.device().is_autodiff() {
+                true => Tensor::from_inner(points.clone()),
+                false => points.clone(),
+            };
+            let voxels = ops::voxelize(points.clone(), x, None, &ops::VoxelizeOptions::new(grid)).unwrap();
+            ops::devoxelize(&voxels, points, None, &ops::DevoxelizeOptions::new(grid)).unwrap()
+        });
+        r
+    });
+}
+
+#[test]
+fn batch_norms_agree() {
+    let coords = surface(40);
+    on_every_device(|device, dtype| {
+        let mut r = Results::new();
+        for (channels, activation) in [
+            (1, Activation::None),
+            (7, Activation::Relu),
+            (64, Activation::LeakyRelu(0.125)),
+            (33, Activation::LeakyRelu(-0.5)),
+        ] {
+            for with_residual in [false, true] {
+                let inputs = [
+                    tensor([coords.len(), channels], 1, dtype, device) * 3.0 + 2.0,
+                    tensor([1, channels], 2, DType::F32, device),
+                    tensor([1, channels], 3, DType::F32, device),
+                    tensor([coords.len(), channels], 4, dtype, device),
+                ];
+                let name = format!("batch norm {channels} {activation:?} {with_residual}");
+                with_gradients(&mut r, &name, inputs, |[x, gamma, beta, residual]| {
+                    let x = sparse(&coords, x);
+                    let affine = NormAffine::new(gamma.reshape([channels]), beta.reshape([channels]));
+                    let other = x.with_feats(residual.clone()).unwrap();
+                    let given = with_residual.then_some(&other);
+                    let y = ops::batch_norm_residual(&x, affine, given, 1e-5, activation).unwrap();
+                    // Every input has a gradient, if only zero.
+                    y.into_feats() + residual * 0.0
+                });
+            }
+        }
+        r
+    });
+}
+
+#[test]
+fn two_runs_on_a_device_give_equal_bits() {
+    let coords = surface(30);
+    for (name, device) in devices::gpus() {
+        let run = || {
+            let mut r = Results::new();
+            convolution(&mut r, "subm3", (&device, DType::F32), &coords, [16, 24, 1, 27], |x, w, b| {
+                ops::subm_conv3d(x, w, b, &options(3, 1)).unwrap()
+            });
+            r
+        };
+        assert_eq!(run(), run(), "on {name}");
+    }
+}
+
+#[test]
+fn a_gpu_refuses_what_it_cannot_compute() {
+    for (name, device) in devices::gpus() {
+        let far = [[0, i32::MAX, 0, 0], [0, 1 - i32::MAX, 0, 0]];
+        let x = sparse(&far, Tensor::ones([2, 4], (&device, DType::F32)));
+        let weight = Tensor::ones([27, 4, 4], (&device, DType::F32));
+        let error = ops::subm_conv3d(&x, weight, None, &options(3, 1)).unwrap_err();
+        assert!(matches!(error, Error::Limit { .. }), "{name}: {error}");
+        let x = sparse(&far, Tensor::ones([2, 4], (&Device::flex(), DType::F32)));
+        let weight = Tensor::ones([27, 4, 4], (&device, DType::F32));
+        let error = ops::subm_conv3d(&x, weight, None, &options(3, 1)).unwrap_err();
+        assert!(error.to_string().contains("device"), "{name}: {error}");
+        if device.supports_dtype(DType::F64) {
+            let double = Tensor::<2>::ones([2, 4], (&device, DType::F64));
+            let error =
+                SparseTensor::from_support(Support::try_new(far.to_vec()).unwrap(), double).unwrap_err();
+            assert!(matches!(error, Error::Dtype { .. }), "{name}: {error}");
+        }
+    }
+}
+
+#[test]
+fn empty_tensors_are_legal() {
+    on_every_device(|device, dtype| {
+        let mut r = Results::new();
+        let empty = || sparse(&[], Tensor::zeros([0, 8], (device, dtype)));
+        let target = Support::try_new(surface(5)).unwrap();
+        let w = || Tensor::<3>::ones([27, 8, 4], (device, dtype));
+        let y = ops::subm_conv3d(&empty(), w(), None, &options(3, 1)).unwrap();
+        r.push(("subm3".into(), read(y.feats())));
+        let bias = Tensor::<1>::ones([4], (device, dtype));
+        let y = ops::conv3d(&empty(), w(), Some(bias), &options(3, 1), Some(&Target::from(&target))).unwrap();
+        r.push(("target".into(), read(y.feats())));
+        let y = ops::pool3d(&empty(), PoolMode::Max, &PoolOptions::cube(2, 2).unwrap()).unwrap();
+        r.push(("pool".into(), read(y.feats())));
+        let y = ops::global_pool(&empty(), PoolMode::Sum, Some(2)).unwrap();
+        r.push(("global".into(), read(&y)));
+        r
+    });
+}
