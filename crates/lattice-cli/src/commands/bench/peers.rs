@@ -254,7 +254,7 @@ impl ModuleMapper for CastWeights {
         let dtype = self.0;
         // A leaf of its own: a cast that the graph knows of could be walked backwards only once.
         param.map(|t| match (D, t.is_require_grad()) {
-            (3, true) => t.detach().cast(dtype).require_grad(),
+            (3, true) => Tensor::from_inner(t.inner().cast(dtype)).require_grad(),
             (3, false) => t.cast(dtype),
             _ => t,
         })
