@@ -1,6 +1,6 @@
 //! Modules in Burn's manner: a `Config` says the options, `init` allocates, `forward` computes.
 //!
-//! `forward` panics with the text of the [`Error`] where a network is wired wrongly; `try_forward` returns it.
+//! `forward` panics with the text of the [`Error`](crate::Error) where a network is wired wrongly; `try_forward` returns it.
 //! Sizes, strides, paddings and dilations are per axis: x, y, z.
 
 mod activation;
