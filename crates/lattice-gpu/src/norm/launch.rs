@@ -48,6 +48,9 @@ fn parts_of(n: usize) -> (usize, usize) {
 ///
 /// # Shapes
 /// `x`, `residual`: `[n, c]` in `F`; `gamma`, `beta`: `[c]` in f32.
+///
+/// # Panics
+/// When a buffer does not have its shape.
 pub fn batch_norm<F: Float + CubeElement>(
     gpu: &Gpu,
     x: &Buffer,
@@ -57,6 +60,8 @@ pub fn batch_norm<F: Float + CubeElement>(
     eps: f32,
     after: After,
 ) -> BatchNormed {
+    assert_eq!((gamma.len, beta.len), (c, c), "batch_norm: lengths of scale and bias");
+    assert_eq!(residual.map_or(x.len, |r| r.len), x.len, "batch_norm: length of the residual");
     let n = x.len / c.max(1);
     let out = BatchNormed {
         y: room_for::<F>(gpu, x.len),
@@ -116,6 +121,9 @@ pub fn batch_norm<F: Float + CubeElement>(
 }
 
 /// The gradients of [`batch_norm`] for `g`, the gradient of `y`; `y` tells what the activation let through.
+///
+/// # Panics
+/// When a buffer does not have its shape.
 #[allow(clippy::too_many_arguments, reason = "the operands of the forward pass and its results")]
 pub fn batch_norm_grad<F: Float + CubeElement>(
     gpu: &Gpu,
@@ -126,6 +134,8 @@ pub fn batch_norm_grad<F: Float + CubeElement>(
     after: After,
     residual: bool,
 ) -> BatchNormGrads {
+    assert_eq!((y.len, g.len), (x.len, x.len), "batch_norm_grad: lengths of result and gradient");
+    assert_eq!([mean.len, var.len, gamma.len], [c; 3], "batch_norm_grad: lengths of the statistics");
     let n = x.len / c.max(1);
     let grads = BatchNormGrads {
         x: room_for::<F>(gpu, x.len),

@@ -15,7 +15,7 @@ pub use pack::{Direction, PackedWeights, pack_weights};
 use plan::LANES;
 pub use plan::MmaPlan;
 
-use super::finish::operands_of;
+use super::finish::{check_epilogue, operands_of};
 use crate::address::address_of;
 use crate::gpu::{Buffer, Gpu};
 use crate::tiles::{CHUNK_ROWS, TILE_ROWS, Tiles};
@@ -52,6 +52,9 @@ impl Epilogue {
 }
 
 /// The convolution `[n_in, c_in]` to `[n_out, c_out]`; one launch.
+///
+/// # Panics
+/// When a buffer does not have its shape, or the weights are of another number of taps.
 pub fn conv_mma<F: Float + CubeElement>(
     gpu: &Gpu,
     x: &Buffer,
@@ -60,6 +63,9 @@ pub fn conv_mma<F: Float + CubeElement>(
     epilogue: &Epilogue,
 ) -> Buffer {
     let PackedWeights { c_in, c_out, plan, .. } = *weights;
+    assert_eq!(x.len, tiles.n_in() * c_in, "conv_mma: length of the features");
+    assert_eq!(weights.taps, tiles.taps(), "conv_mma: taps of the weights");
+    check_epilogue("conv_mma", epilogue, tiles.n_out(), c_out);
     let y = gpu.empty(tiles.n_out() * c_out, 2);
     if tiles.n_tiles == 0 {
         return y;

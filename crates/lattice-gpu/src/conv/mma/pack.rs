@@ -59,6 +59,7 @@ fn pack_weights_kernel<F: Float>(
 #[derive(Clone, Debug)]
 pub struct PackedWeights {
     pub(super) buffer: Buffer,
+    pub(super) taps: u32,
     pub(super) c_in: usize,
     pub(super) c_out: usize,
     pub(super) plan: MmaPlan,
@@ -82,6 +83,9 @@ pub enum Direction {
 }
 
 /// Packs weights; one launch.
+///
+/// # Panics
+/// When the weight does not have its length, or no kernel has the form of the plan.
 pub fn pack_weights<F: Float + CubeElement>(
     gpu: &Gpu,
     weight: &Buffer,
@@ -92,6 +96,7 @@ pub fn pack_weights<F: Float + CubeElement>(
     direction: Direction,
 ) -> PackedWeights {
     plan.check();
+    assert_eq!(weight.len, taps as usize * c_in * c_out, "pack_weights: length of the weight");
     let steps = c_in.div_ceil(plan.depth) * plan.depth / EDGE;
     let slices = c_out.next_multiple_of(plan.block()) / EDGE;
     let n_lanes = taps as usize * steps * slices * LANES as usize;
@@ -113,5 +118,5 @@ pub fn pack_weights<F: Float + CubeElement>(
             plan.depth == EDGE,
         );
     }
-    PackedWeights { buffer, c_in, c_out, plan }
+    PackedWeights { buffer, taps, c_in, c_out, plan }
 }
