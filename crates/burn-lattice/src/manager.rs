@@ -4,12 +4,13 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use burn::tensor::Device;
 use lattice_core as core;
 use lattice_core::{
     Alignment, Join, KernelSpec, RelationCache, RelationKey, RelationKind, SupportId, SupportPolicy,
 };
 
-use crate::{Error, Relation, Result, RowMap, Support};
+use crate::{Error, Relation, Result, RowMap, Support, backend};
 
 /// Names one registered support at one stride within one manager.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -20,6 +21,17 @@ pub struct CoordinateKey {
     pub stride: [u32; 3],
     /// Manager that issued the key.
     pub manager: u64,
+}
+
+/// The rows that a relation creates, made on a device; `None` where the host makes them.
+fn created_on(
+    device: Option<&Device>,
+    kind: RelationKind,
+    source: &Support,
+    spec: &KernelSpec,
+    policy: SupportPolicy,
+) -> Option<core::Support> {
+    backend::created_support(device?, kind, source.to_host(), spec, policy)
 }
 
 /// Which linear map a cached [`RowMap`] is.
@@ -190,12 +202,28 @@ impl CoordinateManager {
     /// # Errors
     /// As [`lattice_core::Relation::forward`].
     pub fn forward(&self, source: &Support, spec: &KernelSpec, policy: SupportPolicy) -> Result<Relation> {
+        self.forward_on(None, source, spec, policy)
+    }
+
+    /// [`forward`](Self::forward), with the rows made on a device where it can.
+    pub(crate) fn forward_on(
+        &self,
+        device: Option<&Device>,
+        source: &Support,
+        spec: &KernelSpec,
+        policy: SupportPolicy,
+    ) -> Result<Relation> {
         let coarsens = policy == SupportPolicy::Floor && (spec.stride != [1; 3] || spec.padding != [0; 3]);
         let key = (source.id(), spec.stride);
         let known = if coarsens { self.maps().coarse.get(&key).cloned() } else { None };
-        let relation = self.relation(source, None, spec, RelationKind::Forward, policy, || match &known {
-            Some(coarse) => core::Relation::onto(source.to_host(), coarse.to_host(), spec),
-            None => core::Relation::forward(source.to_host(), spec, policy),
+        let creates = coarsens || policy != SupportPolicy::Floor;
+        let kind = RelationKind::Forward;
+        let relation = self.relation(source, None, spec, kind, policy, || {
+            let made = || created_on(device.filter(|_| creates), kind, source, spec, policy);
+            match known.as_ref().map(|coarse| coarse.to_host().clone()).or_else(made) {
+                Some(coarse) => core::Relation::onto_created(kind, source.to_host(), &coarse, spec, policy),
+                None => core::Relation::forward(source.to_host(), spec, policy),
+            }
         })?;
         if coarsens && known.is_none() {
             self.maps().coarse.entry(key).or_insert_with(|| relation.target());
@@ -228,9 +256,7 @@ impl CoordinateManager {
     /// # Errors
     /// As [`lattice_core::Relation::transposed`].
     pub fn transposed(&self, source: &Support, spec: &KernelSpec) -> Result<Relation> {
-        self.relation(source, None, spec, RelationKind::Transposed, SupportPolicy::Floor, || {
-            core::Relation::transposed(source.to_host(), spec)
-        })
+        self.grown_on(None, RelationKind::Transposed, source, spec)
     }
 
     /// The relation of a generative operation: every cell that a kernel of `spec.size` reaches.
@@ -238,8 +264,31 @@ impl CoordinateManager {
     /// # Errors
     /// As [`lattice_core::Relation::generative`].
     pub fn generative(&self, source: &Support, spec: &KernelSpec) -> Result<Relation> {
-        self.relation(source, None, spec, RelationKind::Generative, SupportPolicy::Floor, || {
-            core::Relation::generative(source.to_host(), spec.size, spec.stride)
+        self.grown_on(None, RelationKind::Generative, source, spec)
+    }
+
+    /// [`transposed`](Self::transposed) or [`generative`](Self::generative), with the rows made on a device where it can.
+    pub(crate) fn grown_on(
+        &self,
+        device: Option<&Device>,
+        kind: RelationKind,
+        source: &Support,
+        spec: &KernelSpec,
+    ) -> Result<Relation> {
+        let policy = SupportPolicy::Floor;
+        // A generative kernel has neither padding nor dilation.
+        let spec = match kind {
+            RelationKind::Generative => &KernelSpec { padding: [0; 3], dilation: [1; 3], ..*spec },
+            _ => spec,
+        };
+        self.relation(source, None, spec, kind, policy, || {
+            match created_on(device, kind, source, spec, policy) {
+                Some(grown) => core::Relation::onto_created(kind, source.to_host(), &grown, spec, policy),
+                None if kind == RelationKind::Generative => {
+                    core::Relation::generative(source.to_host(), spec.size, spec.stride)
+                }
+                None => core::Relation::transposed(source.to_host(), spec),
+            }
         })
     }
 

@@ -122,10 +122,9 @@ pub static CONV_ROUTES: &[ConvRoute] = &[
     ConvRoute {
         name: "gpu_mma",
         why: "a tile's input rows are staged once in shared memory and multiplied by matrix units; absent taps are skipped",
-        needs: "a GPU with 16 x 8 x 16 matrix units; a relation, one group, f16 or bf16 elements",
+        needs: "a GPU with 16 x 8 x 16 matrix units; one group, f16 or bf16 elements",
         fits: |p| {
             p.device == (DeviceClass::Gpu { matrix_units: true })
-                && !p.pointwise
                 && p.shape.groups == 1
                 && matches!(p.dtype, DType::F16 | DType::BF16)
         },

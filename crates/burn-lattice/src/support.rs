@@ -1,7 +1,7 @@
 //! Handles of geometry: a support, a relation or a row map, wherever it is stored.
 //!
-//! The public types say nothing about where rows lie. Every handle holds host memory; forms for other devices are made from it
-//! when one first needs them, and live as long as it does (`lattice_core::Attachments`).
+//! The public types say nothing about where rows lie. What was made on a device stays there until the host asks for it, and what
+//! lies on the host is copied when a device first needs it; either form lives as long as the handle (`lattice_core::Attachments`).
 
 use std::sync::Arc;
 
@@ -26,7 +26,7 @@ impl Support {
         Ok(Self { host: core::Support::try_new(coords)? })
     }
 
-    /// Takes rows `[n, 4]` from an integer tensor, in their order.
+    /// Takes rows `[n, 4]` from an integer tensor, in their order. Rows of 32 bits on a GPU are checked and stay there.
     ///
     /// # Errors
     /// As [`Support::try_new`]; also a wrong shape, and values outside i32.
@@ -38,6 +38,9 @@ impl Support {
                 expected: "shape [n, 4] with columns batch, x, y, z".into(),
                 found: format!("[{rows}, {columns}]"),
             });
+        }
+        if let Some(host) = backend::support_from_tensor(&coords) {
+            return Ok(Self { host });
         }
         let values: Vec<i64> = coords.into_data().iter::<i64>().collect();
         let wide: Vec<[i64; 4]> = values.chunks_exact(4).map(|c| [c[0], c[1], c[2], c[3]]).collect();
@@ -76,6 +79,9 @@ impl Support {
 
     /// The rows as an integer tensor `[n, 4]` on a device.
     pub fn to_tensor(&self, device: &Device) -> Tensor<2, Int> {
+        if let Some(rows) = backend::support_to_tensor(device, &self.host) {
+            return rows;
+        }
         let rows = self.host.coords();
         let flat: Vec<i32> = rows.iter().flatten().copied().collect();
         Tensor::from_data(TensorData::new(flat, [rows.len(), 4]), device)
@@ -120,9 +126,14 @@ impl Relation {
         self.host.taps()
     }
 
-    /// Pairs over all taps.
+    /// Pairs over all taps. Lists them on the host, unless a device counted them.
     pub fn n_pairs(&self) -> usize {
         self.host.n_pairs()
+    }
+
+    /// Pairs over all taps, counted where the relation's device form lies.
+    pub(crate) fn n_pairs_on(&self, device: &Device) -> usize {
+        backend::n_pairs(device, &self.host)
     }
 
     /// The support that outputs stand on.

@@ -23,10 +23,15 @@ pub const MAX_BATCH_ID: i32 = (1 << 20) - 1;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SupportId(u64);
 
-#[derive(Debug)]
+/// Reads rows that were made elsewhere.
+type ReadRows = Box<dyn Fn() -> Vec<Coord> + Send + Sync>;
+
 struct Inner {
     id: SupportId,
-    coords: Vec<Coord>,
+    n_rows: usize,
+    coords: OnceLock<Vec<Coord>>,
+    /// Where the rows come from, unless they are here from the beginning.
+    elsewhere: Option<ReadRows>,
     canonical: bool,
     bounds: Option<(Coord, Coord)>,
     index: OnceLock<CoordIndex>,
@@ -37,9 +42,21 @@ struct Inner {
 ///
 /// Rows that a caller gives keep their order; rows that this crate creates are in canonical order (see
 /// [`canonical_cmp`]). At most `i32::MAX` rows, since lookups answer in `i32`. Memory: 16 bytes a row, and
-/// [`CoordIndex::bytes`] once something was looked up.
-#[derive(Clone, Debug)]
+/// [`CoordIndex::bytes`] once something was looked up. Rows of a support that was [made elsewhere](Support::made_elsewhere), such as
+/// on a GPU, are read when they are first asked for.
+#[derive(Clone)]
 pub struct Support(Arc<Inner>);
+
+impl std::fmt::Debug for Support {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Support")
+            .field("id", &self.0.id)
+            .field("n_rows", &self.0.n_rows)
+            .field("canonical", &self.0.canonical)
+            .field("bounds", &self.0.bounds)
+            .finish()
+    }
+}
 
 impl Support {
     /// Takes distinct rows in the caller's order.
@@ -89,11 +106,41 @@ impl Support {
     }
 
     fn bounded(coords: Vec<Coord>, canonical: bool, bounds: Option<(Coord, Coord)>) -> Self {
+        let support = Self::unread(coords.len(), canonical, bounds, None);
+        support.0.coords.get_or_init(|| coords);
+        support
+    }
+
+    /// Rows that were made elsewhere and lie there: `read` brings them here when they are first asked for.
+    ///
+    /// The maker vouches for them: `n_rows` distinct rows with batch ids within `0..=`[`MAX_BATCH_ID`], in canonical order where
+    /// `canonical` says so, whose columns have exactly these `bounds` (none without rows). `read` gives the same rows every time.
+    ///
+    /// # Errors
+    /// [`Error::Limit`] past `i32::MAX` rows.
+    pub fn made_elsewhere(
+        n_rows: usize,
+        canonical: bool,
+        bounds: Option<(Coord, Coord)>,
+        read: impl Fn() -> Vec<Coord> + Send + Sync + 'static,
+    ) -> Result<Self> {
+        check_row_count("Support::made_elsewhere", n_rows)?;
+        Ok(Self::unread(n_rows, canonical, bounds, Some(Box::new(read))))
+    }
+
+    fn unread(
+        n_rows: usize,
+        canonical: bool,
+        bounds: Option<(Coord, Coord)>,
+        elsewhere: Option<ReadRows>,
+    ) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let id = SupportId(NEXT.fetch_add(1, Ordering::Relaxed));
         Self(Arc::new(Inner {
             id,
-            coords,
+            n_rows,
+            coords: OnceLock::new(),
+            elsewhere,
             canonical,
             bounds,
             index: OnceLock::new(),
@@ -103,17 +150,26 @@ impl Support {
 
     /// Number of rows.
     pub fn n_rows(&self) -> usize {
-        self.0.coords.len()
+        self.0.n_rows
     }
 
     /// Whether there are no rows.
     pub fn is_empty(&self) -> bool {
-        self.0.coords.is_empty()
+        self.0.n_rows == 0
     }
 
-    /// The rows, in order.
+    /// The rows, in order. Reads them, where they were made elsewhere and this is the first call.
     pub fn coords(&self) -> &[Coord] {
-        &self.0.coords
+        self.0.coords.get_or_init(|| {
+            let rows = self.0.elsewhere.as_ref().map(|read| read()).unwrap_or_default();
+            assert_eq!(rows.len(), self.0.n_rows, "a support made elsewhere gives as many rows as it said");
+            rows
+        })
+    }
+
+    /// Whether the rows are in this memory: always, unless they were made elsewhere and nobody asked for them.
+    pub fn is_read(&self) -> bool {
+        self.0.coords.get().is_some()
     }
 
     /// Identity, unique within the process.
@@ -133,7 +189,8 @@ impl Support {
 
     /// Whether both hold equal rows in equal order. Linear, unless they are one support.
     pub fn same_rows(&self, other: &Self) -> bool {
-        self.same_identity(other) || self.coords() == other.coords()
+        let comparable = self.n_rows() == other.n_rows() && self.bounds() == other.bounds();
+        self.same_identity(other) || comparable && self.coords() == other.coords()
     }
 
     /// Whether the rows are in canonical order.
@@ -195,9 +252,10 @@ impl Support {
         self.index().rows_of(queries)
     }
 
-    /// Bytes of the rows and of the index, when it was built.
+    /// Bytes of the rows, where they were read, and of the index, when it was built.
     pub fn bytes(&self) -> usize {
-        size_of_val(self.coords()) + self.0.index.get().map_or(0, CoordIndex::bytes)
+        self.0.coords.get().map_or(0, |rows| size_of_val(&rows[..]))
+            + self.0.index.get().map_or(0, CoordIndex::bytes)
     }
 }
 

@@ -11,6 +11,12 @@ pub struct Gpu {
     client: Client,
 }
 
+impl std::fmt::Debug for Gpu {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Gpu({})", self.client.properties().identity.name)
+    }
+}
+
 /// A device buffer of `len` elements of four bytes, or of the size that its owner says.
 #[derive(Clone, Debug)]
 pub struct Buffer {
@@ -28,9 +34,24 @@ impl Buffer {
         Self { handle, len, id: 0 }
     }
 
+    /// The memory of another library as a buffer of this crate: clones of it count as one buffer. Nobody writes to it from now on.
+    pub fn adopt(handle: Handle, len: usize) -> Self {
+        Self::own(handle, len)
+    }
+
     fn own(handle: Handle, len: usize) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         Self { handle, len, id: NEXT.fetch_add(1, Ordering::Relaxed) }
+    }
+
+    /// Number of the memory, which no other memory of the process ever has, and where the buffer begins in it.
+    pub fn memory(&self) -> (usize, u64) {
+        (self.handle.memory.descriptor().id.value, self.handle.offset_start.unwrap_or(0))
+    }
+
+    /// Whether nobody else holds the memory.
+    pub fn is_last(&self) -> bool {
+        self.handle.can_mut()
     }
 
     /// Whether both are clones of one buffer that this crate made.
@@ -81,6 +102,20 @@ impl Gpu {
         let bytes = self.client.read_one_unchecked(buffer.handle.clone());
         let values = bytes.chunks_exact(size_of::<T>().max(1)).map(bytemuck::pod_read_unaligned);
         values.take(buffer.len).collect()
+    }
+
+    /// Copies buffers of 32-bit words to the host, waiting once for all of them.
+    ///
+    /// # Panics
+    /// Where the device fails.
+    pub fn download_all(&self, buffers: &[&Buffer]) -> Vec<Vec<u32>> {
+        let handles = buffers.iter().map(|buffer| buffer.handle.clone()).collect();
+        let read = self.client.read(handles).expect("the device answers");
+        let words = |(bytes, buffer): (_, &&Buffer)| {
+            let bytes: &[u8] = bytes;
+            bytes.as_chunks::<4>().0.iter().map(|word| u32::from_ne_bytes(*word)).take(buffer.len).collect()
+        };
+        read.iter().map(|bytes| &bytes[..]).zip(buffers).map(words).collect()
     }
 
     /// Cubes for `units` work items, `per_cube` a cube, spread over two axes where one would pass 65,535.

@@ -14,6 +14,7 @@ pub mod index;
 pub mod norm;
 pub mod rows;
 pub mod sort;
+pub mod support;
 pub mod tiles;
 
 pub use cubecl;

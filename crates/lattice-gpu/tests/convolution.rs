@@ -7,11 +7,13 @@ mod harness;
 use half::{bf16, f16};
 use harness::{Element, Numbers, absolute, assert_close, devices, upload_support, wide};
 use lattice_core::{KernelSpec, Relation, SupportPolicy};
-use lattice_gpu::conv::ConvShape;
 use lattice_gpu::conv::direct::{conv_direct, pointwise_direct};
-use lattice_gpu::conv::mma::{After, Direction, Epilogue, MmaPlan, conv_mma, has_matrix_units, pack_weights};
+use lattice_gpu::conv::mma::{
+    After, Direction, Epilogue, MmaPlan, conv_mma, has_matrix_units, pack_weights, pack_weights_mirrored,
+};
 use lattice_gpu::conv::plain::{conv_plain, pointwise_plain};
 use lattice_gpu::conv::weight_grad::{DevicePairs, pointwise_weight_grad, weight_grad};
+use lattice_gpu::conv::{ConvShape, reverse_taps};
 use lattice_gpu::index::BlockIndex;
 use lattice_gpu::tiles::{Geometry, Tiles};
 use lattice_gpu::{Buffer, Gpu};
@@ -26,7 +28,8 @@ struct Case {
     edges: Vec<(u32, u32, u16)>,
     tiles: Tiles,
     swapped: Tiles,
-    pairs: DevicePairs,
+    /// Copied from the host, and listed on the device.
+    pairs: [DevicePairs; 2],
 }
 
 impl Case {
@@ -56,7 +59,13 @@ impl Case {
             swapped.pairs_to_host(gpu).into_iter().map(|(o, i, tap)| (i, o, tap)).collect();
         found.sort_unstable();
         assert_eq!(found, expected, "pairs of the swapped tiles");
-        let pairs = DevicePairs::from_host(gpu, &relation).unwrap();
+        let pairs = [DevicePairs::from_host(gpu, &relation).unwrap(), DevicePairs::from_tiles(gpu, &tiles)];
+        for pairs in &pairs {
+            let mut found = pairs.pairs_to_host(gpu);
+            assert!(found.is_sorted_by_key(|&(.., tap)| tap), "pairs by tap");
+            found.sort_unstable();
+            assert_eq!(found, expected, "pairs by tap");
+        }
         let edges = relation.edges().iter().map(|e| (e.in_row, e.out_row, e.tap)).collect();
         Self { relation, edges, tiles, swapped, pairs }
     }
@@ -104,10 +113,24 @@ impl Case {
                 assert_close(&what(&format!("input gradient, {plan:?}")), &read(&found), &dx, &dx_size);
             }
         }
-        let found = weight_grad::<T, f32>(gpu, &x, &g, &self.pairs, shape);
-        assert_close(&what("weight gradient in f32"), &gpu.download::<f32>(&found), &dw, &dw_size);
-        let found = weight_grad::<T, T>(gpu, &x, &g, &self.pairs, shape);
-        assert_close(&what("weight gradient"), &read(&found), &dw, &dw_size);
+        for pairs in &self.pairs {
+            let found = weight_grad::<T, f32>(gpu, &x, &g, pairs, shape);
+            assert_close(&what("weight gradient in f32"), &gpu.download::<f32>(&found), &dw, &dw_size);
+            let found = weight_grad::<T, T>(gpu, &x, &g, pairs, shape);
+            assert_close(&what("weight gradient"), &read(&found), &dw, &dw_size);
+        }
+        if self.relation.is_symmetric() {
+            let mirrored = reverse_taps::<T>(gpu, &w, taps);
+            let found = conv_direct::<T>(gpu, &g, &mirrored, &self.tiles, shape, BACKWARD, &none);
+            assert_close(&what("input gradient by mirrored taps"), &read(&found), &dx, &dx_size);
+            if shape.groups == 1 && size_of::<T>() == 2 && has_matrix_units(gpu) {
+                let (from, onto) = (shape.c_out, shape.c_in);
+                let plan = MmaPlan::choose(from, onto);
+                let packed = pack_weights_mirrored::<T>(gpu, &w, taps as u32, from, onto, plan);
+                let found = conv_mma::<T>(gpu, &g, &packed, &self.tiles, &none);
+                assert_close(&what("input gradient by mirrored weights"), &read(&found), &dx, &dx_size);
+            }
+        }
     }
 
     fn check_dtypes(&self, device: &str, gpu: &Gpu, shape: ConvShape) {
@@ -224,7 +247,13 @@ fn many_rows_are_summed_in_segments() {
         let run = || {
             let mut numbers = Numbers(6);
             let [x, g] = [0; 2].map(|_| gpu.upload(&numbers.values::<f32>(3000 * 8)));
-            gpu.download::<f32>(&weight_grad::<f32, f32>(&gpu, &x, &g, &case.pairs, ConvShape::dense(8, 8)))
+            gpu.download::<f32>(&weight_grad::<f32, f32>(
+                &gpu,
+                &x,
+                &g,
+                &case.pairs[1],
+                ConvShape::dense(8, 8),
+            ))
         };
         assert_eq!(run(), run(), "two runs give equal bits");
     }

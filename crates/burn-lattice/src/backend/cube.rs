@@ -1,7 +1,7 @@
 //! GPU backends: CubeCL tensors handed to `lattice-gpu` as buffers.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, DType, DispatchDevice, TensorMetadata};
@@ -14,10 +14,13 @@ use lattice_cpu::ConvShape as Channels;
 use lattice_gpu::conv::direct::{conv_direct, pointwise_direct};
 use lattice_gpu::conv::mma::{self, After, Direction, Epilogue, MmaPlan};
 use lattice_gpu::conv::plain::{conv_plain, pointwise_plain};
-use lattice_gpu::conv::{ConvShape, weight_grad};
+use lattice_gpu::conv::{ConvShape, reverse_taps, weight_grad};
+use lattice_gpu::cubecl::prelude::{CubeElement, Float as CubeFloat};
+use lattice_gpu::tiles::Tiles;
 use lattice_gpu::{Buffer, Gpu, norm, rows};
 
 use super::forms;
+use super::kept::packed_weight;
 use super::{
     Activation, BatchNormGrads, BatchNormOutput, BatchNormTape, ConvMap, FusedOperands, LatticeBackend,
     LatticeKernels, Operand,
@@ -48,27 +51,27 @@ macro_rules! with_gpu_float {
 }
 
 /// A contiguous tensor as a buffer, and what is needed to make others like it.
-struct Rows {
-    tensor: CubeTensor,
-    gpu: Gpu,
+pub(super) struct Rows {
+    pub(super) tensor: CubeTensor,
+    pub(super) gpu: Gpu,
 }
 
 impl Rows {
-    fn new(tensor: CubeTensor) -> Self {
+    pub(super) fn new(tensor: CubeTensor) -> Self {
         let tensor = into_contiguous(tensor);
         Self { gpu: Gpu::new(tensor.client.clone()), tensor }
     }
 
-    fn dtype(&self) -> DType {
+    pub(super) fn dtype(&self) -> DType {
         self.tensor.dtype
     }
 
-    fn dims<const D: usize>(&self) -> [usize; D] {
+    pub(super) fn dims<const D: usize>(&self) -> [usize; D] {
         let shape = self.tensor.shape();
         std::array::from_fn(|axis| shape[axis])
     }
 
-    fn buffer(&self) -> Buffer {
+    pub(super) fn buffer(&self) -> Buffer {
         match self.tensor.shape().num_elements() {
             // Memory without bytes cannot be bound.
             0 => self.gpu.empty(0, 4),
@@ -78,13 +81,23 @@ impl Rows {
 
     /// A tensor of this one's device.
     fn tensor_from<const D: usize>(&self, buffer: Buffer, dims: [usize; D], dtype: DType) -> CubeTensor {
-        let (client, device) = (self.tensor.client.clone(), self.tensor.device.clone());
-        let shape = Shape::from(dims);
-        // Small buffers have more room than their elements take.
-        let spare = buffer.handle.size_in_used() - (shape.num_elements() * dtype.size()) as u64;
-        let handle = if spare > 0 { buffer.handle.offset_end(spare) } else { buffer.handle };
-        CubeTensor::new_contiguous(client, device, shape, handle, dtype)
+        tensor_of(&self.gpu, &self.tensor.device, buffer, dims, dtype)
     }
+}
+
+/// A buffer of a device as a tensor.
+pub(super) fn tensor_of<const D: usize>(
+    gpu: &Gpu,
+    device: &CubeDevice,
+    buffer: Buffer,
+    dims: [usize; D],
+    dtype: DType,
+) -> CubeTensor {
+    let shape = Shape::from(dims);
+    // Small buffers have more room than their elements take.
+    let spare = buffer.handle.size_in_used() - (shape.num_elements() * dtype.size()) as u64;
+    let handle = if spare > 0 { buffer.handle.offset_end(spare) } else { buffer.handle };
+    CubeTensor::new_contiguous(gpu.client().clone(), device.clone(), shape, handle, dtype)
 }
 
 impl Operand<CubeBackend> {
@@ -105,7 +118,7 @@ fn after(activation: Activation) -> After {
 }
 
 /// The GPU of a device, if it is one.
-fn gpu_device(device: &Device) -> Option<CubeDevice> {
+pub(super) fn gpu_device(device: &Device) -> Option<CubeDevice> {
     match device.clone().without_autodiff().as_dispatch() {
         DispatchDevice::Cube(device) => Some(device.clone()),
         _ => None,
@@ -170,6 +183,23 @@ pub(crate) fn prepare(device: &Device, relation: &core::Relation, training: bool
     }
 }
 
+/// Pairs of a relation; a GPU counts those that nobody listed.
+pub(crate) fn n_pairs(device: &Device, relation: &core::Relation) -> usize {
+    match gpu_device(device) {
+        Some(device) => forms::n_pairs(&Gpu::new(device.client()), &device, relation),
+        None => relation.n_pairs(),
+    }
+}
+
+/// Whether the weights of a convolution stay as they are.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Weights {
+    /// At inference: what is derived from them is kept.
+    Fixed,
+    /// In training.
+    Changing,
+}
+
 /// Sums of a convolution or of its input gradient by the route of the table.
 fn convolve(
     x: &Rows,
@@ -178,6 +208,7 @@ fn convolve(
     channels: Channels,
     direction: Direction,
     epilogue: &Epilogue,
+    weights: Weights,
 ) -> CubeTensor {
     let (gpu, device) = (&x.gpu, &x.tensor.device);
     let shape = ConvShape { c_in: channels.c_in, c_out: channels.c_out, groups: channels.groups };
@@ -206,27 +237,95 @@ fn convolve(
             (ConvMap::Pointwise, ConvKernel::GpuDirect) => {
                 pointwise_direct::<T>(gpu, &values, &w, rows, shape, direction, epilogue)
             }
+            (ConvMap::Pointwise, ConvKernel::GpuMma) => {
+                let tiles = forms::identity_tiles(gpu, device, rows);
+                on_matrix_units::<T>(
+                    [&values, &w],
+                    [c_from, c_to],
+                    &tiles,
+                    direction,
+                    false,
+                    epilogue,
+                    weights,
+                )
+            }
             (ConvMap::Pointwise, _) => {
                 pointwise_plain::<T>(gpu, &values, &w, rows, shape, direction, epilogue)
             }
             (ConvMap::Relation(relation), _) => {
                 let tiles = forms::tiles(gpu, device, relation.to_host(), direction);
+                // Tiles of the forward direction serve both where a relation is its own mirror image, with the taps in reverse.
+                let mirrored = direction == Direction::Backward && relation.to_host().is_symmetric();
                 match kernel {
                     ConvKernel::GpuMma => {
-                        let taps = relation.taps() as u32;
-                        let plan = MmaPlan::choose(c_from, c_to);
-                        let packed = mma::pack_weights::<T>(gpu, &w, taps, c_from, c_to, plan, direction);
-                        mma::conv_mma::<T>(gpu, &values, &packed, &tiles, epilogue)
+                        let channels = [c_from, c_to];
+                        let operands = [&values, &w];
+                        on_matrix_units::<T>(
+                            operands, channels, &tiles, direction, mirrored, epilogue, weights,
+                        )
                     }
-                    ConvKernel::GpuPlain => {
-                        conv_plain::<T>(gpu, &values, &w, &tiles, shape, direction, epilogue)
+                    other => {
+                        let w = if mirrored { reverse_taps::<T>(gpu, &w, relation.taps()) } else { w };
+                        match other {
+                            ConvKernel::GpuPlain => {
+                                conv_plain::<T>(gpu, &values, &w, &tiles, shape, direction, epilogue)
+                            }
+                            _ => conv_direct::<T>(gpu, &values, &w, &tiles, shape, direction, epilogue),
+                        }
                     }
-                    _ => conv_direct::<T>(gpu, &values, &w, &tiles, shape, direction, epilogue),
                 }
             }
         }
     });
     x.tensor_from(y, [rows, c_to], x.dtype())
+}
+
+/// A convolution over tiles by matrix units; `mirrored` where the tiles are those of the other direction.
+fn on_matrix_units<T: CubeFloat + CubeElement>(
+    [x, weight]: [&Buffer; 2],
+    [c_from, c_to]: [usize; 2],
+    tiles: &Tiles,
+    direction: Direction,
+    mirrored: bool,
+    epilogue: &Epilogue,
+    weights: Weights,
+) -> Buffer {
+    let (gpu, taps) = (tiles.gpu(), tiles.taps());
+    let plan = MmaPlan::fitted(gpu, c_from, c_to, tiles.n_tiles());
+    let pack = || match mirrored {
+        true => mma::pack_weights_mirrored::<T>(gpu, weight, taps, c_from, c_to, plan),
+        false => mma::pack_weights::<T>(gpu, weight, taps, c_from, c_to, plan, direction),
+    };
+    let packed = match (weights, direction) {
+        (Weights::Fixed, Direction::Forward) => {
+            packed_weight(weight, [taps as usize, c_from, c_to], plan, pack)
+        }
+        _ => Arc::new(pack()),
+    };
+    mma::conv_mma::<T>(gpu, x, &packed, tiles, epilogue)
+}
+
+/// A convolution with everything that follows in its pass.
+fn fused(
+    x: CubeTensor,
+    weight: CubeTensor,
+    operands: FusedOperands<CubeBackend>,
+    map: &ConvMap,
+    groups: usize,
+    activation: Activation,
+    weights: Weights,
+) -> CubeTensor {
+    let (x, weight) = (Rows::new(x), Rows::new(weight));
+    let [_, c_in] = x.dims();
+    let [_, _, c_out] = weight.dims();
+    let epilogue = Epilogue {
+        bias: operands.bias.buffer(),
+        scale_shift: operands.scale.buffer().zip(operands.shift.buffer()),
+        residual: operands.residual.buffer(),
+        after: after(activation),
+    };
+    let channels = Channels { c_in, c_out, groups };
+    convolve(&x, &weight, map, channels, Direction::Forward, &epilogue, weights)
 }
 
 impl LatticeBackend for CubeBackend {
@@ -239,7 +338,7 @@ impl LatticeBackend for CubeBackend {
     ) -> FloatTensor<Self> {
         let operands =
             FusedOperands { bias, scale: Operand::Absent, shift: Operand::Absent, residual: Operand::Absent };
-        Self::sparse_conv_fused(x, weight, operands, map, groups, Activation::None)
+        fused(x, weight, operands, &map, groups, Activation::None, Weights::Changing)
     }
 
     fn sparse_conv_fused(
@@ -250,16 +349,7 @@ impl LatticeBackend for CubeBackend {
         groups: usize,
         activation: Activation,
     ) -> FloatTensor<Self> {
-        let (x, weight) = (Rows::new(x), Rows::new(weight));
-        let [_, c_in] = x.dims();
-        let [_, _, c_out] = weight.dims();
-        let epilogue = Epilogue {
-            bias: operands.bias.buffer(),
-            scale_shift: operands.scale.buffer().zip(operands.shift.buffer()),
-            residual: operands.residual.buffer(),
-            after: after(activation),
-        };
-        convolve(&x, &weight, &map, Channels { c_in, c_out, groups }, Direction::Forward, &epilogue)
+        fused(x, weight, operands, &map, groups, activation, Weights::Fixed)
     }
 
     fn row_mix(x: FloatTensor<Self>, map: RowMap, fill: f32) -> FloatTensor<Self> {
@@ -326,6 +416,7 @@ impl LatticeKernels for CubeBackend {
             Channels { c_in, c_out, groups },
             Direction::Backward,
             &Epilogue::none(),
+            Weights::Changing,
         )
     }
 

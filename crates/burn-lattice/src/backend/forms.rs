@@ -1,49 +1,25 @@
 //! Device forms of supports, relations and row maps: built when a device first needs them, kept with the host form.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use burn::backend::DeviceOps;
 use burn_cubecl::CubeDevice;
-use lattice_core::{self as core, Coord, Error, KernelSpec, Result, canonical_cmp};
+use lattice_core::{self as core, Coord, Error, KernelSpec, Result};
+use lattice_gpu::Gpu;
 use lattice_gpu::conv::mma::Direction;
 use lattice_gpu::conv::weight_grad::DevicePairs;
-use lattice_gpu::index::BlockIndex;
 use lattice_gpu::rows::DeviceRowMap;
 use lattice_gpu::tiles::{Geometry, Tiles, check_table};
-use lattice_gpu::{Buffer, Gpu};
+
+use super::made::support;
 
 /// Most rows of a support on a device: its index has two to four slots a row, numbered in 32 bits.
-const MAX_ROWS: usize = 1 << 30;
+pub(super) const MAX_ROWS: usize = 1 << 30;
 
 /// Number that tells devices apart.
 pub(super) fn key(device: &CubeDevice) -> u64 {
     let id = DeviceOps::id(device);
     u64::from(id.type_id) << 16 | u64::from(id.index_id)
-}
-
-/// A support on a device.
-struct DeviceSupport {
-    coords: Buffer,
-    /// Rows in canonical order, where they do not stand in it.
-    order: Option<Buffer>,
-    index: BlockIndex,
-}
-
-fn support(gpu: &Gpu, device: &CubeDevice, host: &core::Support) -> Arc<DeviceSupport> {
-    let build = || {
-        let coords = gpu.upload(host.coords().as_flattened());
-        let order = (!host.is_canonical()).then(|| {
-            let rows = host.coords();
-            let mut order: Vec<u32> = (0..rows.len() as u32).collect();
-            order.sort_unstable_by(|&a, &b| canonical_cmp(&rows[a as usize], &rows[b as usize]));
-            gpu.upload(&order)
-        });
-        let index = BlockIndex::build(gpu, &coords, host.n_rows());
-        Ok::<_, std::convert::Infallible>(DeviceSupport { coords, order, index })
-    };
-    match host.attachments().get_or_build(key(device), build) {
-        Ok(form) => form,
-    }
 }
 
 /// The tiles that a direction of a convolution reads.
@@ -56,7 +32,8 @@ pub(super) fn tiles(
     relation: &core::Relation,
     direction: Direction,
 ) -> Arc<Tiles> {
-    let backward = direction == Direction::Backward;
+    // A relation that is its own mirror image has one form for both: only the taps run backwards.
+    let backward = direction == Direction::Backward && !relation.is_symmetric();
     let build = || -> Result<Tiles> {
         if relation.is_given() {
             return match backward {
@@ -70,10 +47,37 @@ pub(super) fn tiles(
             true => (target, source, formula.swapped()),
         };
         let (from, to) = (support(gpu, device, from), support(gpu, device, onto));
-        Tiles::build(gpu, &from.index, &to.coords, onto.n_rows(), to.order.as_ref(), geometry)
+        Tiles::build(gpu, from.index(gpu), &to.coords, onto.n_rows(), to.order(gpu), geometry)
     };
     let form = relation.attachments().get_or_build(key(device) << 1 | u64::from(backward), build);
     form.unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// Rows that all kept identity tiles of the process have together, at most, where one alone has not more: 12 bytes each.
+const IDENTITY_ROWS: usize = 1 << 22;
+
+/// The tiles of a pointwise convolution of `n` rows; those asked for last are kept.
+///
+/// # Panics
+/// For 2^32 rows or more, which operations refuse.
+pub(super) fn identity_tiles(gpu: &Gpu, device: &CubeDevice, n: usize) -> Arc<Tiles> {
+    type Kept = Vec<((u64, usize), Arc<Tiles>)>;
+    static KEPT: Mutex<Kept> = Mutex::new(Vec::new());
+    let key = (key(device), n);
+    // Entries are inserted whole, so a panic elsewhere leaves the list as it should be.
+    let lock = || KEPT.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut kept = lock();
+    let found = kept.iter().position(|(at, _)| *at == key).map(|place| kept.remove(place));
+    let entry = found.unwrap_or_else(|| {
+        let tiles = Tiles::identity(gpu, n).unwrap_or_else(|error| panic!("{error}"));
+        (key, Arc::new(tiles))
+    });
+    let tiles = entry.1.clone();
+    kept.push(entry);
+    while kept.len() > 1 && kept.iter().map(|((_, n), _)| n).sum::<usize>() > IDENTITY_ROWS {
+        kept.remove(0);
+    }
+    tiles
 }
 
 /// The pairs by tap that a weight gradient reads.
@@ -81,8 +85,20 @@ pub(super) fn tiles(
 /// # Panics
 /// Where [`check`] refuses the relation, which operations ask first.
 pub(super) fn pairs(gpu: &Gpu, device: &CubeDevice, relation: &core::Relation) -> Arc<DevicePairs> {
-    let form = relation.attachments().get_or_build(key(device), || DevicePairs::from_host(gpu, relation));
+    let build = || match relation.is_given() {
+        true => DevicePairs::from_host(gpu, relation),
+        false => Ok(DevicePairs::from_tiles(gpu, &tiles(gpu, device, relation, Direction::Forward))),
+    };
+    let form = relation.attachments().get_or_build(key(device), build);
     form.unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// Number of pairs of a relation, counted on the device where nobody knows it yet.
+pub(super) fn n_pairs(gpu: &Gpu, device: &CubeDevice, relation: &core::Relation) -> usize {
+    relation.known_pairs().unwrap_or_else(|| {
+        relation.set_pairs(tiles(gpu, device, relation, Direction::Forward).n_pairs());
+        relation.n_pairs()
+    })
 }
 
 /// A row map on a device.
@@ -100,7 +116,8 @@ pub(super) fn row_map(gpu: &Gpu, device: &CubeDevice, map: &core::RowMap) -> Arc
 /// [`Error::Limit`].
 pub(super) fn check(op: &'static str, relation: &core::Relation) -> Result<()> {
     let limit = |what: String| Err(Error::Limit { op, what });
-    let (n_in, n_out, n_pairs) = (relation.n_in(), relation.n_out(), relation.n_pairs());
+    let (n_in, n_out) = (relation.n_in(), relation.n_out());
+    let n_pairs = relation.known_pairs().unwrap_or(0);
     if u32::try_from(n_pairs).is_err() {
         return limit(format!("expected fewer than 2^32 pairs on a GPU, found {n_pairs}; split the batch"));
     }

@@ -9,14 +9,22 @@ mod cube;
 mod flex;
 #[cfg(feature = "gpu")]
 mod forms;
+#[cfg(feature = "gpu")]
+mod kept;
+#[cfg(feature = "gpu")]
+mod made;
 
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, ExtensionType, backend_extension};
 
 #[cfg(feature = "gpu")]
 pub(crate) use cube::{
-    check_relation, check_row_map, device_class, device_name, is_software, prepare, takes_dtype,
+    check_relation, check_row_map, device_class, device_name, is_software, n_pairs, prepare, takes_dtype,
 };
+#[cfg(feature = "gpu")]
+pub(crate) use kept::{blended, folded};
+#[cfg(feature = "gpu")]
+pub(crate) use made::{created_support, support_from_tensor, support_to_tensor};
 
 use crate::{Relation, RowMap};
 pub use lattice_cpu::Activation;
@@ -177,8 +185,8 @@ pub trait LatticeKernels: LatticeBackend {
 /// What a build without GPUs knows of devices: all are CPUs, and take everything.
 #[cfg(not(feature = "gpu"))]
 mod cpu_alone {
-    use burn::tensor::{DType, Device};
-    use lattice_core as core;
+    use burn::tensor::{DType, Device, Int, Tensor};
+    use lattice_core::{self as core, KernelSpec, RelationKind, SupportPolicy};
 
     use crate::Result;
     use crate::routes::DeviceClass;
@@ -212,8 +220,48 @@ mod cpu_alone {
     }
 
     pub(crate) fn prepare(_device: &Device, _relation: &core::Relation, _training: bool) {}
+
+    pub(crate) fn n_pairs(_device: &Device, relation: &core::Relation) -> usize {
+        relation.n_pairs()
+    }
+
+    pub(crate) fn folded(
+        _sources: &[Tensor<1>],
+        _eps: f64,
+        fold: impl FnOnce() -> (Tensor<1>, Tensor<1>),
+    ) -> (Tensor<1>, Tensor<1>) {
+        fold()
+    }
+
+    pub(crate) fn blended(
+        _old: [&Tensor<1>; 2],
+        _found: [&Tensor<1>; 2],
+        _momentum: f64,
+        _unbias: f64,
+    ) -> Option<[Tensor<1>; 2]> {
+        None
+    }
+
+    pub(crate) fn created_support(
+        _device: &Device,
+        _kind: RelationKind,
+        _source: &core::Support,
+        _spec: &KernelSpec,
+        _policy: SupportPolicy,
+    ) -> Option<core::Support> {
+        None
+    }
+
+    pub(crate) fn support_from_tensor(_coords: &Tensor<2, Int>) -> Option<core::Support> {
+        None
+    }
+
+    pub(crate) fn support_to_tensor(_device: &Device, _host: &core::Support) -> Option<Tensor<2, Int>> {
+        None
+    }
 }
 #[cfg(not(feature = "gpu"))]
 pub(crate) use cpu_alone::{
-    check_relation, check_row_map, device_class, device_name, is_software, prepare, takes_dtype,
+    blended, check_relation, check_row_map, created_support, device_class, device_name, folded, is_software,
+    n_pairs, prepare, support_from_tensor, support_to_tensor, takes_dtype,
 };

@@ -7,7 +7,7 @@ use burn::tensor::{Device, FloatDType, Tensor};
 
 use super::{ConvEpilogue, or_panic};
 use crate::ops::{NormAffine, NormStatistics, apply_epilogue, batch_norm_epilogue, float_dtype};
-use crate::{Activation, Error, Result, SparseTensor};
+use crate::{Activation, Error, Result, SparseTensor, backend};
 
 /// Options of [`BatchNorm`].
 #[derive(Config, Debug)]
@@ -137,11 +137,20 @@ impl BatchNorm {
         let old_mean = self.running_mean.value_sync();
         let old_var = self.running_var.value_sync();
         let stored = float_dtype(old_mean.dtype());
+        // Running statistics have no gradient: they are on the graph's device, but not in the graph.
+        let plain = |t: &Tensor<1>| if t.is_autodiff() { t.clone().inner() } else { t.clone() };
+        let on_graph =
+            |t: Tensor<1>, like: &Tensor<1>| if like.is_autodiff() { Tensor::from_inner(t) } else { t };
         let unbias = if self.unbiased && rows > 1 { rows as f64 / (rows - 1) as f64 } else { 1.0 };
+        let [old_m, old_v, new_m, new_v] = [&old_mean, &old_var, &mean, &var].map(plain);
+        if let Some([m, v]) = backend::blended([&old_m, &old_v], [&new_m, &new_v], self.momentum, unbias) {
+            self.running_mean.update(on_graph(m, &mean));
+            self.running_var.update(on_graph(v, &var));
+            return;
+        }
         let mean = mean.detach().cast(stored);
         let var = var.detach().cast(stored) * unbias;
         let keep = 1.0 - self.momentum;
-        // Running statistics have no gradient: they are on the graph's device, but not in the graph.
         let device = mean.device();
         let old_mean = old_mean.to_device(&device);
         let old_var = old_var.to_device(&device);
@@ -151,20 +160,10 @@ impl BatchNorm {
 
     /// Scale and shift `[c]` of the running statistics: `y = x · scale + shift`.
     pub fn folded(&self) -> (Tensor<1>, Tensor<1>) {
-        let inverse = (self.running_var.value_sync() + self.eps).sqrt().recip();
-        let scale = match &self.gamma {
-            Some(gamma) => {
-                let gamma = gamma.val();
-                inverse.to_device(&gamma.device()) * gamma
-            }
-            None => inverse,
-        };
-        let mean = self.running_mean.value_sync().to_device(&scale.device());
-        let shift = -(mean * scale.clone());
-        match &self.beta {
-            Some(beta) => (scale, shift + beta.val()),
-            None => (scale, shift),
-        }
+        let (mean, var) = (self.running_mean.value_sync(), self.running_var.value_sync());
+        let [gamma, beta] = [&self.gamma, &self.beta].map(|p| p.as_ref().map(Param::val));
+        let sources: Vec<_> = [&mean, &var].into_iter().chain(&gamma).chain(&beta).cloned().collect();
+        backend::folded(&sources, self.eps, || fold(mean, var, gamma, beta, self.eps))
     }
 
     /// Moves the statistics of these features into the running ones without a forward pass of training.
@@ -176,6 +175,26 @@ impl BatchNorm {
         if let Some(found) = found {
             self.update_running(found, feats.dims()[0]);
         }
+    }
+}
+
+/// Scale and shift of a norm with these statistics, gamma and beta.
+fn fold(
+    mean: Tensor<1>,
+    var: Tensor<1>,
+    gamma: Option<Tensor<1>>,
+    beta: Option<Tensor<1>>,
+    eps: f64,
+) -> (Tensor<1>, Tensor<1>) {
+    let inverse = (var + eps).sqrt().recip();
+    let scale = match gamma {
+        Some(gamma) => inverse.to_device(&gamma.device()) * gamma,
+        None => inverse,
+    };
+    let shift = -(mean.to_device(&scale.device()) * scale.clone());
+    match beta {
+        Some(beta) => (scale, shift + beta),
+        None => (scale, shift),
     }
 }
 

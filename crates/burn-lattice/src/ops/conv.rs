@@ -12,7 +12,9 @@ use crate::routes::{self, ConvProblem, DeviceClass};
 use crate::support::BatchCounts;
 use crate::tensor::check_features;
 use crate::trace::{self, Clock, LayerRecord};
-use crate::{CoordinateKey, Error, KernelSpec, Relation, Result, SparseTensor, Support, SupportPolicy};
+use crate::{
+    CoordinateKey, Error, KernelSpec, Relation, RelationKind, Result, SparseTensor, Support, SupportPolicy,
+};
 
 /// The rows that an operation's output stands on, where the caller chooses them.
 #[derive(Clone, Debug)]
@@ -161,6 +163,7 @@ pub(crate) fn geometry(
 ) -> Result<ConvGeometry> {
     let clock = Clock::start();
     let (spec, manager, source) = (&options.spec, x.manager(), x.support());
+    let device = x.device();
     match kind {
         ConvKind::Submanifold => {
             if spec.is_pointwise() {
@@ -175,7 +178,7 @@ pub(crate) fn geometry(
                 if spec.is_pointwise() && options.policy == SupportPolicy::Floor {
                     return Ok(ConvGeometry::pointwise(x));
                 }
-                let relation = manager.forward(source, spec, options.policy)?;
+                let relation = manager.forward_on(Some(&device), source, spec, options.policy)?;
                 return Ok(ConvGeometry::related(x, relation, stride, &clock));
             };
             // A target is on the lattice of the output, whatever the stride of the matching formula.
@@ -193,9 +196,11 @@ pub(crate) fn geometry(
                 return Ok(ConvGeometry { counts, ..ConvGeometry::related(x, relation, stride, &clock) });
             }
             let relation = match kind {
-                ConvKind::Generative => manager.generative(source, spec)?,
+                ConvKind::Generative => {
+                    manager.grown_on(Some(&device), RelationKind::Generative, source, spec)?
+                }
                 ConvKind::Inverse => manager.inverse(source, spec)?,
-                _ => manager.transposed(source, spec)?,
+                _ => manager.grown_on(Some(&device), RelationKind::Transposed, source, spec)?,
             };
             Ok(ConvGeometry::related(x, relation, stride, &clock))
         }
@@ -376,7 +381,7 @@ pub(crate) fn convolve(
         rows_out: rows,
         pairs: match &geometry.map {
             ConvMap::Pointwise => rows,
-            ConvMap::Relation(r) => r.n_pairs(),
+            ConvMap::Relation(r) => r.n_pairs_on(&device),
         },
         c_in: shape.c_in,
         c_out: shape.c_out,

@@ -3,13 +3,12 @@
 use std::sync::Arc;
 
 use super::csr::Csr;
-use super::exact::{children, parents, tiles_lattice};
-use super::gather::{Window, gather};
+use super::exact::children;
+use super::gather::Window;
 use super::grown::GrownKernel;
 use super::halo::{HaloKernel, coarser};
 use super::reach::{check_transposed, kernel_reach_support, transposed_support};
-use super::record::Record;
-use super::submanifold::{is_neighbourhood, neighbourhood};
+use super::record::{Recipe, Record};
 use super::{Edge, Relation, RelationKind};
 use crate::kernel::TapOrigin;
 use crate::{Error, KernelSpec, Result, Support, downsample};
@@ -83,9 +82,7 @@ impl Relation {
                 let first = spec.first_offsets(TapOrigin::Centred);
                 if let Some(kernel) = HaloKernel::new(spec, first) {
                     let csr = kernel.edges(source.index());
-                    let record =
-                        Record::new(RelationKind::Forward, *spec, source.clone(), target, Arc::new(csr));
-                    return Ok(Self(Arc::new(record)));
+                    return Ok(Self::found(RelationKind::Forward, spec, source, target, csr));
                 }
                 (target, TapOrigin::Centred)
             }
@@ -144,6 +141,33 @@ impl Relation {
         Ok(Self::gathered(RelationKind::TargetTransposed, spec, source, target.clone(), Window::Under))
     }
 
+    /// A relation onto rows that its kind creates, where these were made elsewhere by the same rule: `target` holds exactly the rows
+    /// that [`Relation::forward`] under `policy`, [`Relation::transposed`] or [`Relation::generative`] would create, in canonical
+    /// order. Nothing is looked up: pairs are found when they are first read.
+    ///
+    /// # Errors
+    /// What [`KernelSpec::try_new`] refuses; [`Error::Value`] for a kind that creates no rows.
+    pub fn onto_created(
+        kind: RelationKind,
+        source: &Support,
+        target: &Support,
+        spec: &KernelSpec,
+        policy: SupportPolicy,
+    ) -> Result<Self> {
+        let op = "relation onto created rows";
+        spec.check(op)?;
+        let window = match (kind, policy) {
+            (RelationKind::Forward, SupportPolicy::Floor) => Window::Over(TapOrigin::Centred),
+            (RelationKind::Forward, SupportPolicy::KernelReach { .. }) => Window::Over(TapOrigin::Indexed),
+            (RelationKind::Transposed | RelationKind::Generative, _) => Window::Under,
+            _ => {
+                let what = format!("expected a kind that creates its rows, found {kind:?}");
+                return Err(Error::Value { op, what });
+            }
+        };
+        Ok(Self::gathered(kind, spec, source, target.clone(), window))
+    }
+
     /// A relation with its rows swapped and its taps kept: from the coarse support of a forward relation back onto its fine
     /// one. It shares the storage of [`Relation::transpose`].
     pub fn inverse(forward: &Relation) -> Self {
@@ -153,7 +177,7 @@ impl Relation {
             *forward.spec(),
             forward.target().clone(),
             forward.source().clone(),
-            swapped.0.csr.clone(),
+            Recipe::Shared(swapped),
         );
         record.indexed = forward.0.indexed;
         record.given = forward.0.given;
@@ -206,7 +230,8 @@ impl Relation {
             rows: edges.iter().map(|e| e.in_row).collect(),
             taps: edges.iter().map(|e| e.tap).collect(),
         };
-        let mut record = Record::new(kind, *spec, source.clone(), target.clone(), Arc::new(csr));
+        let recipe = Recipe::Found(Arc::new(csr));
+        let mut record = Record::new(kind, *spec, source.clone(), target.clone(), recipe);
         record.given = true;
         Ok(Self(Arc::new(record)))
     }
@@ -215,15 +240,21 @@ impl Relation {
         if source.n_rows() as u64 * spec.taps() as u64 <= i32::MAX as u64
             && let Some((target, csr)) = children(source, spec)
         {
-            return Ok(Self(Arc::new(Record::new(kind, *spec, source.clone(), target, Arc::new(csr)))));
+            return Ok(Self::found(kind, spec, source, target, csr));
         }
         check_transposed(op, source, spec)?;
         if let Some(kernel) = GrownKernel::new(spec) {
             let (target, csr) = kernel.grow(op, source)?;
-            return Ok(Self(Arc::new(Record::new(kind, *spec, source.clone(), target, Arc::new(csr)))));
+            return Ok(Self::found(kind, spec, source, target, csr));
         }
         let target = transposed_support(source, spec)?;
         Ok(Self::gathered(kind, spec, source, target, Window::Under))
+    }
+
+    /// A relation onto a support that was created with its pairs.
+    fn found(kind: RelationKind, spec: &KernelSpec, source: &Support, target: Support, csr: Csr) -> Self {
+        let recipe = Recipe::Found(Arc::new(csr));
+        Self(Arc::new(Record::new(kind, *spec, source.clone(), target, recipe)))
     }
 
     fn gathered(
@@ -236,22 +267,7 @@ impl Relation {
         let itself =
             spec.is_odd() && spec.stride == [1; 3] && spec.padding == [0; 3] && source.same_identity(&target);
         let symmetric = itself && matches!(window, Window::Over(TapOrigin::Centred));
-        let first = spec.first_offsets(TapOrigin::Centred);
-        let csr = match (symmetric && is_neighbourhood(spec), symmetric.then(|| HaloKernel::new(spec, first)))
-        {
-            (true, _) => neighbourhood(source.index(), spec),
-            (false, Some(Some(kernel))) => kernel.edges(source.index()),
-            _ if matches!(window, Window::Under) && tiles_lattice(spec) => {
-                parents(source.index(), target.coords(), spec)
-            }
-            _ if matches!(window, Window::Under)
-                && let Some(kernel) = GrownKernel::new(spec) =>
-            {
-                kernel.edges(source.index(), target.index())
-            }
-            _ => gather(source.index(), target.coords(), spec, window),
-        };
-        let mut record = Record::new(kind, *spec, source.clone(), target, Arc::new(csr));
+        let mut record = Record::new(kind, *spec, source.clone(), target, Recipe::Window(window));
         record.symmetric = symmetric;
         record.indexed = !matches!(window, Window::Over(TapOrigin::Centred));
         Self(Arc::new(record))

@@ -27,8 +27,8 @@ pub struct RelationKey {
 pub struct CacheEntry {
     /// What the relation is kept under.
     pub key: RelationKey,
-    /// Its edges.
-    pub n_pairs: usize,
+    /// Its edges, where somebody listed or counted them.
+    pub n_pairs: Option<usize>,
     /// Bytes of its edges and of the views built so far.
     pub bytes: usize,
     /// Requests that found it.
@@ -69,7 +69,7 @@ impl RelationCache {
     }
 
     /// An empty store that drops the relations used longest ago when all of them pass `budget_bytes`. The one asked for last
-    /// always stays. Views that grow after a request count from the next request on.
+    /// always stays. Pairs that are listed and views that grow after a request count from the next request on.
     pub fn with_budget(budget_bytes: usize) -> Self {
         Self(Arc::new(Mutex::new(Store { budget_bytes: Some(budget_bytes), ..Store::default() })))
     }
@@ -189,7 +189,7 @@ impl Store {
                 entry.last_used,
                 CacheEntry {
                     key: *key,
-                    n_pairs: relation.n_pairs(),
+                    n_pairs: relation.known_pairs(),
                     bytes: relation.bytes(),
                     hits: entry.hits,
                 },

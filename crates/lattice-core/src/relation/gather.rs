@@ -3,9 +3,13 @@
 use rayon::prelude::*;
 
 use super::csr::{CHUNK_ROWS, Csr, Piece};
+use super::exact::{parents, tiles_lattice};
+use super::grown::GrownKernel;
+use super::halo::HaloKernel;
+use super::submanifold::{is_neighbourhood, neighbourhood};
 use crate::kernel::TapOrigin;
 use crate::support::{Block, CoordIndex};
-use crate::{Coord, KernelSpec};
+use crate::{Coord, KernelSpec, Support};
 
 /// Where the input coordinate of an output coordinate `q` under tap position `i` lies, on each axis.
 #[derive(Clone, Copy, Debug)]
@@ -14,6 +18,22 @@ pub(crate) enum Window {
     Over(TapOrigin),
     /// `(q + p - i * d) / s` where that is a whole number
     Under,
+}
+
+impl Window {
+    /// All edges from `source` onto `target`, by the quickest way that fits; `symmetric` as of the relation.
+    pub(super) fn edges(self, source: &Support, target: &Support, spec: &KernelSpec, symmetric: bool) -> Csr {
+        let onto_itself = || HaloKernel::new(spec, spec.first_offsets(TapOrigin::Centred));
+        match self {
+            Self::Over(_) if symmetric && is_neighbourhood(spec) => neighbourhood(source.index(), spec),
+            Self::Over(_) if symmetric && let Some(kernel) = onto_itself() => kernel.edges(source.index()),
+            Self::Under if tiles_lattice(spec) => parents(source.index(), target.coords(), spec),
+            Self::Under if let Some(kernel) = GrownKernel::new(spec) => {
+                kernel.edges(source.index(), target.index())
+            }
+            _ => gather(source.index(), target.coords(), spec, self),
+        }
+    }
 }
 
 /// All edges onto `targets`: rows of the result are target rows, its pairs `(source row, tap)` in ascending tap.

@@ -2,6 +2,7 @@
 
 use rayon::prelude::*;
 
+use super::SupportPolicy;
 use crate::support::{BlockTable, NO_BLOCK, block_bit, block_key};
 use crate::{Coord, Error, KernelSpec, Result, Support};
 
@@ -41,13 +42,7 @@ pub(crate) fn kernel_reach_support(
 ) -> Result<Support> {
     let Some((_, largest)) = source.bounds() else { return Support::canonical(Vec::new()) };
     let [s, p, d] = wide(spec);
-    let last: [i64; 3] = std::array::from_fn(|a| {
-        let taps_behind = i64::from(spec.size[a]) - 1;
-        match range {
-            Some(range) => (i64::from(range[a]) + 2 * p[a] - d[a] * taps_behind - 1).div_euclid(s[a]),
-            None => (i64::from(largest[a + 1]) + 2 * p[a] - taps_behind).div_euclid(s[a]),
-        }
-    });
+    let last = SupportPolicy::last_reached(spec, range, &largest);
     let place = |axis: usize, c: i32, i: i64| {
         let scaled = i64::from(c) + p[axis] - i * d[axis];
         let q = scaled.div_euclid(s[axis]);
@@ -57,6 +52,21 @@ pub(crate) fn kernel_reach_support(
         check_created(op, source, spec, place)?;
     }
     expand(source, spec, place)
+}
+
+impl SupportPolicy {
+    /// The largest `q` along each axis that [`SupportPolicy::KernelReach`] allows, for input rows up to `largest`. Below 0 where it
+    /// allows none.
+    pub fn last_reached(spec: &KernelSpec, range: Option<[u32; 3]>, largest: &Coord) -> [i64; 3] {
+        let [s, p, d] = wide(spec);
+        std::array::from_fn(|a| {
+            let taps_behind = i64::from(spec.size[a]) - 1;
+            match range {
+                Some(range) => (i64::from(range[a]) + 2 * p[a] - d[a] * taps_behind - 1).div_euclid(s[a]),
+                None => (i64::from(largest[a + 1]) + 2 * p[a] - taps_behind).div_euclid(s[a]),
+            }
+        })
+    }
 }
 
 /// Refuses a row that creates a coordinate outside `i32`: one whose positions match along every axis, one of them out of range.

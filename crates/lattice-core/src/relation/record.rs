@@ -4,8 +4,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
 use super::csr::Csr;
+use super::gather::Window;
 use super::tiles::TapTiles;
-use super::views::{InputView, NeighbourTable, SortedTable, TapView};
+use super::views::{InputView, NeighbourTable, SortedTable, TapView, once};
 use crate::{Attachments, KernelSpec, Support};
 
 /// Identity of a relation, unique within the process.
@@ -65,7 +66,8 @@ impl Edge {
 /// and an output row that would be created there is an error. An output row has at most one edge under each tap.
 ///
 /// A relation is immutable and cheap to clone; it owns its supports, so two users of one relation share the identity of its
-/// output support. It does not depend on the number of threads.
+/// output support. It does not depend on the number of threads. Its pairs are found when they are first read, unless its output
+/// support was created with them: what finds them elsewhere by the same formula, such as a GPU, never builds this list.
 ///
 /// # Layout
 /// The output CSR: edges of output row `o` stand at `out_splits[o]..out_splits[o + 1]` of `in_rows` and `tap_ids`, in ascending
@@ -75,6 +77,18 @@ impl Edge {
 /// The "rule book" of Graham et al. 2018 (arXiv:1711.10275); others say "kernel map".
 #[derive(Clone)]
 pub struct Relation(pub(super) Arc<Record>);
+
+/// How the pairs of a relation are found when they are first read.
+pub(super) enum Recipe {
+    /// They came with the relation.
+    Found(Arc<Csr>),
+    /// By the window of every output row.
+    Window(Window),
+    /// As those of the relation that this one is the kept transpose of, which finds its own by this window.
+    Transposed(Window),
+    /// They are those of another relation.
+    Shared(Relation),
+}
 
 /// What a relation holds.
 pub(super) struct Record {
@@ -91,7 +105,10 @@ pub(super) struct Record {
     pub(super) symmetric: bool,
     /// The pairs were given, and may be others than the formula's.
     pub(super) given: bool,
-    pub(super) csr: Arc<Csr>,
+    csr: OnceLock<Arc<Csr>>,
+    recipe: Recipe,
+    /// Number of pairs, where it is known before they are listed.
+    known_pairs: OnceLock<usize>,
     attachments: Attachments,
     pub(super) transpose: OnceLock<Relation>,
     /// The relation that this one is the kept transpose of.
@@ -109,7 +126,7 @@ impl Record {
         spec: KernelSpec,
         source: Support,
         target: Support,
-        csr: Arc<Csr>,
+        recipe: Recipe,
     ) -> Self {
         let indexed =
             !matches!(kind, RelationKind::Forward | RelationKind::Target | RelationKind::Submanifold);
@@ -123,7 +140,9 @@ impl Record {
             indexed,
             symmetric: false,
             given: false,
-            csr,
+            csr: OnceLock::new(),
+            recipe,
+            known_pairs: OnceLock::new(),
             attachments: Attachments::default(),
             transpose: OnceLock::new(),
             transpose_of: Weak::new(),
@@ -132,6 +151,46 @@ impl Record {
             table: OnceLock::new(),
             sorted_table: OnceLock::new(),
             tap_tiles: OnceLock::new(),
+        }
+    }
+
+    /// The pairs by output row, found by the first caller.
+    pub(super) fn csr(&self) -> &Arc<Csr> {
+        once(&self.csr, || match &self.recipe {
+            Recipe::Found(csr) => csr.clone(),
+            Recipe::Window(window) => {
+                Arc::new(window.edges(&self.source, &self.target, &self.spec, self.symmetric))
+            }
+            Recipe::Transposed(window) => {
+                // The original may be gone; its formula is not.
+                let original = self.transpose_of.upgrade().map(|original| original.csr().clone());
+                let original = original.unwrap_or_else(|| {
+                    Arc::new(window.edges(&self.target, &self.source, &self.spec, self.symmetric))
+                });
+                Arc::new(original.transposed(self.target.n_rows(), self.spec.taps(), self.symmetric))
+            }
+            Recipe::Shared(other) => other.0.csr().clone(),
+        })
+    }
+
+    /// The pairs by output row, where they were found already.
+    pub(super) fn found_csr(&self) -> Option<&Arc<Csr>> {
+        match &self.recipe {
+            Recipe::Found(csr) => Some(csr),
+            Recipe::Shared(other) => other.0.found_csr(),
+            _ => self.csr.get(),
+        }
+    }
+
+    /// How pairs of the transpose are found.
+    pub(super) fn transposed_recipe(&self) -> Recipe {
+        match (self.found_csr(), &self.recipe) {
+            (None, Recipe::Window(window)) => Recipe::Transposed(*window),
+            _ => Recipe::Found(Arc::new(self.csr().transposed(
+                self.source.n_rows(),
+                self.spec.taps(),
+                self.symmetric,
+            ))),
         }
     }
 }
@@ -197,9 +256,26 @@ impl Relation {
         self.0.spec.taps()
     }
 
-    /// Edges.
+    /// Edges. Lists them, unless they are listed or their number is [known](Relation::set_pairs).
     pub fn n_pairs(&self) -> usize {
-        self.0.csr.rows.len()
+        self.known_pairs().unwrap_or_else(|| self.0.csr().rows.len())
+    }
+
+    /// Edges, where they are listed or their number is known.
+    pub fn known_pairs(&self) -> Option<usize> {
+        self.0.found_csr().map(|csr| csr.rows.len()).or_else(|| self.0.known_pairs.get().copied())
+    }
+
+    /// Keeps the number of edges, as counted by someone who found them without listing them here. The first call counts.
+    pub fn set_pairs(&self, n_pairs: usize) {
+        // A second count of the same edges is the same.
+        let _ = self.0.known_pairs.set(n_pairs);
+    }
+
+    /// True where every edge `(i, o, k)` has its mirror image `(o, i, taps - 1 - k)`: an odd kernel of stride 1 from a support onto
+    /// itself. The transpose is then the relation itself with its taps in reverse.
+    pub fn is_symmetric(&self) -> bool {
+        self.0.symmetric
     }
 
     /// Offset of every tap as the formula of the [kind](RelationKind) uses it. A transpose and an inverse have those of the
@@ -225,7 +301,7 @@ impl Relation {
     /// All edges in canonical order: ascending `(out_row, tap, in_row)`.
     pub fn edges(&self) -> Vec<Edge> {
         let mut edges = Vec::with_capacity(self.n_pairs());
-        self.0.csr.for_each_pair(&(0..self.n_out()), |out_row, in_row, tap| {
+        self.0.csr().for_each_pair(&(0..self.n_out()), |out_row, in_row, tap| {
             edges.push(Edge { in_row, out_row, tap })
         });
         edges
@@ -233,17 +309,17 @@ impl Relation {
 
     /// Bounds of the edges of every output row, `n_out + 1` long.
     pub fn out_splits(&self) -> &[usize] {
-        &self.0.csr.splits
+        &self.0.csr().splits
     }
 
     /// Input row of every edge.
     pub fn in_rows(&self) -> &[u32] {
-        &self.0.csr.rows
+        &self.0.csr().rows
     }
 
     /// Tap of every edge.
     pub fn tap_ids(&self) -> &[u16] {
-        &self.0.csr.taps
+        &self.0.csr().taps
     }
 
     /// Edges of every tap.
@@ -274,7 +350,7 @@ impl std::fmt::Debug for Relation {
             .field("spec", &self.0.spec)
             .field("n_in", &self.n_in())
             .field("n_out", &self.n_out())
-            .field("n_pairs", &self.n_pairs())
+            .field("known_pairs", &self.known_pairs())
             .finish()
     }
 }

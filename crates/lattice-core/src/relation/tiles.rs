@@ -31,7 +31,7 @@ impl TapTiles {
     }
 
     pub(super) fn new(relation: &Relation) -> Self {
-        let (taps, csr, n_out) = (relation.taps(), &relation.0.csr, relation.n_out());
+        let (taps, csr, n_out) = (relation.taps(), relation.0.csr(), relation.n_out());
         let n_blocks = n_out.div_ceil(Self::BLOCK);
         let range = |b: usize| b * Self::BLOCK..n_out.min((b + 1) * Self::BLOCK);
         let pairs = |b: usize| csr.splits[range(b).end] - csr.splits[range(b).start];

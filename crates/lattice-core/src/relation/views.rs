@@ -62,19 +62,19 @@ impl Relation {
     /// Edges grouped by input row. Costs two passes over the edges and as much memory as the relation.
     pub fn by_input(&self) -> &InputView {
         once(&self.0.by_input, || {
-            let Csr { splits, rows, taps } = self.0.csr.regrouped(self.n_in());
+            let Csr { splits, rows, taps } = self.0.csr().regrouped(self.n_in());
             InputView { splits, out_rows: rows, taps }
         })
     }
 
     /// Edges grouped by tap. Costs two passes over the edges and `8 * pairs` bytes.
     pub fn by_tap(&self) -> &TapView {
-        once(&self.0.by_tap, || TapView::new(&self.0.csr, self.taps()))
+        once(&self.0.by_tap, || TapView::new(self.0.csr(), self.taps()))
     }
 
     /// The input row of every output row and tap. Memory: `4 * n_out * taps` bytes.
     pub fn neighbour_table(&self) -> &NeighbourTable {
-        once(&self.0.table, || NeighbourTable::new(&self.0.csr, self.taps()))
+        once(&self.0.table, || NeighbourTable::new(self.0.csr(), self.taps()))
     }
 
     /// The neighbour table with rows sorted by mask. Memory: `8 * n_out * taps` bytes beside the table's own.
@@ -97,12 +97,9 @@ impl Relation {
             return Relation(original);
         }
         let build = || {
-            let csr = match self.0.symmetric {
-                true => mirrored(&self.0.csr, self.taps()),
-                false => transposed(&self.0.csr, self.n_in()),
-            };
             let (source, target) = (self.target().clone(), self.source().clone());
-            let mut record = Record::new(self.0.kind, self.0.spec, source, target, Arc::new(csr));
+            let mut record =
+                Record::new(self.0.kind, self.0.spec, source, target, self.0.transposed_recipe());
             record.adjoint = !self.0.adjoint;
             record.indexed = self.0.indexed;
             record.symmetric = self.0.symmetric;
@@ -126,7 +123,7 @@ impl Relation {
         let sorted = |v: &SortedTable| {
             size_of_val(&v.reorder_rows[..]) + 2 * size_of_val(&v.table[..]) + size_of_val(&v.tile_masks[..])
         };
-        r.csr.bytes()
+        r.found_csr().map_or(0, |csr| csr.bytes())
             + r.by_input.get().map_or(0, input)
             + r.by_tap.get().map_or(0, tap)
             + r.table.get().map_or(0, table)
@@ -138,12 +135,22 @@ impl Relation {
 
 /// The value of `cell`, built at its first use. It is built outside the cell's lock: a parallel build may run other tasks while it
 /// waits, and one of them may ask for the same view. At worst two callers build it and one result is kept.
-fn once<T>(cell: &OnceLock<T>, build: impl FnOnce() -> T) -> &T {
+pub(super) fn once<T>(cell: &OnceLock<T>, build: impl FnOnce() -> T) -> &T {
     if let Some(built) = cell.get() {
         return built;
     }
     let built = build();
     cell.get_or_init(|| built)
+}
+
+impl Csr {
+    /// The CSR of the transpose; `symmetric` where it is this one with its taps in reverse.
+    pub(super) fn transposed(&self, n_in: usize, taps: usize, symmetric: bool) -> Self {
+        match symmetric {
+            true => mirrored(self, taps),
+            false => transposed(self, n_in),
+        }
+    }
 }
 
 /// The adjoint's CSR in ascending tap.

@@ -10,7 +10,9 @@ mod finish;
 mod load;
 pub mod mma;
 pub mod plain;
+mod reverse;
 mod shape;
 pub mod weight_grad;
 
+pub use reverse::reverse_taps;
 pub use shape::ConvShape;

@@ -5,6 +5,9 @@ use cubecl::prelude::*;
 /// A free slot; no support has a row of this number.
 pub(crate) const EMPTY: u32 = u32::MAX;
 
+/// Counters of an index: its own list of four, and lists that tiles count with.
+pub(crate) const COUNTERS: u32 = 64;
+
 /// Hash of the block that a coordinate lies in.
 #[cube]
 pub(crate) fn hash_block(batch: i32, x: i32, y: i32, z: i32) -> u32 {
@@ -41,7 +44,8 @@ pub(crate) fn clear_table_kernel(
         slots[at as usize] = EMPTY;
         occupancy[(2u32 * at) as usize] = 0u32;
         occupancy[(2u32 * at + 1u32) as usize] = 0u32;
-        if at < 4u32 {
+        // There are at least as many slots as counters.
+        if at < COUNTERS {
             counters[at as usize] = 0u32;
         }
     }
@@ -207,13 +211,21 @@ pub(crate) fn lookup_row(
 ) -> u32 {
     let mut row = EMPTY.runtime();
     if slot != EMPTY {
-        let bit = cell_bit(x, y, z);
         let low = occupancy[(2u32 * slot) as usize];
         let high = occupancy[(2u32 * slot + 1u32) as usize];
-        let word = select(bit < 32u32, low, high);
-        if (word >> (bit & 31u32)) & 1u32 == 1u32 {
-            row = rows[(first[slot as usize] + rank(low, high, bit)) as usize];
-        }
+        row = row_of_cell(rows, low, high, first[slot as usize], x, y, z);
+    }
+    row
+}
+
+/// Row of the cell `(x, y, z)` of a block with these occupied cells, whose rows begin at `first`; `EMPTY` where it is not occupied.
+#[cube]
+pub(crate) fn row_of_cell(rows: &[u32], low: u32, high: u32, first: u32, x: i32, y: i32, z: i32) -> u32 {
+    let bit = cell_bit(x, y, z);
+    let word = select(bit < 32u32, low, high);
+    let mut row = EMPTY.runtime();
+    if (word >> (bit & 31u32)) & 1u32 == 1u32 {
+        row = rows[(first + rank(low, high, bit)) as usize];
     }
     row
 }

@@ -1,8 +1,13 @@
 //! Builds the block index.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use cubecl::prelude::*;
 
-use super::kernel::{clear_table_kernel, insert_rows_kernel, place_blocks_kernel, place_rows_kernel};
+use super::kernel::{
+    COUNTERS, clear_table_kernel, insert_rows_kernel, place_blocks_kernel, place_rows_kernel,
+};
 use crate::gpu::{Buffer, Gpu};
 
 /// Units of a cube of these kernels.
@@ -21,11 +26,22 @@ pub struct BlockIndex {
     pub(crate) counters: Buffer,
     pub(crate) mask: u32,
     pub(crate) n_rows: usize,
+    /// Counters handed out so far.
+    handed_out: Arc<AtomicUsize>,
 }
+
+/// Lists of counters that an index has cleared beside its own, for tiles that are built from it.
+const SPARE_LISTS: usize = COUNTERS as usize / LIST - 1;
+/// Counters of a list.
+pub(crate) const LIST: usize = 4;
 
 impl BlockIndex {
     /// The index of `n_rows` coordinates `[batch, x, y, z]`, four launches.
+    ///
+    /// # Panics
+    /// Above 2^30 rows: the table has two slots a row at least, numbered in 32 bits.
     pub fn build(gpu: &Gpu, coords: &Buffer, n_rows: usize) -> Self {
+        assert!(n_rows <= 1 << 30, "index: expected at most 2^30 rows, found {n_rows}");
         let n_slots = (2 * n_rows).next_power_of_two().max(64);
         let index = Self {
             coords: coords.clone(),
@@ -33,9 +49,10 @@ impl BlockIndex {
             occupancy: gpu.empty(2 * n_slots, 4),
             first: gpu.empty(n_slots, 4),
             rows: gpu.empty(n_rows, 4),
-            counters: gpu.empty(4, 4),
+            counters: gpu.empty(COUNTERS as usize, 4),
             mask: n_slots as u32 - 1,
             n_rows,
+            handed_out: Arc::default(),
         };
         let slot_of_row = gpu.empty(n_rows, 4);
         let client = gpu.client();
@@ -92,6 +109,14 @@ impl BlockIndex {
             );
         }
         index
+    }
+
+    /// A list of [`LIST`] counters at zero that nobody else counts with: the buffer that holds it and where it begins.
+    pub(crate) fn counters(&self, gpu: &Gpu) -> (Buffer, usize) {
+        match self.handed_out.fetch_add(1, Ordering::Relaxed) {
+            at if at < SPARE_LISTS => (self.counters.clone(), LIST * (at + 1)),
+            _ => (gpu.upload(&[0u32; LIST]), 0),
+        }
     }
 
     /// Cells that hold more than one row. Waits for the device.

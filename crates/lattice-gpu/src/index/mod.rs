@@ -8,5 +8,6 @@
 mod kernel;
 mod launch;
 
-pub(crate) use kernel::{EMPTY, find_block, lookup_row};
+pub(crate) use kernel::{EMPTY, find_block, hash_block, lookup_row, row_of_cell};
 pub use launch::BlockIndex;
+pub(crate) use launch::LIST;

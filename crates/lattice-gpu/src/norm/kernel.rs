@@ -58,7 +58,20 @@ pub(crate) fn moments_kernel<F: Float>(x: &[F], partial: &mut [f32], n: usize, c
     }
 }
 
-/// Merges the parts of each channel in order: `mean[c]` and biased `var[c]`. One unit a channel.
+/// Merges the moments of two sets of rows: count, mean and squared deviations of the first take in those of the second.
+#[cube]
+fn merge(count: &mut f32, center: &mut f32, square: &mut f32, n: f32, mean: f32, deviations: f32) {
+    let total = *count + n;
+    if n > 0.0f32 {
+        let away = mean - *center;
+        *center += away * (n / total);
+        *square += deviations + away * away * (*count * n / total);
+        *count = total;
+    }
+}
+
+/// Merges the parts of each channel: `mean[c]` and biased `var[c]`. The units that share a channel merge a run of parts each, in order,
+/// and one of them merges the runs in order.
 #[cube(launch_unchecked)]
 pub(crate) fn merge_moments_kernel(
     partial: &[f32],
@@ -69,21 +82,54 @@ pub(crate) fn merge_moments_kernel(
     rows: usize,
     parts: usize,
 ) {
-    let channel = ABSOLUTE_POS;
+    let mut counts = Shared::<[f32]>::new_slice(comptime!(UNITS as usize));
+    let mut centers = Shared::<[f32]>::new_slice(comptime!(UNITS as usize));
+    let mut squares = Shared::<[f32]>::new_slice(comptime!(UNITS as usize));
+    let channel = (CUBE_POS_X * CHANNELS + UNIT_POS % CHANNELS) as usize;
+    let share = (UNIT_POS / CHANNELS) as usize;
+    let run = parts.div_ceil(comptime!(SHARES as usize));
+    let mut count = 0.0f32;
+    let mut center = 0.0f32;
+    let mut square = 0.0f32;
     if channel < c {
-        let mut count = 0.0f32;
-        let mut center = 0.0f32;
-        let mut square = 0.0f32;
-        for part in 0usize..parts {
+        for part in min(share * run, parts)..min((share + 1usize) * run, parts) {
             let here = f32::cast_from((min((part + 1usize) * rows, n) - part * rows) as u32);
-            let away = partial[2usize * part * c + channel] - center;
-            let total = count + here;
-            center += away * (here / total);
-            square += partial[(2usize * part + 1usize) * c + channel] + away * away * (count * here / total);
-            count = total;
+            let at = 2usize * part * c + channel;
+            merge(&mut count, &mut center, &mut square, here, partial[at], partial[at + c]);
+        }
+    }
+    counts[UNIT_POS as usize] = count;
+    centers[UNIT_POS as usize] = center;
+    squares[UNIT_POS as usize] = square;
+    sync_cube();
+    if channel < c && UNIT_POS < CHANNELS {
+        for other in 1u32..SHARES {
+            let at = (other * CHANNELS + UNIT_POS) as usize;
+            merge(&mut count, &mut center, &mut square, counts[at], centers[at], squares[at]);
         }
         mean[channel] = center;
         var[channel] = square / max(count, 1.0f32);
+    }
+}
+
+/// `old * keep + found * (1 - keep)` of means and variances; the variance found is multiplied by `unbias` first. One unit a channel.
+#[cube(launch_unchecked)]
+pub(crate) fn blend_running_kernel(
+    old_mean: &[f32],
+    old_var: &[f32],
+    mean: &[f32],
+    var: &[f32],
+    new_mean: &mut [f32],
+    new_var: &mut [f32],
+    c: usize,
+    keep: f32,
+    take: f32,
+    unbias: f32,
+) {
+    let at = ABSOLUTE_POS;
+    if at < c {
+        new_mean[at] = old_mean[at] * keep + mean[at] * take;
+        new_var[at] = old_var[at] * keep + var[at] * unbias * take;
     }
 }
 
@@ -189,17 +235,24 @@ pub(crate) fn gradient_sums_kernel<F: Float>(
     }
 }
 
-/// Adds the parts of each channel in order. One unit a channel.
+/// Adds the parts of each channel, shared as in [`merge_moments_kernel`].
 #[cube(launch_unchecked)]
 pub(crate) fn add_parts_kernel(partial: &[f32], beta: &mut [f32], gamma: &mut [f32], c: usize, parts: usize) {
-    let channel = ABSOLUTE_POS;
+    let mut sums = Shared::<[f32]>::new_slice(comptime!(UNITS as usize));
+    let channel = (CUBE_POS_X * CHANNELS + UNIT_POS % CHANNELS) as usize;
+    let share = (UNIT_POS / CHANNELS) as usize;
+    let run = parts.div_ceil(comptime!(SHARES as usize));
+    let mut first = 0.0f32;
+    let mut second = 0.0f32;
     if channel < c {
-        let mut first = 0.0f32;
-        let mut second = 0.0f32;
-        for part in 0usize..parts {
+        for part in min(share * run, parts)..min((share + 1usize) * run, parts) {
             first += partial[2usize * part * c + channel];
             second += partial[(2usize * part + 1usize) * c + channel];
         }
+    }
+    let first = sum_shares(first, &mut sums);
+    let second = sum_shares(second, &mut sums);
+    if channel < c && UNIT_POS < CHANNELS {
         beta[channel] = first;
         gamma[channel] = second;
     }

@@ -3,8 +3,8 @@
 use cubecl::prelude::*;
 
 use super::kernel::{
-    CHANNELS, UNITS, add_parts_kernel, gradient_sums_kernel, merge_moments_kernel, moments_kernel,
-    normalize_kernel, spread_gradient_kernel,
+    CHANNELS, UNITS, add_parts_kernel, blend_running_kernel, gradient_sums_kernel, merge_moments_kernel,
+    moments_kernel, normalize_kernel, spread_gradient_kernel,
 };
 use crate::address::{address_of, room_for};
 use crate::conv::mma::After;
@@ -44,6 +44,53 @@ fn parts_of(n: usize) -> (usize, usize) {
     (rows, n.div_ceil(rows))
 }
 
+/// Room for a number a channel: zeros unless it `is_written`.
+fn channels(gpu: &Gpu, c: usize, is_written: bool) -> Buffer {
+    match is_written {
+        true => gpu.empty(c, 4),
+        false => gpu.upload(&vec![0.0f32; c]),
+    }
+}
+
+/// Running statistics moved towards found ones: `old * (1 - momentum) + found * momentum` of means and variances `[c]`, the variance
+/// found multiplied by `unbias`. One launch.
+///
+/// # Panics
+/// When the buffers differ in length.
+pub fn blend_running(
+    gpu: &Gpu,
+    [old_mean, old_var]: [&Buffer; 2],
+    [mean, var]: [&Buffer; 2],
+    momentum: f64,
+    unbias: f64,
+) -> [Buffer; 2] {
+    let c = mean.len;
+    assert_eq!([old_mean.len, old_var.len, var.len], [c; 3], "blend_running: lengths of the statistics");
+    let new = [gpu.empty(c, 4), gpu.empty(c, 4)];
+    if c == 0 {
+        return new;
+    }
+    // SAFETY: one unit a channel, checked against the count that all buffers have.
+    unsafe {
+        blend_running_kernel::launch_unchecked(
+            gpu.client(),
+            Gpu::cubes(c, 64),
+            CubeDim::new_1d(64),
+            old_mean.arg(1),
+            old_var.arg(1),
+            mean.arg(1),
+            var.arg(1),
+            new[0].arg(1),
+            new[1].arg(1),
+            c,
+            (1.0 - momentum) as f32,
+            momentum as f32,
+            unbias as f32,
+        );
+    }
+    new
+}
+
 /// `activation((x - mean) / sqrt(var + eps) · gamma + beta + residual)` with the mean and biased variance of `x` itself.
 ///
 /// # Shapes
@@ -65,8 +112,8 @@ pub fn batch_norm<F: Float + CubeElement>(
     let n = x.len / c.max(1);
     let out = BatchNormed {
         y: room_for::<F>(gpu, x.len),
-        mean: gpu.upload(&vec![0.0f32; c]),
-        var: gpu.upload(&vec![0.0f32; c]),
+        mean: channels(gpu, c, x.len > 0),
+        var: channels(gpu, c, x.len > 0),
     };
     if x.len == 0 {
         return out;
@@ -89,8 +136,8 @@ pub fn batch_norm<F: Float + CubeElement>(
         );
         merge_moments_kernel::launch_unchecked(
             gpu.client(),
-            Gpu::cubes(c, 64),
-            CubeDim::new_1d(64),
+            CubeCount::Static((c as u32).div_ceil(CHANNELS), 1, 1),
+            CubeDim::new_1d(UNITS),
             partial.arg(1),
             out.mean.arg(1),
             out.var.arg(1),
@@ -139,8 +186,8 @@ pub fn batch_norm_grad<F: Float + CubeElement>(
     let n = x.len / c.max(1);
     let grads = BatchNormGrads {
         x: room_for::<F>(gpu, x.len),
-        gamma: gpu.upload(&vec![0.0f32; c]),
-        beta: gpu.upload(&vec![0.0f32; c]),
+        gamma: channels(gpu, c, x.len > 0),
+        beta: channels(gpu, c, x.len > 0),
         residual: residual.then(|| room_for::<F>(gpu, x.len)),
     };
     if x.len == 0 {
@@ -171,8 +218,8 @@ pub fn batch_norm_grad<F: Float + CubeElement>(
         );
         add_parts_kernel::launch_unchecked(
             gpu.client(),
-            Gpu::cubes(c, 64),
-            CubeDim::new_1d(64),
+            CubeCount::Static((c as u32).div_ceil(CHANNELS), 1, 1),
+            CubeDim::new_1d(UNITS),
             partial.arg(1),
             grads.beta.arg(1),
             grads.gamma.arg(1),

@@ -5,20 +5,72 @@ use cubecl::prelude::*;
 use crate::gpu::{Buffer, Gpu};
 
 /// Units of a cube.
-const UNITS: u32 = 256;
+pub(crate) const SUM_UNITS: u32 = 256;
 /// Values that a unit takes.
 const ITEMS: u32 = 8;
 
+/// Sum of the values of the units before this one in a cube of [`SUM_UNITS`], and of all units; `sums` has a place for each unit.
+/// `planes` says that planes have 32 units, which then add up among themselves.
+#[cube]
+pub(crate) fn cube_exclusive_sum(
+    value: u32,
+    sums: &mut Shared<[u32]>,
+    #[comptime] planes: bool,
+) -> (u32, u32) {
+    let mut before = 0u32;
+    let mut total = 0u32;
+    if planes {
+        let within = plane_exclusive_sum(value);
+        // The sums of an earlier call were read.
+        sync_cube();
+        if UNIT_POS % 32u32 == 31u32 {
+            sums[(UNIT_POS / 32u32) as usize] = within + value;
+        }
+        sync_cube();
+        before += within;
+        #[unroll]
+        for plane in 0u32..comptime!(SUM_UNITS / 32) {
+            let sum = sums[plane as usize];
+            total += sum;
+            before += select(plane < UNIT_POS / 32u32, sum, 0u32);
+        }
+    } else {
+        sums[UNIT_POS as usize] = value;
+        sync_cube();
+        let mut step = 1u32;
+        while step < SUM_UNITS {
+            let mut below = 0u32;
+            if UNIT_POS >= step {
+                below = sums[(UNIT_POS - step) as usize];
+            }
+            sync_cube();
+            sums[UNIT_POS as usize] += below;
+            sync_cube();
+            step *= 2u32;
+        }
+        before += sums[UNIT_POS as usize] - value;
+        total += sums[comptime!(SUM_UNITS as usize - 1)];
+        sync_cube();
+    }
+    (before, total)
+}
+
+/// Whether planes of a device have 32 units.
+pub(crate) fn has_planes_of_32(gpu: &Gpu) -> bool {
+    let hardware = &gpu.client().properties().hardware;
+    (hardware.plane_size_min, hardware.plane_size_max) == (32, 32)
+}
+
 /// Replaces every value by the sum of those before it in its cube, and writes the cube's sum.
 #[cube(launch_unchecked)]
-fn sum_tiles_kernel(values: &mut [u32], totals: &mut [u32], n: u32, n_tiles: u32) {
+fn sum_tiles_kernel(values: &mut [u32], totals: &mut [u32], n: u32, n_tiles: u32, #[comptime] planes: bool) {
     let tile = CUBE_POS as u32;
     if tile >= n_tiles {
         terminate!();
     }
-    let mut sums = Shared::<[u32]>::new_slice(comptime!(UNITS as usize));
+    let mut sums = Shared::<[u32]>::new_slice(comptime!(SUM_UNITS as usize));
     let mut own = Array::<u32>::new(comptime!(ITEMS as usize));
-    let first = (tile * UNITS + UNIT_POS) * ITEMS;
+    let first = (tile * SUM_UNITS + UNIT_POS) * ITEMS;
     let mut sum = 0u32;
     #[unroll]
     for item in 0u32..ITEMS {
@@ -27,28 +79,15 @@ fn sum_tiles_kernel(values: &mut [u32], totals: &mut [u32], n: u32, n_tiles: u32
             sum += values[(first + item) as usize];
         }
     }
-    sums[UNIT_POS as usize] = sum;
-    sync_cube();
-    let mut step = 1u32;
-    while step < UNITS {
-        let mut before = 0u32;
-        if UNIT_POS >= step {
-            before = sums[(UNIT_POS - step) as usize];
-        }
-        sync_cube();
-        sums[UNIT_POS as usize] += before;
-        sync_cube();
-        step *= 2u32;
-    }
-    let before = sums[UNIT_POS as usize] - sum;
+    let (before, total) = cube_exclusive_sum(sum, &mut sums, planes);
     #[unroll]
     for item in 0u32..ITEMS {
         if first + item < n {
             values[(first + item) as usize] = before + own[item as usize];
         }
     }
-    if UNIT_POS == UNITS - 1u32 {
-        totals[tile as usize] = sums[UNIT_POS as usize];
+    if UNIT_POS == SUM_UNITS - 1u32 {
+        totals[tile as usize] = total;
     }
 }
 
@@ -57,14 +96,66 @@ fn sum_tiles_kernel(values: &mut [u32], totals: &mut [u32], n: u32, n_tiles: u32
 fn add_starts_kernel(values: &mut [u32], starts: &[u32], n: u32) {
     let at = ABSOLUTE_POS as u32;
     if at < n {
-        values[at as usize] += starts[(at / comptime!(UNITS * ITEMS)) as usize];
+        values[at as usize] += starts[(at / comptime!(SUM_UNITS * ITEMS)) as usize];
+    }
+}
+
+/// Values that one cube sums alone: fewer launches, while a cube's time stays below theirs.
+const ALONE: usize = 1 << 15;
+
+/// [`sum_tiles_kernel`] for one cube that goes through all tiles; writes the sum of all.
+#[cube(launch_unchecked)]
+fn sum_alone_kernel(values: &mut [u32], total: &mut [u32], n: u32, #[comptime] planes: bool) {
+    let mut sums = Shared::<[u32]>::new_slice(comptime!(SUM_UNITS as usize));
+    let mut own = Array::<u32>::new(comptime!(ITEMS as usize));
+    let mut carry = 0u32;
+    let mut start = 0u32;
+    while start < n {
+        let first = start + UNIT_POS * ITEMS;
+        let mut sum = 0u32;
+        #[unroll]
+        for item in 0u32..ITEMS {
+            own[item as usize] = sum;
+            if first + item < n {
+                sum += values[(first + item) as usize];
+            }
+        }
+        let (within, all) = cube_exclusive_sum(sum, &mut sums, planes);
+        let before = carry + within;
+        #[unroll]
+        for item in 0u32..ITEMS {
+            if first + item < n {
+                values[(first + item) as usize] = before + own[item as usize];
+            }
+        }
+        carry += all;
+        start += comptime!(SUM_UNITS * ITEMS);
+    }
+    if UNIT_POS == 0u32 {
+        total[0] = carry;
     }
 }
 
 /// Replaces every value by the sum of those before it; returns a buffer of one value, the sum of all. Sums wrap at 2^32.
 pub fn exclusive_sum(gpu: &Gpu, values: &Buffer) -> Buffer {
     let n = values.len;
-    let tile = (UNITS * ITEMS) as usize;
+    if n <= ALONE {
+        let total = gpu.empty(1, 4);
+        // SAFETY: positions are checked against the length.
+        unsafe {
+            sum_alone_kernel::launch_unchecked(
+                gpu.client(),
+                CubeCount::Static(1, 1, 1),
+                CubeDim::new_1d(SUM_UNITS),
+                values.arg(1),
+                total.arg(1),
+                n as u32,
+                has_planes_of_32(gpu),
+            );
+        }
+        return total;
+    }
+    let tile = (SUM_UNITS * ITEMS) as usize;
     let n_tiles = n.div_ceil(tile).max(1);
     let totals = gpu.empty(n_tiles, 4);
     // SAFETY: positions are checked against the lengths given.
@@ -72,11 +163,12 @@ pub fn exclusive_sum(gpu: &Gpu, values: &Buffer) -> Buffer {
         sum_tiles_kernel::launch_unchecked(
             gpu.client(),
             Gpu::cubes(n_tiles, 1),
-            CubeDim::new_1d(UNITS),
+            CubeDim::new_1d(SUM_UNITS),
             values.arg(1),
             totals.arg(1),
             n as u32,
             n_tiles as u32,
+            has_planes_of_32(gpu),
         );
     }
     if n_tiles == 1 {
@@ -87,8 +179,8 @@ pub fn exclusive_sum(gpu: &Gpu, values: &Buffer) -> Buffer {
     unsafe {
         add_starts_kernel::launch_unchecked(
             gpu.client(),
-            Gpu::cubes(n, UNITS as usize),
-            CubeDim::new_1d(UNITS),
+            Gpu::cubes(n, SUM_UNITS as usize),
+            CubeDim::new_1d(SUM_UNITS),
             values.arg(1),
             totals.arg(1),
             n as u32,

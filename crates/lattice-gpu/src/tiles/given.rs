@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use lattice_core::{Error, Relation, Result};
 
 use super::kernel::{MAX_GROUP_TAPS, NO_LOCAL, NO_ROW, SPAN_WORDS};
-use super::launch::{Tiles, check_table};
+use super::launch::{TileCounts, Tiles, check_table};
 use super::{CHUNK_ROWS, HALO_ROWS, TILE_ROWS};
 use crate::gpu::Gpu;
 
@@ -50,6 +50,8 @@ impl Tiles {
         for tile in 0..n_tiles {
             tables.add_tile(relation, tile, span_words);
         }
+        let counts =
+            TileCounts { halo_rows: tables.halo.len(), phases: tables.phases, n_pairs: relation.n_pairs() };
         Ok(Self {
             rows: gpu.upload(&tables.rows),
             table: gpu.upload(&tables.table),
@@ -61,9 +63,9 @@ impl Tiles {
             span_words: span_words as u32,
             n_in: relation.n_in(),
             n_out,
-            n_pairs: relation.n_pairs(),
-            halo_rows: tables.halo.len(),
-            phases: tables.phases,
+            counters: (gpu.empty(0, 4), 0),
+            counts: counts.into(),
+            gpu: gpu.clone(),
         })
     }
 }

@@ -1,15 +1,21 @@
 //! Builds tiles from two supports and the formula between them.
 
+use std::sync::OnceLock;
+
 use cubecl::prelude::*;
 use lattice_core::{Error, KernelSpec, Relation, RelationKind, Result};
 
 use super::kernel::{BuildShape, MAX_GROUP_TAPS, SPAN_WORDS, build_tiles_kernel};
 use super::{HALO_ROWS, TILE_ROWS};
 use crate::gpu::{Buffer, Gpu};
-use crate::index::BlockIndex;
+use crate::index::{BlockIndex, LIST};
+use crate::sort::has_planes_of_32;
 
 /// Shared memory of the builder, in bytes, besides a table of neighbours that grows with the taps of a group.
 const FIXED_BYTES: usize = 20_480;
+
+/// Longest halo, in rows of all tiles, that room is made for without counting: 8 MB, to save a wait for the device.
+const UNCOUNTED_HALO: usize = 1 << 21;
 
 /// How the formula of a relation finds an input coordinate `c` from an output coordinate `q` and a tap offset `f`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -93,6 +99,41 @@ impl Geometry {
     pub fn taps(&self) -> u32 {
         self.size.iter().product()
     }
+
+    /// Whether no input row meets two output rows, or no output row two input rows, because windows do not overlap.
+    fn is_exclusive(&self) -> bool {
+        let apart = |a: usize| {
+            let steps = 1..self.size[a] as i64;
+            steps.into_iter().all(|i| i * i64::from(self.dilation[a]) % i64::from(self.stride[a]) != 0)
+        };
+        (0..3).all(apart)
+    }
+
+    /// Most halo rows that the tiles of a relation between supports of these sizes have, where the formula alone says so.
+    fn halo_bound(&self, n_in: usize, n_out: usize) -> Option<usize> {
+        let rows = match self.placement {
+            Placement::Multiply => n_in,
+            Placement::Divide => n_out,
+        };
+        self.is_exclusive().then_some(rows)
+    }
+}
+
+/// What the builder counts.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct TileCounts {
+    pub(super) halo_rows: usize,
+    pub(super) phases: usize,
+    pub(super) n_pairs: usize,
+}
+
+impl TileCounts {
+    fn read(gpu: &Gpu, (counters, first): &(Buffer, usize)) -> Self {
+        let found = gpu.download::<u32>(counters);
+        let found = &found[*first..];
+        let [halo_rows, phases, n_pairs] = [found[0], found[1], found[2]].map(|n| n as usize);
+        Self { halo_rows, phases, n_pairs }
+    }
 }
 
 /// A relation as tiles; see the [module](super).
@@ -108,14 +149,16 @@ pub struct Tiles {
     pub(crate) span_words: u32,
     pub(crate) n_in: usize,
     pub(crate) n_out: usize,
-    pub(crate) n_pairs: usize,
-    pub(crate) halo_rows: usize,
-    pub(crate) phases: usize,
+    /// What the builder counted, on the device, and where in the buffer; read when first asked for.
+    pub(super) counters: (Buffer, usize),
+    pub(super) counts: OnceLock<TileCounts>,
+    pub(super) gpu: Gpu,
 }
 
 impl Tiles {
     /// The tiles of a relation from the rows of `source` onto `n_out` target coordinates, taken in the given order or as they
-    /// stand. Waits for the device once, or again where a halo is larger than expected.
+    /// stand. Where windows do not overlap, and for few rows, nothing is waited for; else for the device once, or again where a halo is
+    /// larger than expected.
     ///
     /// # Errors
     /// [`Error::Limit`] for a relation whose tables pass what a device buffer can be indexed with.
@@ -133,7 +176,13 @@ impl Tiles {
         let table_len = n_tiles * words * TILE_ROWS;
         check_table(n_out, taps)?;
         let same = order.is_none() && geometry.is_centred() && source.coords.same_as(targets);
-        let shape = BuildShape { geometry, group_taps: group_taps(gpu), ordered: order.is_some(), same };
+        let shape = BuildShape {
+            geometry,
+            group_taps: group_taps(gpu),
+            ordered: order.is_some(),
+            same,
+            ballots: has_planes_of_32(gpu),
+        };
         let mut tiles = Self {
             rows: gpu.empty(n_tiles * TILE_ROWS, 4),
             table: gpu.empty(table_len, 4),
@@ -145,18 +194,21 @@ impl Tiles {
             span_words: shape.span_words(),
             n_in: source.n_rows,
             n_out,
-            n_pairs: 0,
-            halo_rows: 0,
-            phases: 0,
+            counters: source.counters(gpu),
+            counts: OnceLock::new(),
+            gpu: gpu.clone(),
         };
         if n_tiles == 0 {
             return Ok(tiles);
         }
+        let known = geometry.halo_bound(source.n_rows, n_out).filter(|_| !same);
+        // No phase is of fewer than two taps, and none has a longer halo.
+        let most = n_tiles * words * HALO_ROWS;
+        let bound = known.or_else(|| (most <= UNCOUNTED_HALO).then_some(most));
         // Four input rows an output row are more than scans need; where it is not enough, the count says what is.
-        let mut capacity = (4 * n_out).max(HALO_ROWS);
+        let mut capacity = bound.unwrap_or(4 * n_out).max(HALO_ROWS);
         loop {
             tiles.halo = gpu.empty(capacity, 4);
-            let counters = gpu.upload(&[0u32; 4]);
             // SAFETY: rows, slots and positions come from the index and from `order`, which lists rows of `targets`; tables have
             // room for every tile, and halo writes are checked against the capacity.
             unsafe {
@@ -176,22 +228,30 @@ impl Tiles {
                     tiles.chunks.arg(1),
                     tiles.halo.arg(1),
                     tiles.spans.arg(1),
-                    counters.arg(1),
+                    tiles.counters.0.arg(1),
                     n_out as u32,
                     n_tiles as u32,
                     source.mask,
                     capacity as u32,
+                    tiles.counters.1 as u32,
                     shape,
                 );
             }
-            let found = gpu.download::<u32>(&counters);
-            let [used, phases, pairs] = [found[0], found[1], found[2]].map(|n| n as usize);
-            if used <= capacity {
-                (tiles.n_pairs, tiles.halo_rows, tiles.phases) = (pairs, used, phases);
+            if bound.is_some() {
                 return Ok(tiles);
             }
-            capacity = used;
+            let counts = TileCounts::read(gpu, &tiles.counters);
+            if counts.halo_rows <= capacity {
+                tiles.counts = counts.into();
+                return Ok(tiles);
+            }
+            capacity = counts.halo_rows;
+            tiles.counters = (gpu.upload(&[0u32; LIST]), 0);
         }
+    }
+
+    fn counts(&self) -> &TileCounts {
+        self.counts.get_or_init(|| TileCounts::read(&self.gpu, &self.counters))
     }
 
     /// Rows of the source.
@@ -204,24 +264,34 @@ impl Tiles {
         self.n_out
     }
 
+    /// The device they lie on.
+    pub fn gpu(&self) -> &Gpu {
+        &self.gpu
+    }
+
+    /// Tiles of [`TILE_ROWS`] output rows.
+    pub fn n_tiles(&self) -> usize {
+        self.n_tiles
+    }
+
     /// Taps of the kernel.
     pub fn taps(&self) -> u32 {
         self.taps
     }
 
-    /// Pairs over all taps.
+    /// Pairs over all taps. Waits for the device where nobody asked before.
     pub fn n_pairs(&self) -> usize {
-        self.n_pairs
+        self.counts().n_pairs
     }
 
-    /// Input rows that all tiles stage together.
+    /// Input rows that all tiles stage together. Waits as [`Tiles::n_pairs`] does.
     pub fn halo_rows(&self) -> usize {
-        self.halo_rows
+        self.counts().halo_rows
     }
 
-    /// Phases of all tiles; one a tile, but for those whose halo is too long.
+    /// Phases of all tiles; one a tile, but for those whose halo is too long. Waits as [`Tiles::n_pairs`] does.
     pub fn phases(&self) -> usize {
-        self.phases
+        self.counts().phases
     }
 
     /// Bytes of all tables.
@@ -245,7 +315,7 @@ impl Tiles {
         let spans = gpu.download::<u32>(&self.spans);
         let chunks = gpu.download::<u32>(&self.chunks);
         let words = self.taps.div_ceil(2) as usize;
-        let mut pairs = Vec::with_capacity(self.n_pairs);
+        let mut pairs = Vec::with_capacity(self.n_pairs());
         for tile in 0..self.n_tiles {
             let spans = &spans[tile * self.span_words as usize..][..self.span_words as usize];
             let phases = spans.chunks_exact(SPAN_WORDS as usize).skip(1).take(spans[0] as usize);

@@ -7,6 +7,7 @@
 //! Where the halo of a tile passes [`HALO_ROWS`], its taps are split into phases, each with a halo of its own.
 
 mod given;
+mod identity;
 mod kernel;
 mod launch;
 

@@ -5,9 +5,10 @@ use std::rc::Rc;
 
 use anyhow::{Result, anyhow};
 use burn::module::{Module, ModuleMapper, Param};
-use burn::tensor::{Device, FloatDType, Tensor};
+use burn::tensor::{DType, Device, FloatDType, Int, Tensor, TensorData};
 use burn_lattice::core::{self, Coord, KernelSpec, SupportPolicy};
 use burn_lattice::ops::{self, ConvOptions, PoolMode, PoolOptions};
+use burn_lattice::routes::DeviceClass;
 use burn_lattice::{Relation, SparseTensor, Support};
 use lattice_models::{MinkUNet, MinkUNetConfig, seed_parameters};
 use lattice_scenes::{SceneKind, SceneOptions};
@@ -131,15 +132,50 @@ fn base(load: &Workload, job: &Job) -> Row {
 /// The submanifold relation from raw coordinates with what a convolution on the device reads; for training, what gradients read too.
 fn map_case(plan: &Plan, load: &Workload, job: &Job) -> Result<Row> {
     let spec = KernelSpec::cube(3, 1)?;
-    let mut pairs = 0;
+    let rows = Rows::new(&plan.device, load)?;
+    let mut relation = None;
     let samples_ms = time(&plan.device, plan.calls, || {
-        let support = core::Support::try_new(load.coords.clone())?;
-        let relation = Relation::from(core::Relation::submanifold(&support, &spec)?);
-        relation.prepare(&plan.device, job.op == "map_subm3_train")?;
-        pairs = relation.n_pairs();
+        let support = rows.fresh()?;
+        let found = Relation::from(core::Relation::submanifold(support.to_host(), &spec)?);
+        found.prepare(&plan.device, job.op == "map_subm3_train")?;
+        relation = Some(found);
         Ok(())
     })?;
+    let pairs = relation.map_or(0, |relation| relation.n_pairs());
     Ok(Row { dtype: "i32", pairs, samples_ms, route: "block_index", ..base(load, job) })
+}
+
+/// Raw coordinates where an operation finds them: in this memory for a CPU, else on the device.
+struct Rows {
+    host: Vec<Coord>,
+    checked: Support,
+    on_device: Option<Tensor<2, Int>>,
+}
+
+impl Rows {
+    fn new(device: &Device, load: &Workload) -> Result<Self> {
+        let on_device = DeviceClass::of(device).is_gpu().then(|| {
+            let flat: Vec<i32> = load.coords.iter().flatten().copied().collect();
+            Tensor::from_data(TensorData::new(flat, [load.coords.len(), 4]), (device, DType::I32))
+        });
+        Ok(Self { host: load.coords.clone(), checked: Support::try_new(load.coords.clone())?, on_device })
+    }
+
+    /// A support for an operation that builds its own relations: checked before on a CPU, from the raw rows in each call on a device.
+    fn unrelated(&self) -> Result<Support> {
+        match &self.on_device {
+            Some(_) => self.fresh(),
+            None => Ok(self.checked.clone()),
+        }
+    }
+
+    /// A support that nothing was cached for.
+    fn fresh(&self) -> Result<Support> {
+        Ok(match &self.on_device {
+            Some(rows) => Support::from_tensor(rows.clone())?,
+            None => Support::try_new(self.host.clone())?,
+        })
+    }
 }
 
 fn tensor(plan: &Plan, coords: &[Coord], channels: usize, dtype: FloatKind) -> Result<SparseTensor> {
@@ -200,18 +236,17 @@ fn strided(plan: &Plan, load: &Workload, job: &Job) -> Result<Row> {
     let spec = KernelSpec::cube(size, 2)?;
     let feats = features(&plan.device, load.coords.len(), cin, job.dtype);
     let weight = weights(&plan.device, [spec.taps(), cin, cout], job.dtype);
-    let support = Support::try_new(load.coords.clone())?;
+    let rows = Rows::new(&plan.device, load)?;
     let options = ConvOptions::new(spec);
-    let mut found = (0, 0);
+    let mut relation = None;
     let samples_ms = time(&plan.device, plan.calls, || {
         // A fresh manager: the relation is built anew in every call.
-        let x = SparseTensor::from_support(support.clone(), feats.clone())?;
-        let y = ops::conv3d(&x, weight.clone(), None, &options, None)?;
-        let relation = x.manager().forward(x.support(), &options.spec, SupportPolicy::Floor)?;
-        found = (y.n_rows(), relation.n_pairs());
+        let x = SparseTensor::from_support(rows.unrelated()?, feats.clone())?;
+        ops::conv3d(&x, weight.clone(), None, &options, None)?;
+        relation = Some(x.manager().forward(x.support(), &options.spec, SupportPolicy::Floor)?);
         Ok(())
     })?;
-    let (n_out, pairs) = found;
+    let (n_out, pairs) = relation.map_or((0, 0), |relation| (relation.n_out(), relation.n_pairs()));
     let flop = 2.0 * (pairs * cin * cout) as f64;
     Ok(Row {
         n_out,
@@ -228,12 +263,13 @@ fn pool(plan: &Plan, load: &Workload, job: &Job) -> Result<Row> {
     let mode = if job.op.starts_with("pool_max") { PoolMode::Max } else { PoolMode::Avg };
     let options = PoolOptions::cube(2, 2)?;
     let feats = features(&plan.device, load.coords.len(), channels, job.dtype);
-    let support = Support::try_new(load.coords.clone())?;
+    let rows = Rows::new(&plan.device, load)?;
     let cold = job.op.ends_with("_with_map");
-    let kept = SparseTensor::from_support(support.clone(), feats.clone())?;
+    let kept = SparseTensor::from_support(rows.unrelated()?, feats.clone())?;
     let mut n_out = 0;
     let samples_ms = time(&plan.device, plan.calls, || {
-        let x = if cold { SparseTensor::from_support(support.clone(), feats.clone())? } else { kept.clone() };
+        let x =
+            if cold { SparseTensor::from_support(rows.unrelated()?, feats.clone())? } else { kept.clone() };
         n_out = ops::pool3d(&x, mode, &options)?.n_rows();
         Ok(())
     })?;
@@ -271,9 +307,9 @@ fn network(device: &Device, dtype: FloatKind) -> Result<MinkUNet> {
 fn network_forward(plan: &Plan, load: &Workload, job: &Job) -> Result<Row> {
     let model = network(&plan.device, job.dtype)?;
     let feats = features(&plan.device, load.coords.len(), NETWORK.0, job.dtype);
-    let support = Support::try_new(load.coords.clone())?;
+    let rows = Rows::new(&plan.device, load)?;
     let samples_ms = time(&plan.device, few(plan.calls, 5), || {
-        let x = SparseTensor::from_support(support.clone(), feats.clone())?;
+        let x = SparseTensor::from_support(rows.unrelated()?, feats.clone())?;
         model.try_forward(&x)?;
         Ok(())
     })?;
@@ -284,9 +320,9 @@ fn network_forward(plan: &Plan, load: &Workload, job: &Job) -> Result<Row> {
 fn network_train(plan: &Plan, load: &Workload, job: &Job) -> Result<Row> {
     let model = network(&plan.device.clone().autodiff(), job.dtype)?;
     let feats = Tensor::from_inner(features(&plan.device, load.coords.len(), NETWORK.0, job.dtype));
-    let support = Support::try_new(load.coords.clone())?;
+    let rows = Rows::new(&plan.device, load)?;
     let samples_ms = time(&plan.device, few(plan.calls, 3), || {
-        let x = SparseTensor::from_support(support.clone(), feats.clone())?;
+        let x = SparseTensor::from_support(rows.unrelated()?, feats.clone())?;
         let y = model.try_forward(&x)?.into_feats();
         (y.clone() * y).mean().backward();
         Ok(())
@@ -304,7 +340,7 @@ fn voxelize(plan: &Plan, path: Option<&Path>, size: f64) -> Result<Row> {
         ),
     };
     let flat: Vec<f32> = scene::positions_f32(&cloud).into_iter().flatten().collect();
-    let points = Tensor::<2>::from_data(burn::tensor::TensorData::new(flat, [cloud.len(), 3]), &plan.device);
+    let points = Tensor::<2>::from_data(TensorData::new(flat, [cloud.len(), 3]), &plan.device);
     let feats = features(&plan.device, cloud.len(), 4, FloatKind::F32);
     let options = ops::VoxelizeOptions::cubic(size as f32)?;
     let mut voxels = 0;

@@ -11,7 +11,7 @@ mod plan;
 use cubecl::prelude::*;
 
 use kernel::{MmaShape, conv_mma_kernel};
-pub use pack::{Direction, PackedWeights, pack_weights};
+pub use pack::{Direction, PackedWeights, pack_weights, pack_weights_mirrored};
 use plan::LANES;
 pub use plan::MmaPlan;
 

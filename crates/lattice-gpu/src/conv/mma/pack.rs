@@ -16,6 +16,8 @@ fn pack_weights_kernel<F: Float>(
     c_out: u32,
     steps: u32,
     slices: u32,
+    last_tap: u32,
+    #[comptime] reversed: bool,
     #[comptime] swapped: bool,
     #[comptime] single: bool,
 ) {
@@ -25,7 +27,10 @@ fn pack_weights_kernel<F: Float>(
         let fragment = at / LANES;
         let slice = fragment % slices;
         let step = (fragment / slices) % steps;
-        let tap = fragment / (slices * steps);
+        let mut tap = fragment / (slices * steps);
+        if reversed {
+            tap = last_tap - tap;
+        }
         let def = MmaDefinition::<F, F, f32>::new(16usize, 8usize, 16usize);
         let mut lanes = Vector::<F, Const<8>>::empty();
         #[unroll]
@@ -95,6 +100,33 @@ pub fn pack_weights<F: Float + CubeElement>(
     plan: MmaPlan,
     direction: Direction,
 ) -> PackedWeights {
+    pack::<F>(gpu, weight, taps, [c_in, c_out], plan, direction, false)
+}
+
+/// [`pack_weights`] for the input gradient over the forward tiles of a relation that is its own mirror image: taps run in reverse.
+///
+/// # Panics
+/// As [`pack_weights`].
+pub fn pack_weights_mirrored<F: Float + CubeElement>(
+    gpu: &Gpu,
+    weight: &Buffer,
+    taps: u32,
+    c_in: usize,
+    c_out: usize,
+    plan: MmaPlan,
+) -> PackedWeights {
+    pack::<F>(gpu, weight, taps, [c_in, c_out], plan, Direction::Backward, true)
+}
+
+fn pack<F: Float + CubeElement>(
+    gpu: &Gpu,
+    weight: &Buffer,
+    taps: u32,
+    [c_in, c_out]: [usize; 2],
+    plan: MmaPlan,
+    direction: Direction,
+    reversed: bool,
+) -> PackedWeights {
     plan.check();
     assert_eq!(weight.len, taps as usize * c_in * c_out, "pack_weights: length of the weight");
     let steps = c_in.div_ceil(plan.depth) * plan.depth / EDGE;
@@ -114,6 +146,8 @@ pub fn pack_weights<F: Float + CubeElement>(
             c_out as u32,
             steps as u32,
             slices as u32,
+            taps.saturating_sub(1),
+            reversed,
             direction == Direction::Backward,
             plan.depth == EDGE,
         );

@@ -1,5 +1,6 @@
 //! How a convolution is shared among planes.
 
+use crate::gpu::Gpu;
 use crate::tiles::{CHUNK_ROWS, TILE_ROWS};
 
 /// Lanes of a plane on devices with these instructions.
@@ -40,6 +41,27 @@ impl MmaPlan {
             _ => (4, 2, 4, 2),
         };
         Self { row_groups, slice_groups, slices, depth, grain: grain.min(depth / EDGE), ahead: false }
+    }
+
+    /// [`MmaPlan::choose`] for `n_tiles` tiles: where the cubes would leave a device's multiprocessors idle, as on the few rows of deep
+    /// levels, cubes take 32 output channels, hold a tap's weights at once, and on the fewest rows have twice the planes. Measured on
+    /// the levels of a lidar scan, it takes 0.55 to 0.85 of the time there.
+    pub fn fitted(gpu: &Gpu, c_in: usize, c_out: usize, n_tiles: usize) -> Self {
+        let best = Self::choose(c_in, c_out);
+        // Devices that do not say how many they have get the plan that is best on many rows.
+        let Some(multiprocessors) = gpu.client().properties().hardware.num_streaming_multiprocessors else {
+            return best;
+        };
+        let multiprocessors = multiprocessors as usize;
+        let cubes = |plan: &Self| n_tiles * c_out.div_ceil(plan.block());
+        if cubes(&best) >= 2 * multiprocessors {
+            return best;
+        }
+        let slices = if c_out.next_multiple_of(EDGE).is_multiple_of(2 * EDGE) { 2 } else { 1 };
+        let narrow =
+            Self { row_groups: 8, slice_groups: 1, slices, grain: best.depth / EDGE, ahead: false, ..best };
+        let row_groups = if 5 * cubes(&narrow) < 6 * multiprocessors { 16 } else { 8 };
+        Self { row_groups, ..narrow }
     }
 
     /// Panics for a plan that the kernel has no form for.

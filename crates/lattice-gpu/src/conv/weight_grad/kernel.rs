@@ -2,6 +2,7 @@
 
 use cubecl::prelude::*;
 
+use super::segment::{segment_bounds, segments_of_tap};
 use crate::conv::load::load_channels;
 
 /// Input by output channels of a cube of [`sum_blocks_kernel`].
@@ -32,9 +33,11 @@ pub(crate) fn sum_blocks_kernel<F: Float, X: Size, G: Size, P: Size>(
     g: &[Vector<F, G>],
     in_rows: &[u32],
     out_rows: &[u32],
-    bounds: &[u32],
+    splits: &[u32],
     partials: &mut [Vector<f32, P>],
     n_segments: u32,
+    taps: u32,
+    length: u32,
     #[comptime] shape: GradShape,
 ) {
     let segment = CUBE_POS_X + CUBE_POS_Y * 65_535u32;
@@ -46,8 +49,7 @@ pub(crate) fn sum_blocks_kernel<F: Float, X: Size, G: Size, P: Size>(
     let across = comptime!(c_out.div_ceil(BLOCK));
     let first_in = CUBE_POS_Z / across * BLOCK;
     let first_out = CUBE_POS_Z % across * BLOCK;
-    let begin = bounds[(2u32 * segment) as usize];
-    let end = bounds[(2u32 * segment + 1u32) as usize];
+    let (begin, end) = segment_bounds(splits, taps, length, segment);
     let lanes = P::value();
     let unit = UNIT_POS;
     let (down, right) = (unit / 16u32, unit % 16u32);
@@ -120,9 +122,11 @@ pub(crate) fn sum_groups_kernel<F: Float>(
     g: &[F],
     in_rows: &[u32],
     out_rows: &[u32],
-    bounds: &[u32],
+    splits: &[u32],
     partials: &mut [f32],
     n_segments: usize,
+    taps: u32,
+    length: u32,
     #[comptime] shape: GradShape,
 ) {
     let k = comptime!(shape.c_in / shape.groups);
@@ -134,7 +138,8 @@ pub(crate) fn sum_groups_kernel<F: Float>(
         let j = at % comptime!(shape.c_out);
         let channel = j / n * k + at % len / comptime!(shape.c_out);
         let mut sum = 0.0f32;
-        for pair in bounds[2usize * segment]..bounds[2usize * segment + 1usize] {
+        let (begin, end) = segment_bounds(splits, taps, length, segment as u32);
+        for pair in begin..end {
             let mut i = pair;
             let mut o = pair;
             if comptime!(!shape.identity) {
@@ -150,15 +155,15 @@ pub(crate) fn sum_groups_kernel<F: Float>(
 
 /// `dw[tap] = Σ partials[s]` over the segments of the tap: [`SHARERS`] units sum a run of segments each, one adds their sums in order.
 ///
-/// A cube of 256 units does 16 vectors of the result. `partials`: `[n_segments, width]` and `dw`: `[taps, width]` in vectors;
-/// `of_tap`: `[taps + 1]`, ascending.
+/// A cube of 256 units does 16 vectors of the result. `partials`: `[n_segments, width]` and `dw`: `[taps, width]` in vectors.
 #[cube(launch_unchecked, address_type = "dynamic")]
 pub(crate) fn add_segments_kernel<O: Float, N: Size>(
     partials: &[Vector<f32, N>],
-    of_tap: &[u32],
+    splits: &[u32],
     dw: &mut [Vector<O, N>],
     n_vectors: usize,
     width: usize,
+    length: u32,
 ) {
     let mut shared = Shared::<[Vector<f32, N>]>::new_slice(comptime!((SHARERS * 16) as usize));
     let unit = UNIT_POS;
@@ -168,10 +173,10 @@ pub(crate) fn add_segments_kernel<O: Float, N: Size>(
     if at < n_vectors {
         let tap = at / width;
         let v = at % width;
-        let begin = of_tap[tap];
-        let each = (of_tap[tap + 1usize] - begin).div_ceil(SHARERS);
-        let first = min(begin + sharer * each, of_tap[tap + 1usize]);
-        for segment in first..min(first + each, of_tap[tap + 1usize]) {
+        let (begin, count) = segments_of_tap(splits, length, tap as u32);
+        let each = count.div_ceil(SHARERS);
+        let first = begin + min(sharer * each, count);
+        for segment in first..begin + min((sharer + 1u32) * each, count) {
             sum += partials[segment as usize * width + v];
         }
     }

@@ -1,12 +1,11 @@
 //! Launchers of weight gradients.
 
-use std::sync::Arc;
-
 use cubecl::prelude::*;
 
 use super::kernel::{BLOCK, GradShape, add_segments_kernel, sum_blocks_kernel, sum_groups_kernel};
 use super::mma;
-use super::pairs::{Cut, DevicePairs};
+use super::pairs::DevicePairs;
+use super::segment::count_segments;
 use crate::address::{UNITS, address_of, lanes_of, room_for};
 use crate::conv::load::load_lanes;
 use crate::conv::mma::has_matrix_units;
@@ -62,6 +61,17 @@ pub fn pointwise_weight_grad<F: Float + CubeElement, O: Float + CubeElement>(
     launch::<F, O>(gpu, x, g, None, &[0, n_rows], shape)
 }
 
+/// How pairs are cut into segments.
+#[derive(Clone, Copy)]
+pub(super) struct Cut<'a> {
+    /// Where the pairs of each tap start.
+    pub(super) splits: &'a Buffer,
+    pub(super) taps: usize,
+    /// Pairs of a segment, at most.
+    pub(super) length: usize,
+    pub(super) n_segments: usize,
+}
+
 fn launch<F: Float + CubeElement, O: Float + CubeElement>(
     gpu: &Gpu,
     x: &Buffer,
@@ -89,16 +99,13 @@ fn launch<F: Float + CubeElement, O: Float + CubeElement>(
         false => n_pairs.div_ceil(GROUP_UNITS.div_ceil(width)).max(MIN_GROUP_SEGMENT),
     };
     let length = if fragments { length.min(MOST_PAIRS) } else { length };
-    // Lengths in powers of two, so that layers of different channels share a cut.
-    let length = length.next_power_of_two();
-    let cut = match pairs {
-        Some(pairs) => pairs.cut(gpu, length),
-        None => Arc::new(Cut::upload(gpu, splits, length)),
-    };
-    let n_segments = cut.n_segments;
+    let n_segments = count_segments(splits, length);
+    let own = pairs.is_none().then(|| gpu.upload(&splits.iter().map(|&at| at as u32).collect::<Vec<_>>()));
+    let device_splits =
+        own.as_ref().or(pairs.map(|pairs| &pairs.device_splits)).expect("one of them is there");
+    let cut = Cut { splits: device_splits, taps, length, n_segments };
     let partials = room_for::<f32>(gpu, n_segments * width);
     if n_segments > 0 {
-        let bounds = &cut.bounds;
         let rows = pairs.map(|pairs| [&pairs.in_rows, &pairs.out_rows]);
         let grad = GradShape {
             c_in: shape.c_in,
@@ -106,11 +113,11 @@ fn launch<F: Float + CubeElement, O: Float + CubeElement>(
             groups: shape.groups,
             identity: rows.is_none(),
         };
-        let known = rows.unwrap_or([bounds, bounds]);
+        let known = rows.unwrap_or([device_splits, device_splits]);
         match (dense, fragments) {
-            (_, true) => mma::sum_fragments::<F>(gpu, [x, g], rows, bounds, &partials, n_segments, shape),
-            (true, _) => sum_blocks::<F>(gpu, [x, g], known, bounds, &partials, n_segments, blocks, grad),
-            (false, _) => sum_groups::<F>(gpu, [x, g], known, bounds, &partials, n_segments, grad),
+            (_, true) => mma::sum_fragments::<F>(gpu, [x, g], rows, cut, &partials, shape),
+            (true, _) => sum_blocks::<F>(gpu, [x, g], known, cut, &partials, blocks, grad),
+            (false, _) => sum_groups::<F>(gpu, [x, g], known, cut, &partials, grad),
         }
     }
     let lanes = lanes_of::<f32>(gpu, width);
@@ -123,10 +130,11 @@ fn launch<F: Float + CubeElement, O: Float + CubeElement>(
             address_of(&[&partials, &dw]),
             lanes,
             partials.arg(lanes),
-            cut.of_tap.arg(1),
+            device_splits.arg(1),
             dw.arg(lanes),
             dw.len / lanes,
             width / lanes,
+            length as u32,
         );
     }
     dw
@@ -137,16 +145,16 @@ fn sum_blocks<F: Float + CubeElement>(
     gpu: &Gpu,
     [x, g]: [&Buffer; 2],
     [in_rows, out_rows]: [&Buffer; 2],
-    bounds: &Buffer,
+    cut: Cut<'_>,
     partials: &Buffer,
-    n_segments: usize,
     blocks: usize,
     shape: GradShape,
 ) {
+    let n_segments = cut.n_segments;
     let (x_lanes, g_lanes) = (load_lanes(shape.c_in), load_lanes(shape.c_out));
     let across = n_segments.min(65_535) as u32;
     let count = CubeCount::Static(across, n_segments.div_ceil(65_535) as u32, blocks as u32);
-    // SAFETY: the callers checked the lengths of `x` and `g`, whose rows the pairs are; bounds are those of the pairs; the kernel
+    // SAFETY: the callers checked the lengths of `x` and `g`, whose rows the pairs are; splits are those of the pairs; the kernel
     // checks channels.
     unsafe {
         sum_blocks_kernel::launch_unchecked::<F>(
@@ -161,9 +169,11 @@ fn sum_blocks<F: Float + CubeElement>(
             g.arg(g_lanes),
             in_rows.arg(1),
             out_rows.arg(1),
-            bounds.arg(1),
+            cut.splits.arg(1),
             partials.arg(g_lanes),
             n_segments as u32,
+            cut.taps as u32,
+            cut.length as u32,
             shape,
         );
     }
@@ -173,9 +183,8 @@ fn sum_groups<F: Float + CubeElement>(
     gpu: &Gpu,
     [x, g]: [&Buffer; 2],
     [in_rows, out_rows]: [&Buffer; 2],
-    bounds: &Buffer,
+    cut: Cut<'_>,
     partials: &Buffer,
-    n_segments: usize,
     shape: GradShape,
 ) {
     // SAFETY: as for `sum_blocks`; units past the partial sums do nothing.
@@ -189,9 +198,11 @@ fn sum_groups<F: Float + CubeElement>(
             g.arg(1),
             in_rows.arg(1),
             out_rows.arg(1),
-            bounds.arg(1),
+            cut.splits.arg(1),
             partials.arg(1),
-            n_segments,
+            cut.n_segments,
+            cut.taps as u32,
+            cut.length as u32,
             shape,
         );
     }

@@ -6,6 +6,8 @@
 use cubecl::cmma::{MatrixIdent, MmaDefinition};
 use cubecl::prelude::*;
 
+use super::launch::Cut;
+use super::segment::segment_bounds;
 use crate::address::address_of;
 use crate::conv::ConvShape;
 use crate::gpu::{Buffer, Gpu};
@@ -67,25 +69,25 @@ fn channels<F: Float, N: Size>(
     value
 }
 
-/// Partial sums `[range, c_in, c_out]` of one range of pairs and one block of channels a cube; `ranges[r]` holds the first pair and
-/// the end.
+/// Partial sums `[range, c_in, c_out]` of one segment of pairs and one block of channels a cube.
 #[cube(launch_unchecked, address_type = "dynamic")]
 pub(crate) fn weight_grad_mma_kernel<F: Float, NX: Size, NY: Size>(
     x: &[Vector<F, NX>],
     dy: &[Vector<F, NY>],
     in_rows: &[u32],
     out_rows: &[u32],
-    ranges: &[u32],
+    splits: &[u32],
     partial: &mut [f32],
     n_ranges: u32,
+    taps: u32,
+    length: u32,
     #[comptime] shape: MmaGradShape,
 ) {
     let range = CUBE_POS_X + CUBE_POS_Y * 65_535u32;
     if range >= n_ranges {
         terminate!();
     }
-    let begin = ranges[(2u32 * range) as usize];
-    let end = ranges[(2u32 * range + 1u32) as usize];
+    let (begin, end) = segment_bounds(splits, taps, length, range);
     let x_width = comptime!(2 * shape.in_slices as u32);
     let y_width = comptime!(2 * shape.out_slices as u32);
     let units = comptime!((shape.planes_in * shape.planes_out) as u32 * LANES);
@@ -238,11 +240,11 @@ pub(crate) fn sum_fragments<F: Float + CubeElement>(
     gpu: &Gpu,
     [x, dy]: [&Buffer; 2],
     rows: Option<[&Buffer; 2]>,
-    bounds: &Buffer,
+    cut: Cut<'_>,
     partials: &Buffer,
-    n_segments: usize,
     shape: ConvShape,
 ) {
+    let n_segments = cut.n_segments;
     let (in_slices, planes_in) = slices_of(shape.c_in);
     let (out_slices, planes_out) = slices_of(shape.c_out);
     let compiled = MmaGradShape {
@@ -256,10 +258,10 @@ pub(crate) fn sum_fragments<F: Float + CubeElement>(
     };
     let lanes = |c: usize| if c.is_multiple_of(8) { 8 } else { 1 };
     let (x_lanes, y_lanes) = (lanes(shape.c_in), lanes(shape.c_out));
-    let [in_rows, out_rows] = rows.unwrap_or([bounds, bounds]);
+    let [in_rows, out_rows] = rows.unwrap_or([cut.splits, cut.splits]);
     let across = n_segments.min(65_535) as u32;
     let count = CubeCount::Static(across, n_segments.div_ceil(65_535) as u32, blocks_of(shape) as u32);
-    // SAFETY: bounds are those of the pairs, which name rows of `x` and `dy`; channels are checked by the kernel.
+    // SAFETY: splits are those of the pairs, which name rows of `x` and `dy`; channels are checked by the kernel.
     unsafe {
         weight_grad_mma_kernel::launch_unchecked::<F>(
             gpu.client(),
@@ -272,9 +274,11 @@ pub(crate) fn sum_fragments<F: Float + CubeElement>(
             dy.arg(y_lanes),
             in_rows.arg(1),
             out_rows.arg(1),
-            bounds.arg(1),
+            cut.splits.arg(1),
             partials.arg(1),
             n_segments as u32,
+            cut.taps as u32,
+            cut.length as u32,
             compiled,
         );
     }

@@ -5,8 +5,10 @@
 
 mod kernel;
 mod launch;
+mod list;
 mod mma;
 mod pairs;
+mod segment;
 
 pub use launch::{pointwise_weight_grad, weight_grad};
 pub use pairs::DevicePairs;

@@ -1,0 +1,102 @@
+//! What is derived from parameters at inference, kept on a GPU while the parameters live: folded norms and packed weights.
+//!
+//! An entry holds the memory it was derived from, so nobody writes to that memory meanwhile and its number stays taken. Entries whose
+//! memory nobody else holds any more are dropped when the next one comes.
+
+use std::any::Any;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use burn::tensor::{DType, Device, Tensor};
+use burn_cubecl::CubeBackend;
+use burn_cubecl::tensor::CubeTensor;
+use lattice_gpu::conv::mma::MmaPlan;
+use lattice_gpu::{Buffer, Gpu, norm};
+
+use super::cube::{Rows, gpu_device, tensor_of};
+
+/// What a form was derived from, and how.
+#[derive(PartialEq, Eq, Hash)]
+enum Key {
+    /// Memory, taps, channels and plan of a packed weight.
+    Packed((usize, u64), [usize; 3], MmaPlan),
+    /// Memories of the statistics and parameters of a norm, and the bits of its `eps`.
+    Folded(Vec<(usize, u64)>, u64),
+}
+
+struct Entry {
+    sources: Vec<Buffer>,
+    form: Arc<dyn Any + Send + Sync>,
+}
+
+/// The form under a key, derived by the first caller.
+fn kept<T: Any + Send + Sync>(key: Key, sources: Vec<Buffer>, derive: impl FnOnce() -> T) -> Arc<T> {
+    static KEPT: Mutex<Option<HashMap<Key, Entry>>> = Mutex::new(None);
+    // Entries are inserted whole, so a panic elsewhere leaves the map as it should be.
+    let lock = || KEPT.lock().unwrap_or_else(PoisonError::into_inner);
+    let found = lock().as_ref().and_then(|kept| kept.get(&key)).map(|entry| entry.form.clone());
+    if let Some(Ok(form)) = found.map(Arc::downcast) {
+        return form;
+    }
+    let form = Arc::new(derive());
+    let mut guard = lock();
+    let kept = guard.get_or_insert_default();
+    kept.retain(|_, entry| !entry.sources.iter().any(Buffer::is_last));
+    kept.insert(key, Entry { sources, form: form.clone() });
+    form
+}
+
+/// A weight in the order that matrix units read, packed once for as long as the weight lives.
+pub(super) fn packed_weight<T: Any + Send + Sync>(
+    weight: &Buffer,
+    shape: [usize; 3],
+    plan: MmaPlan,
+    pack: impl FnOnce() -> T,
+) -> Arc<T> {
+    kept(Key::Packed(weight.memory(), shape, plan), vec![weight.clone()], pack)
+}
+
+/// Scale and shift of a norm, from its statistics and parameters: `fold` makes them, once on a GPU for as long as these live, each time
+/// elsewhere.
+pub(crate) fn folded(
+    sources: &[Tensor<1>],
+    eps: f64,
+    fold: impl FnOnce() -> (Tensor<1>, Tensor<1>),
+) -> (Tensor<1>, Tensor<1>) {
+    let buffers: Option<Vec<Buffer>> =
+        sources.iter().map(|source| Some(rows_of(source)?.1.buffer())).collect();
+    let Some(buffers) = buffers else { return fold() };
+    let key = Key::Folded(buffers.iter().map(Buffer::memory).collect(), eps.to_bits());
+    kept(key, buffers, fold).as_ref().clone()
+}
+
+/// A tensor of a GPU without a graph.
+fn rows_of(tensor: &Tensor<1>) -> Option<(Device, Rows)> {
+    let device = tensor.device();
+    gpu_device(&device).filter(|_| !tensor.is_autodiff())?;
+    let primitive: CubeTensor = tensor.clone().try_into_primitive::<CubeBackend>().ok()?;
+    Some((device, Rows::new(primitive)))
+}
+
+/// Running statistics moved towards found ones in one launch, all `[c]` in f32 on one GPU; `None` where they are not.
+pub(crate) fn blended(
+    old: [&Tensor<1>; 2],
+    found: [&Tensor<1>; 2],
+    momentum: f64,
+    unbias: f64,
+) -> Option<[Tensor<1>; 2]> {
+    let rows: Vec<(Device, Rows)> = old.into_iter().chain(found).map_while(rows_of).collect();
+    let [(device, a), (_, b), (_, c), (_, d)] = rows.as_slice() else { return None };
+    let alike = |(other, rows): &(Device, Rows)| other == device && rows.dtype() == DType::F32;
+    if !rows.iter().all(alike) {
+        return None;
+    }
+    let gpu: &Gpu = &a.gpu;
+    let new =
+        norm::blend_running(gpu, [&a.buffer(), &b.buffer()], [&c.buffer(), &d.buffer()], momentum, unbias);
+    let tensor = |buffer: Buffer| {
+        let dims = a.dims::<1>();
+        Tensor::from_primitive::<CubeBackend>(tensor_of(gpu, &a.tensor.device, buffer, dims, DType::F32))
+    };
+    Some(new.map(tensor))
+}

@@ -1,0 +1,297 @@
+//! Supports on a device: those copied to it, and those made there.
+//!
+//! What can be made without a trip to the host is; where it cannot (keys past 64 bits, strides past `i32`, rows that would leave
+//! `i32`), the functions answer `None` and the host makes the same rows, or the error that says what is wrong.
+
+use std::sync::{Arc, OnceLock};
+
+use burn::tensor::{DType, Device, Int, Tensor};
+use burn_cubecl::kernel::into_contiguous;
+use burn_cubecl::tensor::CubeTensor;
+use burn_cubecl::{CubeBackend, CubeDevice};
+use lattice_core::{
+    self as core, Coord, KernelSpec, MAX_BATCH_ID, RelationKind, SupportPolicy, canonical_cmp,
+};
+use lattice_gpu::index::BlockIndex;
+use lattice_gpu::support::{canonical_order, children, coarser, describe, expanded, pyramid, reached};
+use lattice_gpu::{Buffer, Gpu};
+
+use super::cube::{gpu_device, tensor_of};
+use super::forms::{MAX_ROWS, key};
+
+/// A support on a device.
+pub(super) struct DeviceSupport {
+    pub(super) coords: Buffer,
+    host: Rows,
+    order: OnceLock<Option<Buffer>>,
+    index: OnceLock<BlockIndex>,
+    /// Rows of the levels above, each coarser by two.
+    above: OnceLock<Levels>,
+}
+
+/// Coarser levels that were made together, and how many of them lie below a support.
+#[derive(Clone)]
+struct Levels {
+    made: Arc<Vec<(Buffer, usize)>>,
+    below: usize,
+}
+
+/// Levels that are made together: networks that halve a lattice once mostly do it again, and each wait for the device costs more than
+/// the rows of a level that nobody asks for.
+const LEVELS: u32 = 4;
+
+/// What is known of the rows of a support without reading them.
+#[derive(Clone, Copy)]
+struct Rows {
+    n: usize,
+    canonical: bool,
+    bounds: Option<(Coord, Coord)>,
+}
+
+impl Rows {
+    fn of(support: &core::Support) -> Self {
+        Self { n: support.n_rows(), canonical: support.is_canonical(), bounds: support.bounds() }
+    }
+}
+
+impl DeviceSupport {
+    fn new(coords: Buffer, host: Rows) -> Self {
+        let (order, index, above) = (OnceLock::new(), OnceLock::new(), OnceLock::new());
+        Self { coords, host, order, index, above }
+    }
+
+    /// The rows divided by two, made by the first caller together with those of the levels above.
+    fn halved(&self, gpu: &Gpu) -> (Buffer, usize, Levels) {
+        let make =
+            || Levels { made: Arc::new(pyramid(gpu, &self.coords, self.order(gpu), LEVELS)), below: 0 };
+        let levels = match self.above.get() {
+            Some(levels) if levels.below < levels.made.len() => levels.clone(),
+            Some(_) => make(),
+            None => self.above.get_or_init(make).clone(),
+        };
+        let (coords, n) = levels.made[levels.below].clone();
+        (coords, n, Levels { below: levels.below + 1, ..levels })
+    }
+
+    /// The index, built by the first caller.
+    pub(super) fn index(&self, gpu: &Gpu) -> &BlockIndex {
+        self.index.get_or_init(|| BlockIndex::build(gpu, &self.coords, self.host.n))
+    }
+
+    /// Rows in canonical order, where they do not stand in it.
+    pub(super) fn order(&self, gpu: &Gpu) -> Option<&Buffer> {
+        let sort = || {
+            let bounds = self.host.bounds.filter(|_| !self.host.canonical)?;
+            Some(canonical_order(gpu, &self.coords, &bounds).unwrap_or_else(|| {
+                let rows = read_rows(gpu, &self.coords);
+                let mut order: Vec<u32> = (0..rows.len() as u32).collect();
+                order.sort_unstable_by(|&a, &b| canonical_cmp(&rows[a as usize], &rows[b as usize]));
+                gpu.upload(&order)
+            }))
+        };
+        self.order.get_or_init(sort).as_ref()
+    }
+}
+
+fn read_rows(gpu: &Gpu, coords: &Buffer) -> Vec<Coord> {
+    gpu.download::<i32>(coords).as_chunks::<4>().0.to_vec()
+}
+
+/// The form of a support on a device; copied there, where it was not made there.
+pub(super) fn support(gpu: &Gpu, device: &CubeDevice, host: &core::Support) -> Arc<DeviceSupport> {
+    let copy = || {
+        let coords = gpu.upload(host.coords().as_flattened());
+        Ok::<_, std::convert::Infallible>(DeviceSupport::new(coords, Rows::of(host)))
+    };
+    match host.attachments().get_or_build(key(device), copy) {
+        Ok(form) => form,
+    }
+}
+
+/// A support whose rows were made on a device. `None` past the rows that a support may have.
+fn made(gpu: &Gpu, device: &CubeDevice, form: DeviceSupport) -> Option<core::Support> {
+    let Rows { n, canonical, bounds } = form.host;
+    let (reader, coords) = (gpu.clone(), form.coords.clone());
+    let support =
+        core::Support::made_elsewhere(n, canonical, bounds, move || read_rows(&reader, &coords)).ok()?;
+    let kept = support.attachments().get_or_build(key(device), || Ok::<_, std::convert::Infallible>(form));
+    match kept {
+        Ok(_) => Some(support),
+    }
+}
+
+/// The support of coordinates `[n, 4]` that lie on a GPU as 32-bit integers, checked there. `None` where they lie elsewhere, and where
+/// something is wrong with them: the checks on the host say what.
+pub(crate) fn support_from_tensor(coords: &Tensor<2, Int>) -> Option<core::Support> {
+    let device = gpu_device(&coords.device())?;
+    let [n, columns] = coords.dims();
+    if columns != 4 || n == 0 || n > MAX_ROWS || coords.dtype() != DType::I32 {
+        return None;
+    }
+    let tensor = into_contiguous(coords.clone().try_into_primitive::<CubeBackend>().ok()?);
+    let gpu = Gpu::new(tensor.client.clone());
+    let coords = Buffer::adopt(tensor.handle, 4 * n);
+    let index = BlockIndex::build(&gpu, &coords, n);
+    let found = describe(&gpu, &index);
+    let (low, high) = found.bounds?;
+    if found.duplicates > 0 || low[0] < 0 || high[0] > MAX_BATCH_ID {
+        return None;
+    }
+    let rows = Rows { n, canonical: found.canonical, bounds: found.bounds };
+    let form = DeviceSupport { index: index.into(), ..DeviceSupport::new(coords, rows) };
+    made(&gpu, &device, form)
+}
+
+/// The rows of a support as a tensor `[n, 4]` on a GPU; `None` for another device.
+pub(crate) fn support_to_tensor(device: &Device, host: &core::Support) -> Option<Tensor<2, Int>> {
+    let cube = gpu_device(device).filter(|_| !host.is_empty())?;
+    let gpu = Gpu::new(cube.client());
+    let form = support(&gpu, &cube, host);
+    let tensor: CubeTensor = tensor_of(&gpu, &cube, form.coords.clone(), [host.n_rows(), 4], DType::I32);
+    Some(Tensor::from_primitive::<CubeBackend>(tensor))
+}
+
+/// The rows that a relation creates, made on a GPU. `None` for another device and where the host must make them.
+pub(crate) fn created_support(
+    device: &Device,
+    kind: RelationKind,
+    source: &core::Support,
+    spec: &KernelSpec,
+    policy: SupportPolicy,
+) -> Option<core::Support> {
+    let cube = gpu_device(device)?;
+    let bounds = source.bounds()?;
+    // The host says what is wrong with a kernel.
+    KernelSpec::try_new(spec.size, spec.stride, spec.padding, spec.dilation).ok()?;
+    let gpu = Gpu::new(cube.client());
+    match (kind, policy) {
+        (RelationKind::Forward, SupportPolicy::Floor) => floor_support(&gpu, &cube, source, spec.stride),
+        (RelationKind::Forward, SupportPolicy::KernelReach { range }) => {
+            reach_support(&gpu, &cube, source, spec, range)
+        }
+        (RelationKind::Transposed | RelationKind::Generative, _) => {
+            grown_support(&gpu, &cube, source, spec, &bounds)
+        }
+        _ => None,
+    }
+}
+
+/// The distinct `floor(row / stride)`.
+fn floor_support(
+    gpu: &Gpu,
+    device: &CubeDevice,
+    source: &core::Support,
+    stride: [u32; 3],
+) -> Option<core::Support> {
+    // Stride 1 creates nothing, or rows in another order.
+    if stride == [1; 3] || source.n_rows() > MAX_ROWS {
+        return None;
+    }
+    let bounds = source.bounds()?;
+    let form = support(gpu, device, source);
+    let (coords, n, above) = match stride {
+        [2, 2, 2] => {
+            let (coords, n, levels) = form.halved(gpu);
+            (coords, n, OnceLock::from(levels))
+        }
+        _ => {
+            let created = coarser(gpu, &form.coords, form.order(gpu), &bounds, stride)?;
+            (created.coords, created.n_rows, OnceLock::new())
+        }
+    };
+    let div = |c: &Coord| {
+        let axis = |a: usize| i64::from(c[a + 1]).div_euclid(i64::from(stride[a])) as i32;
+        [c[0], axis(0), axis(1), axis(2)]
+    };
+    let rows = Rows { n, canonical: true, bounds: Some((div(&bounds.0), div(&bounds.1))) };
+    made(gpu, device, DeviceSupport { above, ..DeviceSupport::new(coords, rows) })
+}
+
+/// Whether every value fits `i32`.
+fn fits(values: impl IntoIterator<Item = i64>) -> bool {
+    values.into_iter().all(|value| i32::try_from(value).is_ok())
+}
+
+/// All `q` of [`SupportPolicy::KernelReach`].
+fn reach_support(
+    gpu: &Gpu,
+    device: &CubeDevice,
+    source: &core::Support,
+    spec: &KernelSpec,
+    range: Option<[u32; 3]>,
+) -> Option<core::Support> {
+    let (low, high) = source.bounds()?;
+    let candidates = source.n_rows() as u64 * spec.taps() as u64;
+    if candidates > i32::MAX as u64 {
+        return None;
+    }
+    let last = SupportPolicy::last_reached(spec, range, &high);
+    let wide = |a: usize| {
+        let [s, p, d, k] = [spec.stride, spec.padding, spec.dilation, spec.size].map(|v| i64::from(v[a]));
+        (s, p, d * (k - 1))
+    };
+    let inside = |a: usize| {
+        let (s, p, reach) = wide(a);
+        fits([s, p, reach, i64::from(low[a + 1]) + p - reach, i64::from(high[a + 1]) + p, last[a]])
+    };
+    if !(0..3).all(inside) {
+        return None;
+    }
+    let ends: [i32; 3] = std::array::from_fn(|a| {
+        let (s, p, _) = wide(a);
+        (i64::from(high[a + 1]) + p).div_euclid(s).min(last[a]).max(0) as i32
+    });
+    let created = ([low[0], 0, 0, 0], [high[0], ends[0], ends[1], ends[2]]);
+    let form = support(gpu, device, source);
+    let (coords, n) = reached(gpu, &form.coords, spec, &created, last.map(|last| last.max(-1) as i32))?;
+    let index = BlockIndex::build(gpu, &coords, n);
+    let rows = Rows { n, canonical: true, bounds: describe(gpu, &index).bounds };
+    let form = DeviceSupport { index: index.into(), ..DeviceSupport::new(coords, rows) };
+    made(gpu, device, form)
+}
+
+/// All `row * stride + position * dilation - padding`.
+fn grown_support(
+    gpu: &Gpu,
+    device: &CubeDevice,
+    source: &core::Support,
+    spec: &KernelSpec,
+    (low, high): &(Coord, Coord),
+) -> Option<core::Support> {
+    let n = source.n_rows() as u64 * spec.taps() as u64;
+    if n > MAX_ROWS as u64 {
+        return None;
+    }
+    let end = |c: &Coord, a: usize, position: i64| {
+        let [s, p, d] = [spec.stride, spec.padding, spec.dilation].map(|v| i64::from(v[a]));
+        i64::from(c[a + 1]) * s + position * d - p
+    };
+    let last = |a: usize| i64::from(spec.size[a]) - 1;
+    let inside = |a: usize| {
+        let [s, p, d] = [spec.stride, spec.padding, spec.dilation].map(|v| i64::from(v[a]));
+        // Partial sums too.
+        let products = [i64::from(low[a + 1]) * s, i64::from(high[a + 1]) * s, last(a) * d];
+        let sums = [end(low, a, 0), end(low, a, last(a)), end(high, a, 0), end(high, a, last(a))];
+        fits([s, p, d]) && fits(products) && fits(sums) && fits(sums.map(|sum| sum + p))
+    };
+    if !(0..3).all(inside) {
+        return None;
+    }
+    let row = |c: &Coord, at: fn(i64) -> i64| {
+        let axis = |a: usize| end(c, a, at(last(a))) as i32;
+        [c[0], axis(0), axis(1), axis(2)]
+    };
+    let bounds = (row(low, |_| 0), row(high, |last| last));
+    let form = support(gpu, device, source);
+    let size = spec.size[0];
+    let tiles_lattice = spec.size == spec.stride
+        && spec.size == [size; 3]
+        && size.is_power_of_two()
+        && spec.padding == [0; 3]
+        && spec.dilation == [1; 3];
+    let (coords, n) = match tiles_lattice {
+        true => (children(gpu, &form.coords, form.order(gpu), spec), n as usize),
+        false => expanded(gpu, &form.coords, spec, &bounds)?,
+    };
+    made(gpu, device, DeviceSupport::new(coords, Rows { n, canonical: true, bounds: Some(bounds) }))
+}

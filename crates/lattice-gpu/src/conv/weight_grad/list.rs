@@ -1,0 +1,206 @@
+//! Lists the pairs of tiles by tap.
+
+use cubecl::prelude::*;
+
+use crate::gpu::{Buffer, Gpu};
+use crate::sort::exclusive_sum;
+use crate::tiles::{CHUNK_ROWS, HALO_ROWS, SPAN_WORDS, TILE_ROWS, Tiles};
+
+/// Units of a cube: one a place of a tile.
+const UNITS: u32 = TILE_ROWS as u32;
+
+/// Sizes that the kernels are compiled for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct ListShape {
+    taps: u32,
+    span_words: u32,
+    lanes: u32,
+}
+
+impl ListShape {
+    fn planes(&self) -> u32 {
+        UNITS / self.lanes
+    }
+}
+
+/// Local number of a tap at a place of a tile, past [`HALO_ROWS`] where there is none.
+#[cube]
+fn local_number(table: &[u32], tile: u32, tap: u32, place: u32, #[comptime] taps: u32) -> u32 {
+    let word = table[((tile * comptime!(taps.div_ceil(2)) + tap / 2u32) * UNITS + place) as usize];
+    (word >> (16u32 * (tap % 2u32))) & 0xFFFFu32
+}
+
+/// `counts[tap, tile]`: pairs of a tile under a tap. One cube a tile.
+#[cube(launch_unchecked)]
+fn count_pairs_kernel(
+    table: &[u32],
+    chunks: &[u32],
+    counts: &mut [u32],
+    n_tiles: u32,
+    #[comptime] shape: ListShape,
+) {
+    let tile = CUBE_POS as u32;
+    if tile >= n_tiles {
+        terminate!();
+    }
+    let taps = comptime!(shape.taps);
+    let found = Shared::<[Atomic<u32>]>::new_slice(comptime!(shape.taps as usize));
+    let mut tap = UNIT_POS;
+    while tap < taps {
+        found[tap as usize].store(0u32);
+        tap += UNITS;
+    }
+    sync_cube();
+    for tap in 0u32..taps {
+        let mut has = false;
+        if (chunks[(tile * taps + tap) as usize] >> (UNIT_POS / CHUNK_ROWS as u32)) & 1u32 == 1u32 {
+            has = local_number(table, tile, tap, UNIT_POS, taps) < comptime!(HALO_ROWS as u32);
+        }
+        let peers = plane_ballot(has).extract(0usize);
+        if peers != 0u32 && UNIT_POS % comptime!(shape.lanes) == 0u32 {
+            found[tap as usize].fetch_add(u32::cast_from(peers.count_ones()));
+        }
+    }
+    sync_cube();
+    let mut tap = UNIT_POS;
+    while tap < taps {
+        counts[(tap * n_tiles + tile) as usize] = found[tap as usize].load();
+        tap += UNITS;
+    }
+}
+
+/// `splits[tap]`: where the pairs of a tap start; the last one is their number.
+#[cube(launch_unchecked)]
+fn tap_splits_kernel(starts: &[u32], total: &[u32], splits: &mut [u32], taps: u32, n_tiles: u32) {
+    let tap = ABSOLUTE_POS as u32;
+    if tap < taps {
+        splits[tap as usize] = starts[(tap * n_tiles) as usize];
+    }
+    if tap == taps {
+        splits[tap as usize] = total[0];
+    }
+}
+
+/// Writes the pairs of a tile to their places: those of a tap in the order of the tile's places. One cube a tile.
+#[cube(launch_unchecked)]
+fn write_pairs_kernel(
+    tile_rows: &[u32],
+    table: &[u32],
+    chunks: &[u32],
+    halo: &[u32],
+    spans: &[u32],
+    starts: &[u32],
+    in_rows: &mut [u32],
+    out_rows: &mut [u32],
+    n_tiles: u32,
+    #[comptime] shape: ListShape,
+) {
+    let tile = CUBE_POS as u32;
+    if tile >= n_tiles {
+        terminate!();
+    }
+    let taps = comptime!(shape.taps);
+    let lanes = comptime!(shape.lanes);
+    let planes = comptime!(shape.planes());
+    let lane = UNIT_POS % lanes;
+    let plane = UNIT_POS / lanes;
+    // Pairs of a tap in each plane.
+    let mut of_plane = Shared::<[u32]>::new_slice(comptime!((shape.taps * shape.planes()) as usize));
+    for tap in 0u32..taps {
+        let mut has = false;
+        if (chunks[(tile * taps + tap) as usize] >> (UNIT_POS / CHUNK_ROWS as u32)) & 1u32 == 1u32 {
+            has = local_number(table, tile, tap, UNIT_POS, taps) < comptime!(HALO_ROWS as u32);
+        }
+        let peers = plane_ballot(has).extract(0usize);
+        if lane == 0u32 {
+            of_plane[(tap * planes + plane) as usize] = u32::cast_from(peers.count_ones());
+        }
+    }
+    sync_cube();
+    let row = tile_rows[(tile * UNITS + UNIT_POS) as usize];
+    let n_phases = spans[(tile * comptime!(shape.span_words)) as usize];
+    for phase in 0u32..n_phases {
+        let span = tile * comptime!(shape.span_words) + (phase + 1u32) * SPAN_WORDS;
+        let at_halo = spans[span as usize];
+        let begin = spans[(span + 2u32) as usize];
+        let end = spans[(span + 3u32) as usize];
+        for tap in begin..end {
+            let mut local = comptime!(HALO_ROWS as u32).runtime();
+            if (chunks[(tile * taps + tap) as usize] >> (UNIT_POS / CHUNK_ROWS as u32)) & 1u32 == 1u32 {
+                local = local_number(table, tile, tap, UNIT_POS, taps);
+            }
+            let has = local < comptime!(HALO_ROWS as u32);
+            let peers = plane_ballot(has).extract(0usize);
+            if has {
+                let mut at = starts[(tap * n_tiles + tile) as usize];
+                for before in 0u32..plane {
+                    at += of_plane[(tap * planes + before) as usize];
+                }
+                at += u32::cast_from((peers & ((1u32 << lane) - 1u32)).count_ones());
+                in_rows[at as usize] = halo[(at_halo + local) as usize];
+                out_rows[at as usize] = row;
+            }
+        }
+    }
+}
+
+/// Input and output rows of all pairs by tap, and where those of each tap start, here and there. Waits for the counts.
+pub(super) fn list_pairs(gpu: &Gpu, tiles: &Tiles) -> (Buffer, Buffer, Buffer, Vec<usize>) {
+    let taps = tiles.taps();
+    let n_tiles = tiles.n_tiles;
+    if n_tiles == 0 {
+        let splits = vec![0; taps as usize + 1];
+        return (gpu.empty(0, 4), gpu.empty(0, 4), gpu.upload(&vec![0u32; splits.len()]), splits);
+    }
+    let lanes = gpu.client().properties().hardware.plane_size_max.min(UNITS);
+    let shape = ListShape { taps, span_words: tiles.span_words, lanes };
+    let counts = gpu.empty(taps as usize * n_tiles, 4);
+    let splits = gpu.empty(taps as usize + 1, 4);
+    let dim = CubeDim::new_1d(UNITS);
+    // SAFETY: every kernel checks its tile; tables are those of the tiles.
+    unsafe {
+        count_pairs_kernel::launch_unchecked(
+            gpu.client(),
+            Gpu::cubes(n_tiles, 1),
+            dim,
+            tiles.table.arg(1),
+            tiles.chunks.arg(1),
+            counts.arg(1),
+            n_tiles as u32,
+            shape,
+        );
+        let total = exclusive_sum(gpu, &counts);
+        tap_splits_kernel::launch_unchecked(
+            gpu.client(),
+            Gpu::cubes(taps as usize + 1, UNITS as usize),
+            dim,
+            counts.arg(1),
+            total.arg(1),
+            splits.arg(1),
+            taps,
+            n_tiles as u32,
+        );
+    }
+    let on_host: Vec<usize> = gpu.download::<u32>(&splits).into_iter().map(|at| at as usize).collect();
+    let n_pairs = on_host[taps as usize];
+    let (in_rows, out_rows) = (gpu.empty(n_pairs, 4), gpu.empty(n_pairs, 4));
+    // SAFETY: as above; the pairs were counted, so their places lie within both buffers.
+    unsafe {
+        write_pairs_kernel::launch_unchecked(
+            gpu.client(),
+            Gpu::cubes(n_tiles, 1),
+            dim,
+            tiles.rows.arg(1),
+            tiles.table.arg(1),
+            tiles.chunks.arg(1),
+            tiles.halo.arg(1),
+            tiles.spans.arg(1),
+            counts.arg(1),
+            in_rows.arg(1),
+            out_rows.arg(1),
+            n_tiles as u32,
+            shape,
+        );
+    }
+    (in_rows, out_rows, splits, on_host)
+}

@@ -1,0 +1,459 @@
+//! Kernels that make supports.
+
+use cubecl::prelude::*;
+
+use crate::index::{find_block, lookup_row};
+use crate::sort::{SUM_UNITS, cube_exclusive_sum};
+
+/// Rows that a unit marks.
+pub(crate) const ITEMS: u32 = 8;
+/// Rows that a cube marks.
+pub(crate) const MARKED: u32 = SUM_UNITS * ITEMS;
+/// Says of a place that its row is a marked one.
+const MARK: u32 = 1 << 31;
+/// Words of a description: smallest and largest value of each column, rows not above the one before, and duplicates.
+pub(crate) const DESCRIPTION: usize = 10;
+
+/// Smallest and largest value of each column, and how many rows are not above the one before in canonical order.
+///
+/// `found[0..4]` start at the largest integer, `found[4..8]` at the smallest, the rest at 0; `found[9]` copies `counters[1]`.
+#[cube(launch_unchecked)]
+pub(crate) fn describe_kernel(
+    coords: &[Vector<i32, Const<4>>],
+    counters: &[u32],
+    found: &mut [Atomic<i32>],
+    n: u32,
+) {
+    let lowest = Shared::<[Atomic<i32>]>::new_slice(4usize);
+    let highest = Shared::<[Atomic<i32>]>::new_slice(4usize);
+    let disorder = Shared::<[Atomic<i32>]>::new_slice(1usize);
+    if UNIT_POS < 4u32 {
+        lowest[UNIT_POS as usize].store(i32::MAX);
+        highest[UNIT_POS as usize].store(i32::MIN);
+    }
+    if UNIT_POS == 0u32 {
+        disorder[0].store(0i32);
+    }
+    sync_cube();
+    let row = ABSOLUTE_POS as u32;
+    if row < n {
+        let c = coords[row as usize];
+        #[unroll]
+        for column in 0usize..4usize {
+            let value = c.extract(column);
+            lowest[column].fetch_min(value);
+            highest[column].fetch_max(value);
+        }
+        if row > 0u32 {
+            let before = coords[(row - 1u32) as usize];
+            if !is_below(before, c) {
+                disorder[0].fetch_add(1i32);
+            }
+        }
+        if row == 0u32 {
+            found[9].store(i32::cast_from(counters[1]));
+        }
+    }
+    sync_cube();
+    if UNIT_POS < 4u32 {
+        let column = UNIT_POS as usize;
+        found[column].fetch_min(lowest[column].load());
+        found[column + 4usize].fetch_max(highest[column].load());
+    }
+    if UNIT_POS == 0u32 {
+        let rows = disorder[0].load();
+        if rows > 0i32 {
+            found[8].fetch_add(rows);
+        }
+    }
+}
+
+/// Whether `a` stands before `b` in canonical order: batch, then the axis with the highest differing bit, z above y above x.
+#[cube]
+fn is_below(a: Vector<i32, Const<4>>, b: Vector<i32, Const<4>>) -> bool {
+    let mut axis_a = a.extract(3usize);
+    let mut axis_b = b.extract(3usize);
+    let mut differ = u32::cast_from(axis_a ^ axis_b);
+    #[unroll]
+    for step in 0usize..2usize {
+        let other_a = a.extract(comptime!(2 - step));
+        let other_b = b.extract(comptime!(2 - step));
+        let other = u32::cast_from(other_a ^ other_b);
+        // Its highest bit is above that of `differ`.
+        if differ < other && differ < (differ ^ other) {
+            differ = other;
+            axis_a = other_a;
+            axis_b = other_b;
+        }
+    }
+    let (batch_a, batch_b) = (a.extract(0usize), b.extract(0usize));
+    batch_a < batch_b || (batch_a == batch_b && axis_a < axis_b)
+}
+
+/// Spreads 10 bits: bit `i` lands on bit `3 i`.
+#[cube]
+fn spread(value: u32) -> u32 {
+    let mut v = value & 1023u32;
+    v = (v | (v << 16u32)) & 0x0300_00FFu32;
+    v = (v | (v << 8u32)) & 0x0300_F00Fu32;
+    v = (v | (v << 4u32)) & 0x030C_30C3u32;
+    (v | (v << 2u32)) & 0x0924_9249u32
+}
+
+/// Keys that sort as the canonical order does, by the layout of `lattice_core::KeyLayout`. One unit a row.
+#[cube(launch_unchecked)]
+pub(crate) fn pack_keys_kernel(
+    coords: &[Vector<i32, Const<4>>],
+    low: &mut [u32],
+    high: &mut [u32],
+    n: u32,
+    axis_bits: u32,
+    first_batch: i32,
+) {
+    let row = ABSOLUTE_POS as u32;
+    if row < n {
+        let c = coords[row as usize];
+        let top = 1u32 << (axis_bits - 1u32);
+        // At most 21 bits an axis, so the shift is never 32.
+        let within = (1u32 << axis_bits) - 1u32;
+        let x = (u32::cast_from(c.extract(1usize)) ^ top) & within;
+        let y = (u32::cast_from(c.extract(2usize)) ^ top) & within;
+        let z = (u32::cast_from(c.extract(3usize)) ^ top) & within;
+        let first = spread(x) | (spread(y) << 1u32) | (spread(z) << 2u32);
+        let second = spread(x >> 10u32) | (spread(y >> 10u32) << 1u32) | (spread(z >> 10u32) << 2u32);
+        let third = (x >> 20u32) | ((y >> 20u32) << 1u32) | ((z >> 20u32) << 2u32);
+        let mut key_low = first | (second << 30u32);
+        let mut key_high = (second >> 2u32) | (third << 28u32);
+        let batch = u32::cast_from(c.extract(0usize) - first_batch);
+        let shift = 3u32 * axis_bits;
+        if shift >= 32u32 {
+            // A shift by all bits is undefined, and there is no batch bit then.
+            if shift < 64u32 {
+                key_high |= batch << (shift - 32u32);
+            }
+        } else {
+            key_low |= batch << shift;
+            key_high |= batch >> (32u32 - shift);
+        }
+        low[row as usize] = key_low;
+        high[row as usize] = key_high;
+    }
+}
+
+/// The row at position `at` of the order, divided by `2^shift`.
+#[cube]
+fn shifted_row(
+    coords: &[Vector<i32, Const<4>>],
+    order: &[u32],
+    at: u32,
+    shift: i32,
+    #[comptime] ordered: bool,
+) -> Vector<i32, Const<4>> {
+    let mut row = at;
+    if ordered {
+        row = order[at as usize];
+    }
+    let mut c = coords[row as usize];
+    let x = c.extract(1usize) >> shift;
+    let y = c.extract(2usize) >> shift;
+    let z = c.extract(3usize) >> shift;
+    c.insert(1usize, x);
+    c.insert(2usize, y);
+    c.insert(3usize, z);
+    c
+}
+
+/// Marks rows that differ from the one before: `places[p]` counts the marked rows before `p` among those of the cube, with
+/// a bit for its own mark; `totals[cube]` counts those of the cube.
+#[cube(launch_unchecked)]
+pub(crate) fn mark_heads_kernel(
+    coords: &[Vector<i32, Const<4>>],
+    order: &[u32],
+    places: &mut [u32],
+    totals: &mut [u32],
+    n: u32,
+    n_tiles: u32,
+    shift: i32,
+    #[comptime] ordered: bool,
+    #[comptime] planes: bool,
+) {
+    let tile = CUBE_POS as u32;
+    if tile >= n_tiles {
+        terminate!();
+    }
+    let mut sums = Shared::<[u32]>::new_slice(comptime!(SUM_UNITS as usize));
+    let first = (tile * SUM_UNITS + UNIT_POS) * ITEMS;
+    let mut before = Vector::<i32, Const<4>>::new(-1i32);
+    if first > 0u32 && first < n {
+        before = shifted_row(coords, order, first - 1u32, shift, ordered);
+    }
+    let mut own = Array::<u32>::new(comptime!(ITEMS as usize));
+    let mut sum = 0u32;
+    #[unroll]
+    for item in 0u32..ITEMS {
+        let at = first + item;
+        let mut mark = 0u32;
+        if at < n {
+            let c = shifted_row(coords, order, at, shift, ordered);
+            let same = c.extract(0usize) == before.extract(0usize)
+                && c.extract(1usize) == before.extract(1usize)
+                && c.extract(2usize) == before.extract(2usize)
+                && c.extract(3usize) == before.extract(3usize);
+            mark = select(same, 0u32, 1u32);
+            before = c;
+        }
+        own[item as usize] = sum | (mark << 31u32);
+        sum += mark;
+    }
+    let (start, total) = cube_exclusive_sum(sum, &mut sums, planes);
+    #[unroll]
+    for item in 0u32..ITEMS {
+        let at = first + item;
+        if at < n {
+            places[at as usize] = own[item as usize] + start;
+        }
+    }
+    if UNIT_POS == SUM_UNITS - 1u32 {
+        totals[tile as usize] = total;
+    }
+}
+
+/// [`mark_heads_kernel`] with the marks given: a row is marked where its flag is not 0.
+#[cube(launch_unchecked)]
+pub(crate) fn mark_flags_kernel(
+    flags: &[u32],
+    places: &mut [u32],
+    totals: &mut [u32],
+    n: u32,
+    n_tiles: u32,
+    #[comptime] planes: bool,
+) {
+    let tile = CUBE_POS as u32;
+    if tile >= n_tiles {
+        terminate!();
+    }
+    let mut sums = Shared::<[u32]>::new_slice(comptime!(SUM_UNITS as usize));
+    let first = (tile * SUM_UNITS + UNIT_POS) * ITEMS;
+    let mut own = Array::<u32>::new(comptime!(ITEMS as usize));
+    let mut sum = 0u32;
+    #[unroll]
+    for item in 0u32..ITEMS {
+        let at = first + item;
+        let mut mark = 0u32;
+        if at < n {
+            mark = select(flags[at as usize] != 0u32, 1u32, 0u32);
+        }
+        own[item as usize] = sum | (mark << 31u32);
+        sum += mark;
+    }
+    let (start, total) = cube_exclusive_sum(sum, &mut sums, planes);
+    #[unroll]
+    for item in 0u32..ITEMS {
+        let at = first + item;
+        if at < n {
+            places[at as usize] = own[item as usize] + start;
+        }
+    }
+    if UNIT_POS == SUM_UNITS - 1u32 {
+        totals[tile as usize] = total;
+    }
+}
+
+/// Moves marked rows to their places and says which of them each row stands under. One unit a position.
+///
+/// `group_of_row[row]`: number of the marked row at or before it, where `grouped`; `rows_out[place]`: the row that was marked.
+#[cube(launch_unchecked)]
+pub(crate) fn move_marked_kernel(
+    coords: &[Vector<i32, Const<4>>],
+    order: &[u32],
+    places: &[u32],
+    starts: &[u32],
+    coords_out: &mut [Vector<i32, Const<4>>],
+    rows_out: &mut [u32],
+    n: u32,
+    shift: i32,
+    #[comptime] ordered: bool,
+    #[comptime] grouped: bool,
+) {
+    let at = ABSOLUTE_POS as u32;
+    if at < n {
+        let place = places[at as usize];
+        let marked = place >= MARK;
+        let before = (place & comptime!(MARK - 1)) + starts[(at / MARKED) as usize];
+        if marked {
+            coords_out[before as usize] = shifted_row(coords, order, at, shift, ordered);
+        }
+        let mut row = at;
+        if ordered {
+            row = order[at as usize];
+        }
+        if comptime!(grouped) {
+            rows_out[row as usize] = select(marked, before, before - 1u32);
+        } else if marked {
+            rows_out[before as usize] = row;
+        }
+    }
+}
+
+/// The rows divided by a stride, rounding down. One unit a row.
+#[cube(launch_unchecked)]
+pub(crate) fn divide_kernel(
+    coords: &[Vector<i32, Const<4>>],
+    out: &mut [Vector<i32, Const<4>>],
+    n: u32,
+    sx: i32,
+    sy: i32,
+    sz: i32,
+) {
+    let row = ABSOLUTE_POS as u32;
+    if row < n {
+        let mut c = coords[row as usize];
+        let x = floor_div(c.extract(1usize), sx);
+        let y = floor_div(c.extract(2usize), sy);
+        let z = floor_div(c.extract(3usize), sz);
+        c.insert(1usize, x);
+        c.insert(2usize, y);
+        c.insert(3usize, z);
+        out[row as usize] = c;
+    }
+}
+
+/// `a / b` rounded down, for `b` above 0.
+#[cube]
+fn floor_div(a: i32, b: i32) -> i32 {
+    let quotient = a / b;
+    // Division rounds towards zero.
+    select(quotient * b > a, quotient - 1i32, quotient)
+}
+
+/// What [`expand_kernel`] and [`reach_kernel`] are compiled for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct ExpandShape {
+    pub(crate) size: [u32; 3],
+    pub(crate) stride: [i32; 3],
+    pub(crate) dilation: [i32; 3],
+    pub(crate) padding: [i32; 3],
+    /// Taps in the order of Morton codes, x lowest, instead of z fastest: sizes are one power of two.
+    pub(crate) morton: bool,
+    /// Whether rows are taken in a given order.
+    pub(crate) ordered: bool,
+}
+
+impl ExpandShape {
+    pub(crate) fn taps(&self) -> u32 {
+        self.size.iter().product()
+    }
+}
+
+/// Positions of a tap along the three axes.
+#[cube]
+fn tap_positions(tap: u32, #[comptime] shape: ExpandShape) -> Array<i32> {
+    let mut at = Array::<i32>::new(3usize);
+    if comptime!(shape.morton) {
+        #[unroll]
+        for axis in 0u32..3u32 {
+            let mut position = 0u32;
+            #[unroll]
+            for bit in 0u32..comptime!(shape.size[0].trailing_zeros()) {
+                position |= ((tap >> comptime!(3 * bit + axis)) & 1u32) << comptime!(bit);
+            }
+            at[axis as usize] = i32::cast_from(position);
+        }
+    } else {
+        let ky = comptime!(shape.size[1]);
+        let kz = comptime!(shape.size[2]);
+        at[0] = i32::cast_from(tap / comptime!(ky * kz));
+        at[1] = i32::cast_from((tap / kz) % ky);
+        at[2] = i32::cast_from(tap % kz);
+    }
+    at
+}
+
+/// All `c * stride + position * dilation - padding`, tap by tap of every row. One unit a row and tap.
+#[cube(launch_unchecked)]
+pub(crate) fn expand_kernel(
+    coords: &[Vector<i32, Const<4>>],
+    order: &[u32],
+    out: &mut [Vector<i32, Const<4>>],
+    n: u32,
+    #[comptime] shape: ExpandShape,
+) {
+    let at = ABSOLUTE_POS as u32;
+    let taps = comptime!(shape.taps());
+    if at < n {
+        let mut row = at / taps;
+        if comptime!(shape.ordered) {
+            row = order[row as usize];
+        }
+        let positions = tap_positions(at % taps, shape);
+        let mut c = coords[row as usize];
+        #[unroll]
+        for axis in 0usize..3usize {
+            let q = c.extract(comptime!(axis + 1)) * comptime!(shape.stride[axis])
+                + positions[axis] * comptime!(shape.dilation[axis])
+                - comptime!(shape.padding[axis]);
+            c.insert(comptime!(axis + 1), q);
+        }
+        out[at as usize] = c;
+    }
+}
+
+/// All `q` with `q * stride + position * dilation - padding = c` and `0 <= q <= last`; a flag says whether there is one. One unit
+/// a row and tap.
+#[cube(launch_unchecked)]
+pub(crate) fn reach_kernel(
+    coords: &[Vector<i32, Const<4>>],
+    out: &mut [Vector<i32, Const<4>>],
+    flags: &mut [u32],
+    n: u32,
+    last_x: i32,
+    last_y: i32,
+    last_z: i32,
+    #[comptime] shape: ExpandShape,
+) {
+    let at = ABSOLUTE_POS as u32;
+    let taps = comptime!(shape.taps());
+    if at < n {
+        let positions = tap_positions(at % taps, shape);
+        let mut last = Array::<i32>::new(3usize);
+        last[0] = last_x;
+        last[1] = last_y;
+        last[2] = last_z;
+        let mut c = coords[(at / taps) as usize];
+        let mut fits = true;
+        #[unroll]
+        for axis in 0usize..3usize {
+            let stride = comptime!(shape.stride[axis]);
+            let scaled = c.extract(comptime!(axis + 1)) + comptime!(shape.padding[axis])
+                - positions[axis] * comptime!(shape.dilation[axis]);
+            let q = floor_div(scaled, stride);
+            fits = fits && q * stride == scaled && q >= 0i32 && q <= last[axis];
+            c.insert(comptime!(axis + 1), q);
+        }
+        out[at as usize] = c;
+        flags[at as usize] = select(fits, 1u32, 0u32);
+    }
+}
+
+/// Row of every query in an index, -1 where it has none. One unit a query.
+#[cube(launch_unchecked)]
+pub(crate) fn lookup_kernel(
+    queries: &[Vector<i32, Const<4>>],
+    source: &[Vector<i32, Const<4>>],
+    slots: &[u32],
+    occupancy: &[u32],
+    first: &[u32],
+    rows: &[u32],
+    found: &mut [i32],
+    n: u32,
+    mask: u32,
+) {
+    let at = ABSOLUTE_POS as u32;
+    if at < n {
+        let q = queries[at as usize];
+        let (batch, x, y, z) = (q.extract(0usize), q.extract(1usize), q.extract(2usize), q.extract(3usize));
+        let slot = find_block(source, slots, mask, batch, x >> 2i32, y >> 2i32, z >> 2i32);
+        // No row has the number that stands for none, which is -1 in signed terms.
+        found[at as usize] = i32::cast_from(lookup_row(occupancy, first, rows, slot, x, y, z));
+    }
+}

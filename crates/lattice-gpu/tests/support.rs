@@ -1,0 +1,167 @@
+//! Supports made on a device against those of `lattice-core`, row for row.
+#![cfg(feature = "cubecl")]
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod harness;
+
+use harness::{Numbers, devices, upload_support};
+use lattice_core::{Coord, KernelSpec, Relation, Support, SupportPolicy, canonical_cmp, downsample};
+use lattice_gpu::index::BlockIndex;
+use lattice_gpu::support::{
+    canonical_order, children, coarser, describe, expanded, kept, lookup, pyramid, reached,
+};
+use lattice_gpu::{Buffer, Gpu};
+
+fn rows(gpu: &Gpu, coords: &Buffer) -> Vec<Coord> {
+    gpu.download::<i32>(coords).as_chunks::<4>().0.to_vec()
+}
+
+/// Supports of both orders, few and many rows, near and far from the origin.
+fn supports() -> Vec<Support> {
+    let mut numbers = Numbers(5);
+    let mut found = vec![Support::try_new(vec![[3, -1, 0, 5]]).unwrap()];
+    for (n, reach) in [(40, 5), (3000, 20), (20_000, 400), (5000, 1_000_000)] {
+        let given = numbers.support(n, reach);
+        found.push(Support::canonical(given.coords().to_vec()).unwrap());
+        found.push(given);
+    }
+    found
+}
+
+#[test]
+fn rows_are_described_as_they_are() {
+    for (device, gpu) in devices() {
+        for support in supports() {
+            let coords = upload_support(&gpu, &support);
+            let found = describe(&gpu, &BlockIndex::build(&gpu, &coords, support.n_rows()));
+            assert_eq!(found.bounds, support.bounds(), "{device}");
+            assert_eq!((found.canonical, found.duplicates), (support.is_canonical(), 0), "{device}");
+        }
+        let twice: Vec<Coord> = vec![[0, 1, 2, 3], [0, 4, 4, 4], [0, 1, 2, 3], [0, 1, 2, 3]];
+        let coords = gpu.upload(twice.as_flattened());
+        let found = describe(&gpu, &BlockIndex::build(&gpu, &coords, twice.len()));
+        assert_eq!((found.canonical, found.duplicates), (false, 2), "{device}");
+    }
+}
+
+#[test]
+fn orders_are_canonical() {
+    for (device, gpu) in devices() {
+        for support in supports() {
+            let coords = upload_support(&gpu, &support);
+            let order = canonical_order(&gpu, &coords, &support.bounds().unwrap()).unwrap();
+            let mut expected: Vec<u32> = (0..support.n_rows() as u32).collect();
+            expected.sort_by(|&a, &b| {
+                canonical_cmp(&support.coords()[a as usize], &support.coords()[b as usize])
+            });
+            assert_eq!(gpu.download::<u32>(&order), expected, "{device}");
+        }
+        // Keys of 3 x 32 bits do not fit two words.
+        let far = gpu.upload(&[0, i32::MIN, 0, 0, 0, i32::MAX, 0, 0]);
+        let bounds = ([0, i32::MIN, 0, 0], [0, i32::MAX, 0, 0]);
+        assert!(canonical_order(&gpu, &far, &bounds).is_none(), "{device}");
+    }
+}
+
+#[test]
+fn coarser_rows_are_those_of_the_host() {
+    for (device, gpu) in devices() {
+        for support in supports() {
+            let coords = upload_support(&gpu, &support);
+            let bounds = support.bounds().unwrap();
+            let order = (!support.is_canonical()).then(|| canonical_order(&gpu, &coords, &bounds).unwrap());
+            for stride in [[2; 3], [8; 3], [1, 2, 4], [3; 3], [1 << 20; 3], [5, 1, 7]] {
+                let what = format!("stride {stride:?} of {} rows on {device}", support.n_rows());
+                let expected = downsample(&support, stride).unwrap();
+                let found = coarser(&gpu, &coords, order.as_ref(), &bounds, stride).unwrap();
+                assert_eq!(found.n_rows, expected.n_rows(), "{what}");
+                assert!(rows(&gpu, &found.coords) == expected.coords(), "rows, {what}");
+                let parent = |c: &Coord| {
+                    let axis = |a: usize| i64::from(c[a + 1]).div_euclid(i64::from(stride[a])) as i32;
+                    expected.lookup(&[c[0], axis(0), axis(1), axis(2)]).unwrap()
+                };
+                let parents: Vec<u32> = support.coords().iter().map(parent).collect();
+                assert!(gpu.download::<u32>(&found.rows) == parents, "groups, {what}");
+            }
+            for (level, (found, n)) in (1..).zip(pyramid(&gpu, &coords, order.as_ref(), 5)) {
+                let expected = downsample(&support, [1 << level; 3]).unwrap();
+                assert_eq!(n, expected.n_rows(), "level {level} on {device}");
+                assert!(rows(&gpu, &found) == expected.coords(), "level {level} on {device}");
+            }
+        }
+    }
+}
+
+#[test]
+fn finer_rows_are_those_of_the_host() {
+    for (device, gpu) in devices() {
+        // Finer rows of far ones would need keys past 64 bits.
+        let near = |s: &Support| s.n_rows() < 10_000 && s.bounds().unwrap().1[1] < 100_000;
+        for support in supports().into_iter().filter(near) {
+            let coords = upload_support(&gpu, &support);
+            let bounds = support.bounds().unwrap();
+            let order = (!support.is_canonical()).then(|| canonical_order(&gpu, &coords, &bounds).unwrap());
+            for size in [2, 4] {
+                let spec = KernelSpec::cube(size, size).unwrap();
+                let expected = Relation::transposed(&support, &spec).unwrap();
+                let found = children(&gpu, &coords, order.as_ref(), &spec);
+                assert!(rows(&gpu, &found) == expected.target().coords(), "children of {size} on {device}");
+            }
+            for (size, stride, padding, dilation) in
+                [([3; 3], [2; 3], [0; 3], [1; 3]), ([2, 3, 1], [2, 1, 3], [1, 0, 2], [1, 2, 1])]
+            {
+                let spec = KernelSpec::try_new(size, stride, padding, dilation).unwrap();
+                let expected = Relation::transposed(&support, &spec).unwrap();
+                let created = expected.target().bounds().unwrap();
+                let (found, n) = expanded(&gpu, &coords, &spec, &created).unwrap();
+                assert_eq!(n, expected.n_out(), "{spec:?} of {} rows on {device}", support.n_rows());
+                assert!(rows(&gpu, &found) == expected.target().coords(), "{spec:?} on {device}");
+            }
+            assert_reached(&device, &gpu, &support, &coords);
+        }
+    }
+}
+
+/// The rows that kernels reach, with and without a range.
+fn assert_reached(device: &str, gpu: &Gpu, support: &Support, coords: &Buffer) {
+    let bounds = support.bounds().unwrap();
+    let spec = KernelSpec::try_new([3; 3], [2; 3], [1; 3], [1; 3]).unwrap();
+    for range in [None, Some([16, 40, 9])] {
+        let policy = SupportPolicy::KernelReach { range };
+        let expected = Relation::forward(support, &spec, policy).unwrap();
+        let last = SupportPolicy::last_reached(&spec, range, &bounds.1).map(|last| last.max(-1) as i32);
+        let end = |a: usize| ((bounds.1[a + 1] + 1) / 2).clamp(0, last[a].max(0));
+        let created = ([bounds.0[0], 0, 0, 0], [bounds.1[0], end(0), end(1), end(2)]);
+        let (found, n) = reached(gpu, coords, &spec, &created, last).unwrap();
+        assert_eq!(n, expected.n_out(), "{range:?} of {} rows on {device}", support.n_rows());
+        assert!(rows(gpu, &found) == expected.target().coords(), "{range:?} on {device}");
+    }
+}
+
+#[test]
+fn kept_rows_are_in_their_order_and_queries_find_theirs() {
+    for (device, gpu) in devices() {
+        let mut numbers = Numbers(9);
+        for support in supports() {
+            let coords = upload_support(&gpu, &support);
+            for one_of in [1, 3, usize::MAX] {
+                let flags: Vec<u32> =
+                    (0..support.n_rows()).map(|_| u32::from(numbers.below(one_of) == 0)).collect();
+                let expected: Vec<u32> =
+                    (0..support.n_rows() as u32).filter(|&row| flags[row as usize] == 1).collect();
+                let found = kept(&gpu, &coords, &gpu.upload(&flags));
+                assert_eq!(found.n_rows, expected.len(), "{device}");
+                assert!(gpu.download::<u32>(&found.rows) == expected, "{device}");
+                let expected: Vec<Coord> =
+                    expected.iter().map(|&row| support.coords()[row as usize]).collect();
+                assert!(rows(&gpu, &found.coords) == expected, "{device}");
+            }
+            let queries: Vec<Coord> = (support.coords().iter().rev())
+                .map(|c| [c[0], c[1] + numbers.below(2) as i32, c[2], c[3]])
+                .collect();
+            let index = BlockIndex::build(&gpu, &coords, support.n_rows());
+            let found = lookup(&gpu, &index, &gpu.upload(queries.as_flattened()));
+            assert!(gpu.download::<i32>(&found) == support.lookup_all(&queries), "{device}");
+        }
+    }
+}
