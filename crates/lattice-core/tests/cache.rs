@@ -60,7 +60,7 @@ fn a_failed_build_leaves_nothing() {
 #[test]
 fn the_report_counts_views_and_clear_frees_all() {
     let (cache, small, large) = (RelationCache::new(), line(10), line(1000));
-    let kept = get(&cache, &small, 3);
+    let kept = get_listed(&cache, &small, 3);
     get(&cache, &large, 3).by_tap();
     get(&cache, &large, 3);
     let report = cache.report();

@@ -296,6 +296,58 @@ fn pointwise<T: Element>(device: &str, gpu: &Gpu, n: usize, shape: ConvShape) {
 }
 
 #[test]
+fn identity_tiles_are_plain_products() {
+    for (device, gpu) in devices() {
+        for n in [0usize, 1, 7, 255, 256, 300, 2049] {
+            let tiles = Tiles::identity(&gpu, n).unwrap();
+            assert_eq!((tiles.n_in(), tiles.n_out(), tiles.n_pairs(), tiles.taps()), (n, n, n, 1));
+            let mut pairs = tiles.pairs_to_host(&gpu);
+            pairs.sort_unstable();
+            assert_eq!(
+                pairs,
+                (0..n as u32).map(|row| (row, row, 0)).collect::<Vec<_>>(),
+                "{n} rows on {device}"
+            );
+            let mut numbers = Numbers(n as u64);
+            let shape = ConvShape::dense(24, 40);
+            let x = gpu.upload(&numbers.values::<f32>(n * 24));
+            let w = gpu.upload(&numbers.values::<f32>(24 * 40));
+            let none = Epilogue::none();
+            let found = conv_plain::<f32>(&gpu, &x, &w, &tiles, shape, FORWARD, &none);
+            let expected = pointwise_plain::<f32>(&gpu, &x, &w, n, shape, FORWARD, &none);
+            let expected: Vec<f64> = wide(&gpu.download::<f32>(&expected));
+            assert_close(
+                &format!("{n} rows on {device}"),
+                &gpu.download::<f32>(&found),
+                &expected,
+                &vec![24.0; n * 40],
+            );
+            if f16::runs_on(&gpu) && has_matrix_units(&gpu) {
+                let (x, w): (Vec<f16>, Vec<f16>) = (numbers.values(n * 24), numbers.values(24 * 40));
+                let [x, w] = [gpu.upload(&x), gpu.upload(&w)];
+                let found = mma::<f16>(
+                    &gpu,
+                    [&x, &w],
+                    &tiles,
+                    [24, 40],
+                    MmaPlan::fitted(&gpu, 24, 40, tiles.n_tiles()),
+                    FORWARD,
+                    &none,
+                );
+                let expected = pointwise_plain::<f16>(&gpu, &x, &w, n, shape, FORWARD, &none);
+                let expected: Vec<f64> = wide(&gpu.download::<f16>(&expected));
+                assert_close(
+                    &format!("{n} rows in f16 on {device}"),
+                    &gpu.download::<f16>(&found),
+                    &expected,
+                    &vec![24.0; n * 40],
+                );
+            }
+        }
+    }
+}
+
+#[test]
 fn pointwise_products_match_the_loops() {
     for (device, gpu) in devices() {
         for n in [0, 1, 700] {

@@ -10,29 +10,25 @@ pub(crate) const SUM_UNITS: u32 = 256;
 const ITEMS: u32 = 8;
 
 /// Sum of the values of the units before this one in a cube of [`SUM_UNITS`], and of all units; `sums` has a place for each unit.
-/// `planes` says that planes have 32 units, which then add up among themselves.
+/// `lanes` are the units of a plane, which add up among themselves; 0 where planes are of no use (see [`plane_lanes`]).
 #[cube]
-pub(crate) fn cube_exclusive_sum(
-    value: u32,
-    sums: &mut Shared<[u32]>,
-    #[comptime] planes: bool,
-) -> (u32, u32) {
+pub(crate) fn cube_exclusive_sum(value: u32, sums: &mut Shared<[u32]>, #[comptime] lanes: u32) -> (u32, u32) {
     let mut before = 0u32;
     let mut total = 0u32;
-    if planes {
+    if comptime!(lanes > 0) {
         let within = plane_exclusive_sum(value);
         // The sums of an earlier call were read.
         sync_cube();
-        if UNIT_POS % 32u32 == 31u32 {
-            sums[(UNIT_POS / 32u32) as usize] = within + value;
+        if UNIT_POS % lanes == comptime!(lanes - 1) {
+            sums[(UNIT_POS / lanes) as usize] = within + value;
         }
         sync_cube();
         before += within;
         #[unroll]
-        for plane in 0u32..comptime!(SUM_UNITS / 32) {
+        for plane in 0u32..comptime!(SUM_UNITS / lanes) {
             let sum = sums[plane as usize];
             total += sum;
-            before += select(plane < UNIT_POS / 32u32, sum, 0u32);
+            before += select(plane < UNIT_POS / lanes, sum, 0u32);
         }
     } else {
         sums[UNIT_POS as usize] = value;
@@ -55,15 +51,18 @@ pub(crate) fn cube_exclusive_sum(
     (before, total)
 }
 
-/// Whether planes of a device have 32 units.
-pub(crate) fn has_planes_of_32(gpu: &Gpu) -> bool {
+/// Units of a device's planes, where all have equally many and a ballot of them is one word; else 0.
+pub(crate) fn plane_lanes(gpu: &Gpu) -> u32 {
     let hardware = &gpu.client().properties().hardware;
-    (hardware.plane_size_min, hardware.plane_size_max) == (32, 32)
+    match (hardware.plane_size_min, hardware.plane_size_max) {
+        (least, most) if least == most && [8, 16, 32].contains(&most) => most,
+        _ => 0,
+    }
 }
 
 /// Replaces every value by the sum of those before it in its cube, and writes the cube's sum.
 #[cube(launch_unchecked)]
-fn sum_tiles_kernel(values: &mut [u32], totals: &mut [u32], n: u32, n_tiles: u32, #[comptime] planes: bool) {
+fn sum_tiles_kernel(values: &mut [u32], totals: &mut [u32], n: u32, n_tiles: u32, #[comptime] lanes: u32) {
     let tile = CUBE_POS as u32;
     if tile >= n_tiles {
         terminate!();
@@ -79,7 +78,7 @@ fn sum_tiles_kernel(values: &mut [u32], totals: &mut [u32], n: u32, n_tiles: u32
             sum += values[(first + item) as usize];
         }
     }
-    let (before, total) = cube_exclusive_sum(sum, &mut sums, planes);
+    let (before, total) = cube_exclusive_sum(sum, &mut sums, lanes);
     #[unroll]
     for item in 0u32..ITEMS {
         if first + item < n {
@@ -105,7 +104,7 @@ const ALONE: usize = 1 << 15;
 
 /// [`sum_tiles_kernel`] for one cube that goes through all tiles; writes the sum of all.
 #[cube(launch_unchecked)]
-fn sum_alone_kernel(values: &mut [u32], total: &mut [u32], n: u32, #[comptime] planes: bool) {
+fn sum_alone_kernel(values: &mut [u32], total: &mut [u32], n: u32, #[comptime] lanes: u32) {
     let mut sums = Shared::<[u32]>::new_slice(comptime!(SUM_UNITS as usize));
     let mut own = Array::<u32>::new(comptime!(ITEMS as usize));
     let mut carry = 0u32;
@@ -120,7 +119,7 @@ fn sum_alone_kernel(values: &mut [u32], total: &mut [u32], n: u32, #[comptime] p
                 sum += values[(first + item) as usize];
             }
         }
-        let (within, all) = cube_exclusive_sum(sum, &mut sums, planes);
+        let (within, all) = cube_exclusive_sum(sum, &mut sums, lanes);
         let before = carry + within;
         #[unroll]
         for item in 0u32..ITEMS {
@@ -150,7 +149,7 @@ pub fn exclusive_sum(gpu: &Gpu, values: &Buffer) -> Buffer {
                 values.arg(1),
                 total.arg(1),
                 n as u32,
-                has_planes_of_32(gpu),
+                plane_lanes(gpu),
             );
         }
         return total;
@@ -168,7 +167,7 @@ pub fn exclusive_sum(gpu: &Gpu, values: &Buffer) -> Buffer {
             totals.arg(1),
             n as u32,
             n_tiles as u32,
-            has_planes_of_32(gpu),
+            plane_lanes(gpu),
         );
     }
     if n_tiles == 1 {

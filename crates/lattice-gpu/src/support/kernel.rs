@@ -175,7 +175,7 @@ pub(crate) fn mark_heads_kernel(
     n_tiles: u32,
     shift: i32,
     #[comptime] ordered: bool,
-    #[comptime] planes: bool,
+    #[comptime] lanes: u32,
 ) {
     let tile = CUBE_POS as u32;
     if tile >= n_tiles {
@@ -205,7 +205,7 @@ pub(crate) fn mark_heads_kernel(
         own[item as usize] = sum | (mark << 31u32);
         sum += mark;
     }
-    let (start, total) = cube_exclusive_sum(sum, &mut sums, planes);
+    let (start, total) = cube_exclusive_sum(sum, &mut sums, lanes);
     #[unroll]
     for item in 0u32..ITEMS {
         let at = first + item;
@@ -226,7 +226,7 @@ pub(crate) fn mark_flags_kernel(
     totals: &mut [u32],
     n: u32,
     n_tiles: u32,
-    #[comptime] planes: bool,
+    #[comptime] lanes: u32,
 ) {
     let tile = CUBE_POS as u32;
     if tile >= n_tiles {
@@ -246,7 +246,7 @@ pub(crate) fn mark_flags_kernel(
         own[item as usize] = sum | (mark << 31u32);
         sum += mark;
     }
-    let (start, total) = cube_exclusive_sum(sum, &mut sums, planes);
+    let (start, total) = cube_exclusive_sum(sum, &mut sums, lanes);
     #[unroll]
     for item in 0u32..ITEMS {
         let at = first + item;

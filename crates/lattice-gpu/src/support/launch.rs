@@ -11,7 +11,7 @@ use super::order::canonical_order;
 use crate::address::UNITS;
 use crate::gpu::{Buffer, Gpu};
 use crate::index::BlockIndex;
-use crate::sort::{SUM_UNITS, exclusive_sum, has_planes_of_32};
+use crate::sort::{SUM_UNITS, exclusive_sum, plane_lanes};
 
 /// Rows that were made, and how they relate to those they were made from.
 #[derive(Clone, Debug)]
@@ -71,7 +71,7 @@ impl Uncounted {
                 n_tiles as u32,
                 shift as i32,
                 order.is_some(),
-                has_planes_of_32(gpu),
+                plane_lanes(gpu),
             );
         }
         Self::summed(gpu, places, totals)
@@ -100,7 +100,7 @@ impl Marks {
                 totals.arg(1),
                 n as u32,
                 n_tiles as u32,
-                has_planes_of_32(gpu),
+                plane_lanes(gpu),
             );
         }
         Uncounted::summed(gpu, places, totals).counted(gpu)

@@ -35,8 +35,8 @@ pub(crate) struct BuildShape {
     /// Whether source and target are one support in the order of tiles: the rows of a tile are then its first input rows, numbered
     /// as they stand, so that the eight rows that a chunk reads under a tap mostly lie in different banks.
     pub(crate) same: bool,
-    /// Whether planes have 32 units, so that a ballot is one word.
-    pub(crate) ballots: bool,
+    /// Units of a plane, 8 to 32; 0 where planes are of no use.
+    pub(crate) lanes: u32,
 }
 
 impl BuildShape {
@@ -338,9 +338,9 @@ pub(crate) fn build_tiles_kernel(
         }
         for tap in 0u32..n_taps {
             let has = (taps_of_row >> tap) & 1u32 == 1u32;
-            if comptime!(shape.ballots) {
+            if comptime!(shape.lanes > 0) {
                 let peers = plane_ballot(has).extract(0usize);
-                if unit % 32u32 == 0u32 && peers != 0u32 {
+                if unit % comptime!(shape.lanes.max(1)) == 0u32 && peers != 0u32 {
                     counts[tap as usize].fetch_add(u32::cast_from(peers.count_ones()));
                 }
             } else if has {
@@ -487,9 +487,9 @@ pub(crate) fn build_tiles_kernel(
                 }
             }
             let pairs = u32::cast_from(here.count_ones());
-            if comptime!(shape.ballots) {
+            if comptime!(shape.lanes > 0) {
                 let sum = plane_sum(pairs);
-                if unit % 32u32 == 0u32 {
+                if unit % comptime!(shape.lanes.max(1)) == 0u32 {
                     flags[1].fetch_add(sum);
                 }
                 // Taps of the eight rows of a chunk.
@@ -513,7 +513,7 @@ pub(crate) fn build_tiles_kernel(
                     mine += 1u32;
                 }
             }
-            let (before_mine, in_set) = cube_exclusive_sum(mine, &mut sums, comptime!(shape.ballots));
+            let (before_mine, in_set) = cube_exclusive_sum(mine, &mut sums, comptime!(shape.lanes));
             let total = in_set + own;
             let too_long = total > comptime!(HALO_ROWS as u32) || flags[0].load() != 0u32;
             if !too_long {

@@ -9,7 +9,7 @@ use super::kernel::{BuildShape, MAX_GROUP_TAPS, SPAN_WORDS, build_tiles_kernel};
 use super::{HALO_ROWS, TILE_ROWS};
 use crate::gpu::{Buffer, Gpu};
 use crate::index::{BlockIndex, LIST};
-use crate::sort::has_planes_of_32;
+use crate::sort::plane_lanes;
 
 /// Shared memory of the builder, in bytes, besides a table of neighbours that grows with the taps of a group.
 const FIXED_BYTES: usize = 20_480;
@@ -181,7 +181,7 @@ impl Tiles {
             group_taps: group_taps(gpu),
             ordered: order.is_some(),
             same,
-            ballots: has_planes_of_32(gpu),
+            lanes: plane_lanes(gpu),
         };
         let mut tiles = Self {
             rows: gpu.empty(n_tiles * TILE_ROWS, 4),
