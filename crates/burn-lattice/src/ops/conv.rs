@@ -333,7 +333,12 @@ pub(crate) fn convolve(
         check_relation(op, &device, relation.to_host())?;
         if trace::is_recording() {
             let clock = Clock::start_on(x.feats());
-            prepare(&device, relation.to_host(), false);
+            match problem.device {
+                DeviceClass::Cpu => {
+                    relation.to_host().out_splits();
+                }
+                DeviceClass::Gpu { .. } => prepare(&device, relation.to_host(), false),
+            }
             map_ms += clock.ms_on(x.feats());
         }
     }

@@ -270,6 +270,9 @@ pub(crate) fn build_tiles_kernel(
     let is_near = comptime!(shape.is_near());
     let units = comptime!(TILE_ROWS as u32);
     let unit = UNIT_POS;
+    // Places within a plane and within a chunk.
+    let lane = unit % comptime!(shape.lanes.max(1));
+    let of_chunk = unit % comptime!(CHUNK_ROWS as u32);
 
     let mut neighbours = Shared::<[u32]>::new_slice(comptime!(group_taps.min(n_taps) as usize * TILE_ROWS));
     let set = Shared::<[Atomic<u32>]>::new_slice(SET);
@@ -340,7 +343,7 @@ pub(crate) fn build_tiles_kernel(
             let has = (taps_of_row >> tap) & 1u32 == 1u32;
             if comptime!(shape.lanes > 0) {
                 let peers = plane_ballot(has).extract(0usize);
-                if unit % comptime!(shape.lanes.max(1)) == 0u32 && peers != 0u32 {
+                if lane == 0u32 && peers != 0u32 {
                     counts[tap as usize].fetch_add(u32::cast_from(peers.count_ones()));
                 }
             } else if has {
@@ -489,7 +492,7 @@ pub(crate) fn build_tiles_kernel(
             let pairs = u32::cast_from(here.count_ones());
             if comptime!(shape.lanes > 0) {
                 let sum = plane_sum(pairs);
-                if unit % comptime!(shape.lanes.max(1)) == 0u32 {
+                if lane == 0u32 {
                     flags[1].fetch_add(sum);
                 }
                 // Taps of the eight rows of a chunk.
@@ -497,7 +500,7 @@ pub(crate) fn build_tiles_kernel(
                 together |= plane_shuffle_xor(together, 1u32);
                 together |= plane_shuffle_xor(together, 2u32);
                 together |= plane_shuffle_xor(together, 4u32);
-                if unit % comptime!(CHUNK_ROWS as u32) == 0u32 {
+                if of_chunk == 0u32 {
                     chunk_masks[(unit / comptime!(CHUNK_ROWS as u32)) as usize].store(together);
                 }
             } else {

@@ -51,13 +51,14 @@ fn count_pairs_kernel(
         tap += UNITS;
     }
     sync_cube();
+    let lane = UNIT_POS % comptime!(shape.lanes);
     for tap in 0u32..taps {
         let mut has = false;
         if (chunks[(tile * taps + tap) as usize] >> (UNIT_POS / CHUNK_ROWS as u32)) & 1u32 == 1u32 {
             has = local_number(table, tile, tap, UNIT_POS, taps) < comptime!(HALO_ROWS as u32);
         }
         let peers = plane_ballot(has).extract(0usize);
-        if peers != 0u32 && UNIT_POS % comptime!(shape.lanes) == 0u32 {
+        if peers != 0u32 && lane == 0u32 {
             found[tap as usize].fetch_add(u32::cast_from(peers.count_ones()));
         }
     }
