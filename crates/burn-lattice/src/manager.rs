@@ -86,7 +86,7 @@ pub struct CoordinateManager(Arc<Inner>);
 pub struct ManagerReport {
     /// Cached relations.
     pub relations: usize,
-    /// Bytes of relations and the views built from them.
+    /// Bytes of relations and the views built from them on the host.
     pub relation_bytes: usize,
     /// Cached row maps of pooling and upsampling.
     pub row_maps: usize,
@@ -121,7 +121,8 @@ impl CoordinateManager {
         Self::with_cache(RelationCache::default())
     }
 
-    /// An empty manager whose relations together stay below `budget_bytes`, where one alone does not pass it.
+    /// An empty manager whose relations together stay below `budget_bytes`, where one alone does not pass it. Counted is what the host
+    /// holds: pairs that were listed and views of them, not the tables that a GPU keeps with a relation.
     pub fn with_budget(budget_bytes: usize) -> Self {
         Self::with_cache(RelationCache::with_budget(budget_bytes))
     }

@@ -117,7 +117,10 @@ pub(super) fn row_map(gpu: &Gpu, device: &CubeDevice, map: &core::RowMap) -> Arc
 pub(super) fn check(op: &'static str, relation: &core::Relation) -> Result<()> {
     let limit = |what: String| Err(Error::Limit { op, what });
     let (n_in, n_out) = (relation.n_in(), relation.n_out());
-    let n_pairs = relation.known_pairs().unwrap_or(0);
+    // Few enough rows cannot have too many pairs; for more of them the host counts.
+    let most = n_out.saturating_mul(relation.taps());
+    let few = u32::try_from(most).is_ok();
+    let n_pairs = if few { most } else { relation.n_pairs() };
     if u32::try_from(n_pairs).is_err() {
         return limit(format!("expected fewer than 2^32 pairs on a GPU, found {n_pairs}; split the batch"));
     }

@@ -163,6 +163,32 @@ fn shifted_row(
     c
 }
 
+/// Writes the places of a unit's rows and the total of the cube: `own` holds the marked rows before each among those of the unit, with
+/// the bit of its own mark, and `sum` counts those of the unit.
+#[cube]
+fn write_places(
+    own: &Array<u32>,
+    sum: u32,
+    places: &mut [u32],
+    totals: &mut [u32],
+    n: u32,
+    tile: u32,
+    #[comptime] lanes: u32,
+) {
+    let mut sums = Shared::<[u32]>::new_slice(comptime!(SUM_UNITS as usize));
+    let (start, total) = cube_exclusive_sum(sum, &mut sums, lanes);
+    let first = (tile * SUM_UNITS + UNIT_POS) * ITEMS;
+    #[unroll]
+    for item in 0u32..ITEMS {
+        if first + item < n {
+            places[(first + item) as usize] = own[item as usize] + start;
+        }
+    }
+    if UNIT_POS == SUM_UNITS - 1u32 {
+        totals[tile as usize] = total;
+    }
+}
+
 /// Marks rows that differ from the one before: `places[p]` counts the marked rows before `p` among those of the cube, with
 /// a bit for its own mark; `totals[cube]` counts those of the cube.
 #[cube(launch_unchecked)]
@@ -181,7 +207,6 @@ pub(crate) fn mark_heads_kernel(
     if tile >= n_tiles {
         terminate!();
     }
-    let mut sums = Shared::<[u32]>::new_slice(comptime!(SUM_UNITS as usize));
     let first = (tile * SUM_UNITS + UNIT_POS) * ITEMS;
     let mut before = Vector::<i32, Const<4>>::new(-1i32);
     if first > 0u32 && first < n {
@@ -205,17 +230,7 @@ pub(crate) fn mark_heads_kernel(
         own[item as usize] = sum | (mark << 31u32);
         sum += mark;
     }
-    let (start, total) = cube_exclusive_sum(sum, &mut sums, lanes);
-    #[unroll]
-    for item in 0u32..ITEMS {
-        let at = first + item;
-        if at < n {
-            places[at as usize] = own[item as usize] + start;
-        }
-    }
-    if UNIT_POS == SUM_UNITS - 1u32 {
-        totals[tile as usize] = total;
-    }
+    write_places(&own, sum, places, totals, n, tile, lanes);
 }
 
 /// [`mark_heads_kernel`] with the marks given: a row is marked where its flag is not 0.
@@ -232,7 +247,6 @@ pub(crate) fn mark_flags_kernel(
     if tile >= n_tiles {
         terminate!();
     }
-    let mut sums = Shared::<[u32]>::new_slice(comptime!(SUM_UNITS as usize));
     let first = (tile * SUM_UNITS + UNIT_POS) * ITEMS;
     let mut own = Array::<u32>::new(comptime!(ITEMS as usize));
     let mut sum = 0u32;
@@ -246,17 +260,7 @@ pub(crate) fn mark_flags_kernel(
         own[item as usize] = sum | (mark << 31u32);
         sum += mark;
     }
-    let (start, total) = cube_exclusive_sum(sum, &mut sums, lanes);
-    #[unroll]
-    for item in 0u32..ITEMS {
-        let at = first + item;
-        if at < n {
-            places[at as usize] = own[item as usize] + start;
-        }
-    }
-    if UNIT_POS == SUM_UNITS - 1u32 {
-        totals[tile as usize] = total;
-    }
+    write_places(&own, sum, places, totals, n, tile, lanes);
 }
 
 /// Moves marked rows to their places and says which of them each row stands under. One unit a position.
