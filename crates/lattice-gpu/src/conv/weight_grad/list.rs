@@ -23,11 +23,16 @@ impl ListShape {
     }
 }
 
-/// Local number of a tap at a place of a tile, past [`HALO_ROWS`] where there is none.
+/// Local number of a tap at this unit's place of a tile, [`HALO_ROWS`] or more where there is none.
 #[cube]
-fn local_number(table: &[u32], tile: u32, tap: u32, place: u32, #[comptime] taps: u32) -> u32 {
-    let word = table[((tile * comptime!(taps.div_ceil(2)) + tap / 2u32) * UNITS + place) as usize];
-    (word >> (16u32 * (tap % 2u32))) & 0xFFFFu32
+fn local_number(table: &[u32], chunks: &[u32], tile: u32, tap: u32, #[comptime] taps: u32) -> u32 {
+    let mut local = comptime!(HALO_ROWS as u32).runtime();
+    // A bit says whether any row of the place's chunk has the tap.
+    if (chunks[(tile * taps + tap) as usize] >> (UNIT_POS / CHUNK_ROWS as u32)) & 1u32 == 1u32 {
+        let word = table[((tile * comptime!(taps.div_ceil(2)) + tap / 2u32) * UNITS + UNIT_POS) as usize];
+        local = (word >> (16u32 * (tap % 2u32))) & 0xFFFFu32;
+    }
+    local
 }
 
 /// `counts[tap, tile]`: pairs of a tile under a tap. One cube a tile.
@@ -53,10 +58,7 @@ fn count_pairs_kernel(
     sync_cube();
     let lane = UNIT_POS % comptime!(shape.lanes);
     for tap in 0u32..taps {
-        let mut has = false;
-        if (chunks[(tile * taps + tap) as usize] >> (UNIT_POS / CHUNK_ROWS as u32)) & 1u32 == 1u32 {
-            has = local_number(table, tile, tap, UNIT_POS, taps) < comptime!(HALO_ROWS as u32);
-        }
+        let has = local_number(table, chunks, tile, tap, taps) < comptime!(HALO_ROWS as u32);
         let peers = plane_ballot(has).extract(0usize);
         if peers != 0u32 && lane == 0u32 {
             found[tap as usize].fetch_add(u32::cast_from(peers.count_ones()));
@@ -108,10 +110,7 @@ fn write_pairs_kernel(
     // Pairs of a tap in each plane.
     let mut of_plane = Shared::<[u32]>::new_slice(comptime!((shape.taps * shape.planes()) as usize));
     for tap in 0u32..taps {
-        let mut has = false;
-        if (chunks[(tile * taps + tap) as usize] >> (UNIT_POS / CHUNK_ROWS as u32)) & 1u32 == 1u32 {
-            has = local_number(table, tile, tap, UNIT_POS, taps) < comptime!(HALO_ROWS as u32);
-        }
+        let has = local_number(table, chunks, tile, tap, taps) < comptime!(HALO_ROWS as u32);
         let peers = plane_ballot(has).extract(0usize);
         if lane == 0u32 {
             of_plane[(tap * planes + plane) as usize] = u32::cast_from(peers.count_ones());
@@ -126,10 +125,7 @@ fn write_pairs_kernel(
         let begin = spans[(span + 2u32) as usize];
         let end = spans[(span + 3u32) as usize];
         for tap in begin..end {
-            let mut local = comptime!(HALO_ROWS as u32).runtime();
-            if (chunks[(tile * taps + tap) as usize] >> (UNIT_POS / CHUNK_ROWS as u32)) & 1u32 == 1u32 {
-                local = local_number(table, tile, tap, UNIT_POS, taps);
-            }
+            let local = local_number(table, chunks, tile, tap, taps);
             let has = local < comptime!(HALO_ROWS as u32);
             let peers = plane_ballot(has).extract(0usize);
             if has {
