@@ -155,7 +155,7 @@ pub fn exclusive_sum(gpu: &Gpu, values: &Buffer) -> Buffer {
         return total;
     }
     let tile = (SUM_UNITS * ITEMS) as usize;
-    let n_tiles = n.div_ceil(tile).max(1);
+    let n_tiles = n.div_ceil(tile);
     let totals = gpu.empty(n_tiles, 4);
     // SAFETY: positions are checked against the lengths given.
     unsafe {
@@ -169,9 +169,6 @@ pub fn exclusive_sum(gpu: &Gpu, values: &Buffer) -> Buffer {
             n_tiles as u32,
             plane_lanes(gpu),
         );
-    }
-    if n_tiles == 1 {
-        return totals;
     }
     let all = exclusive_sum(gpu, &totals);
     // SAFETY: as above.
