@@ -214,7 +214,7 @@ fn convolve(
                 match kernel {
                     ConvKernel::GpuMma => {
                         let taps = relation.taps() as u32;
-                        let plan = MmaPlan::choose(c_from, c_to);
+                        let plan = MmaPlan::choose(gpu, c_from, c_to);
                         let packed = mma::pack_weights::<T>(gpu, &w, taps, c_from, c_to, plan, direction);
                         mma::conv_mma::<T>(gpu, &values, &packed, &tiles, epilogue)
                     }
