@@ -79,38 +79,33 @@ fn run_file(gpu: &Gpu, file: &str, channels: &[usize], plans: bool) {
         let x = ramp(n * c);
         let w = ramp(27 * c * c);
         let (dx, dw) = (upload(gpu, &x), upload(gpu, &w));
-        let best = MmaPlan::choose(c, c);
+        let best = MmaPlan::choose(gpu, c, c);
         let mut candidates = vec![best];
         if plans {
-            for (grain, ahead) in [(4, false), (2, false), (2, true)] {
-                for (row_groups, slice_groups, blocks) in [
-                    (8, 1, 1),
-                    (8, 1, 2),
-                    (8, 1, 4),
-                    (4, 1, 1),
-                    (4, 1, 2),
-                    (4, 1, 4),
-                    (4, 2, 1),
-                    (4, 2, 2),
-                    (8, 2, 1),
-                    (8, 2, 2),
-                ] {
-                    let slices = c.div_ceil(16).div_ceil(slice_groups * blocks);
-                    let planes = row_groups * slice_groups;
-                    // Registers of the sums, of the weights held and of the voxels; all of a cube's must fit.
-                    let held = grain * slices * 4 * if ahead { 2 } else { 1 };
-                    let registers = 32 / row_groups * slices * 4 + held + 4 * grain + 36;
-                    let fits =
-                        registers <= 230 && registers * planes * 32 <= 65_536 && grain <= best.depth / 16;
-                    if fits && slices * slice_groups * blocks * 16 < c + 16 {
-                        candidates.push(MmaPlan {
+            for (row_groups, slice_groups, blocks) in
+                [(8, 1, 1), (8, 1, 2), (8, 2, 1), (8, 2, 2), (4, 2, 1), (4, 2, 2), (4, 4, 1)]
+            {
+                let slices = c.div_ceil(16).div_ceil(slice_groups * blocks);
+                // Registers of the sums, of the weights held and of the voxels; all of a cube's must fit.
+                let registers = 32 / row_groups * slices * 4 + 2 * slices * 4 + 44;
+                let fits = registers * row_groups * slice_groups * 32 <= 65_536;
+                if !fits || slices * slice_groups * blocks * 16 >= c + 16 {
+                    continue;
+                }
+                for (dealt, table_staged) in [(false, false), (true, false), (false, true), (true, true)] {
+                    for depth in [best.depth.min(64), best.depth] {
+                        let plan = MmaPlan {
                             row_groups,
                             slice_groups,
                             slices,
-                            depth: best.depth,
-                            grain,
-                            ahead,
-                        });
+                            depth,
+                            grain: best.grain,
+                            dealt,
+                            table_staged,
+                        };
+                        if !candidates.contains(&plan) {
+                            candidates.push(plan);
+                        }
                     }
                 }
             }
@@ -120,13 +115,14 @@ fn run_file(gpu: &Gpu, file: &str, channels: &[usize], plans: bool) {
             let y = conv_mma::<f16>(gpu, &dx, &weights, &tiles, &Epilogue::none());
             let error = sampled_error(&relation, &x, &w, &download(gpu, &y), c);
             let name = format!(
-                "conv {c}: rows/{} out/{}x{} depth {} grain {}{}",
+                "conv {c}: rows/{} out/{}x{} depth {} grain {}{}{}",
                 plan.row_groups,
                 plan.slice_groups,
                 plan.slices,
                 plan.depth,
                 plan.grain,
-                if plan.ahead { " ahead" } else { "" }
+                if plan.dealt { " dealt" } else { "" },
+                if plan.table_staged { " staged" } else { "" }
             );
             let ms = time(gpu, &name, || {
                 conv_mma::<f16>(gpu, &dx, &weights, &tiles, &Epilogue::none());
@@ -138,7 +134,7 @@ fn run_file(gpu: &Gpu, file: &str, channels: &[usize], plans: bool) {
             assert!(error < 2e-3, "the error is above rounding");
         }
         gradients(gpu, &relation, &tiles, &back, &pairs, (&x, &dx), (&w, &dw), c);
-        let plan = MmaPlan::choose(c, c);
+        let plan = MmaPlan::choose(gpu, c, c);
         time(gpu, "pack weights", || {
             pack_weights::<f16>(gpu, &dw, 27, c, c, plan, Direction::Forward);
         });
@@ -157,7 +153,7 @@ fn gradients(
     (w, dw): (&[f16], &Buffer),
     c: usize,
 ) {
-    let plan = MmaPlan::choose(c, c);
+    let plan = MmaPlan::choose(gpu, c, c);
     let input_grad = || {
         let weights = pack_weights::<f16>(gpu, dw, 27, c, c, plan, Direction::Backward);
         conv_mma::<f16>(gpu, dx, &weights, back, &Epilogue::none())

@@ -104,7 +104,7 @@ impl Case {
             assert_close(&what("input gradient, plain"), &read(&found), &dx, &dx_size);
         }
         if shape.groups == 1 && size_of::<T>() == 2 && has_matrix_units(gpu) {
-            for plan in plans(shape.c_in, shape.c_out) {
+            for plan in plans(gpu, shape.c_in, shape.c_out) {
                 let found =
                     mma::<T>(gpu, [&x, &w], &self.tiles, [shape.c_in, shape.c_out], plan, FORWARD, &none);
                 assert_close(&what(&format!("{plan:?}")), &read(&found), &y, &y_size);
@@ -125,7 +125,7 @@ impl Case {
             assert_close(&what("input gradient by mirrored taps"), &read(&found), &dx, &dx_size);
             if shape.groups == 1 && size_of::<T>() == 2 && has_matrix_units(gpu) {
                 let (from, onto) = (shape.c_out, shape.c_in);
-                let plan = MmaPlan::choose(from, onto);
+                let plan = MmaPlan::choose(&gpu, from, onto);
                 let packed = pack_weights_mirrored::<T>(gpu, &w, taps as u32, from, onto, plan);
                 let found = conv_mma::<T>(gpu, &g, &packed, &self.tiles, &none);
                 assert_close(&what("input gradient by mirrored weights"), &read(&found), &dx, &dx_size);
@@ -141,21 +141,25 @@ impl Case {
 }
 
 /// The plan that is chosen for some channels, and one of every other form.
-fn plans(c_in: usize, c_out: usize) -> Vec<MmaPlan> {
-    let form = |row_groups, slice_groups, slices, depth, grain, ahead| MmaPlan {
+fn plans(gpu: &Gpu, c_in: usize, c_out: usize) -> Vec<MmaPlan> {
+    let form = |row_groups, slice_groups, slices, depth, grain, dealt, table_staged| MmaPlan {
         row_groups,
         slice_groups,
         slices,
         depth,
         grain,
-        ahead,
+        dealt,
+        table_staged,
     };
     vec![
-        MmaPlan::choose(c_in, c_out),
-        form(4, 1, 2, 16, 1, true),
-        form(8, 2, 1, 32, 2, false),
-        form(2, 2, 1, 64, 2, true),
-        form(8, 1, 2, 64, 4, false),
+        MmaPlan::choose(gpu, c_in, c_out),
+        // On a device with many multiprocessors, what few and fewer rows take.
+        MmaPlan::fitted(gpu, c_in, c_out, 200),
+        MmaPlan::fitted(gpu, c_in, c_out, 1),
+        form(4, 1, 2, 16, 1, true, true),
+        form(8, 2, 1, 32, 2, false, true),
+        form(2, 2, 1, 64, 2, true, false),
+        form(8, 1, 2, 64, 4, false, false),
     ]
 }
 
@@ -182,7 +186,9 @@ fn any_channels_match_the_loops() {
     let support = Numbers(1).support(600, 5);
     for (device, gpu) in devices() {
         let case = Case::new(&gpu, Relation::submanifold(&support, &cube(3, 1)).unwrap());
-        for (c_in, c_out) in [(1, 1), (3, 8), (8, 3), (20, 64), (64, 70), (70, 20), (8, 136)] {
+        for (c_in, c_out) in
+            [(1, 1), (3, 8), (8, 3), (20, 64), (64, 70), (70, 20), (8, 136), (136, 70), (128, 72)]
+        {
             case.check_dtypes(&device, &gpu, ConvShape::dense(c_in, c_out));
         }
     }
@@ -405,7 +411,7 @@ fn epilogue<T: Element>(device: &str, gpu: &Gpu, case: &Case, c_in: usize, c_out
     let found = conv_plain::<T>(gpu, &x, &w, &case.tiles, shape, FORWARD, &epilogue);
     assert_close(&what("plain"), &gpu.download::<T>(&found), &expected, &size);
     if size_of::<T>() == 2 && has_matrix_units(gpu) {
-        for plan in plans(c_in, c_out) {
+        for plan in plans(gpu, c_in, c_out) {
             let found = mma::<T>(gpu, [&x, &w], &case.tiles, [c_in, c_out], plan, FORWARD, &epilogue);
             assert_close(&what(&format!("{plan:?}")), &gpu.download::<T>(&found), &expected, &size);
         }

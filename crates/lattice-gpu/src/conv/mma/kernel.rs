@@ -3,7 +3,7 @@
 use cubecl::cmma::{MatrixIdent, MmaDefinition};
 use cubecl::prelude::*;
 
-use super::plan::{EDGE, LANES};
+use super::plan::{EDGE, LANES, MmaPlan};
 use crate::conv::finish::{Operands, finish_sum};
 use crate::conv::mma::After;
 use crate::tiles::{CHUNK_ROWS, HALO_ROWS, NO_ROW, SPAN_WORDS, TILE_ROWS};
@@ -18,34 +18,55 @@ pub(crate) struct MmaShape {
     pub(super) c_out: usize,
     pub(super) taps: u32,
     pub(super) span_words: u32,
-    /// Input channels staged at a time.
-    pub(super) depth: usize,
-    /// Planes along rows, and pairs of chunks of each.
-    pub(super) row_groups: usize,
-    pub(super) pairs: usize,
-    /// Planes along output channels, and fragments of each.
-    pub(super) slice_groups: usize,
-    pub(super) slices: usize,
-    /// Steps of 16 input channels whose weights are held at a time.
-    pub(super) grain: usize,
-    pub(super) ahead: bool,
+    pub(super) plan: MmaPlan,
     pub(super) after: After,
 }
 
 impl MmaShape {
     /// Fragments of output channels, rounded up to whole blocks.
     fn all_slices(&self) -> u32 {
-        (self.c_out.div_ceil(EDGE)).next_multiple_of(self.slice_groups * self.slices) as u32
+        (self.c_out.div_ceil(EDGE)).next_multiple_of(self.plan.slice_groups * self.plan.slices) as u32
+    }
+
+    /// Blocks of output channels, a cube each.
+    pub(super) fn blocks(&self) -> u32 {
+        self.c_out.div_ceil(self.plan.block()) as u32
+    }
+
+    /// Pairs of chunks of a plane.
+    fn pairs(&self) -> usize {
+        TILE_ROWS / CHUNK_ROWS / 2 / self.plan.row_groups
+    }
+
+    /// Words of local numbers that a phase may have a place.
+    fn phase_words(&self) -> usize {
+        (self.taps.div_ceil(2) as usize).min(17)
     }
 
     /// Loads of staged rows that a unit has under way: one round for most tiles, within registers that leave room for two cubes of
     /// 256 units on a multiprocessor, where sums and weights do.
     fn loads_ahead(&self) -> usize {
-        let units = self.row_groups * self.slice_groups * LANES as usize;
-        let one_round = (USUAL_HALO * self.depth / 8).div_ceil(units);
-        let held = 4 * self.slices * (2 * self.pairs + self.grain);
-        let most = if held > 112 { 12 } else { ((112 - held) / 4).max(4) };
+        let plan = self.plan;
+        let units = plan.units();
+        let one_round = (USUAL_HALO * plan.depth / 8).div_ceil(units);
+        let held = 4 * plan.slices * (2 * self.pairs() + plan.grain);
+        let most = if held > 128 { 12 } else { (100usize.saturating_sub(held) / 4).clamp(4, 6) };
         one_round.clamp(1, most)
+    }
+}
+
+/// Which pair of chunks of the tile is a plane's `slot`th. Dealt out there and back, so that planes have about equal work: rows are
+/// sorted by the taps they have.
+#[cube]
+fn pair_of(row_group: u32, #[comptime] slot: usize, #[comptime] shape: MmaShape) -> u32 {
+    let groups = comptime!(shape.plan.row_groups as u32);
+    let first = comptime!(slot as u32 * groups);
+    if comptime!(!shape.plan.dealt) {
+        row_group * comptime!(shape.pairs() as u32) + slot as u32
+    } else if comptime!(slot.is_multiple_of(2)) {
+        first + row_group
+    } else {
+        comptime!(first + groups - 1) - row_group
     }
 }
 
@@ -53,8 +74,8 @@ impl MmaShape {
 /// rows of odd number swap their halves, so that two rows read together meet in different banks half of the time.
 #[cube]
 fn staged(local: u32, v: u32, #[comptime] shape: MmaShape) -> u32 {
-    let width = comptime!((shape.depth / 8) as u32);
-    if comptime!(shape.depth == 64 && shape.grain < 4) {
+    let width = comptime!((shape.plan.depth / 8) as u32);
+    if comptime!(shape.plan.depth.is_multiple_of(64) && shape.plan.grain < 4) {
         local * width + (v ^ ((local % 2u32) * 4u32))
     } else {
         local * width + v
@@ -71,22 +92,22 @@ fn read_voxels<F: Float>(
     stage: &Shared<[Vector<F, Const<8>>]>,
     local: u32,
     lane: u32,
+    grain: u32,
     #[comptime] chunk: usize,
-    #[comptime] grain: usize,
     #[comptime] shape: MmaShape,
 ) {
     let quad = lane % 4u32;
-    let base = comptime!(chunk * shape.grain * 2);
-    if comptime!(shape.grain == 1) {
+    let base = comptime!(chunk * shape.plan.grain * 2);
+    if comptime!(shape.plan.grain == 1) {
         // A single step: 8 bytes a lane.
         let both = Vector::<u32, Const<4>>::reinterpret(
-            stage[(local * comptime!((shape.depth / 8) as u32) + quad / 2u32) as usize],
+            stage[(local * comptime!((shape.plan.depth / 8) as u32) + quad / 2u32) as usize],
         );
         let odd = quad % 2u32 == 1u32;
         voxels[base] = select(odd, both.extract(2usize), both.extract(0usize));
         voxels[comptime!(base + 1)] = select(odd, both.extract(3usize), both.extract(1usize));
-    } else if comptime!(shape.grain == 2) {
-        let at = staged(local, comptime!((grain * 4) as u32) + quad, shape);
+    } else if comptime!(shape.plan.grain == 2) {
+        let at = staged(local, 4u32 * grain + quad, shape);
         let words = Vector::<u32, Const<4>>::reinterpret(stage[at as usize]);
         #[unroll]
         for i in 0usize..4usize {
@@ -116,11 +137,11 @@ fn load_weights(
 ) {
     let all_slices = comptime!(shape.all_slices());
     #[unroll]
-    for step in 0usize..comptime!(shape.grain) {
+    for step in 0usize..comptime!(shape.plan.grain) {
         #[unroll]
-        for slice in 0usize..comptime!(shape.slices) {
+        for slice in 0usize..comptime!(shape.plan.slices) {
             let fragment = first_fragment + step as u32 * all_slices + slice as u32;
-            weights[comptime!(step * shape.slices + slice)] = packed[(fragment * LANES + lane) as usize];
+            weights[comptime!(step * shape.plan.slices + slice)] = packed[(fragment * LANES + lane) as usize];
         }
     }
 }
@@ -132,16 +153,36 @@ fn load_words(
     table: &[u32],
     tap: u32,
     tile: u32,
-    first_place: u32,
+    row_group: u32,
     lane: u32,
     #[comptime] shape: MmaShape,
 ) {
     let word = (tile * comptime!(shape.taps.div_ceil(2)) + tap / 2u32) * comptime!(TILE_ROWS as u32);
     #[unroll]
-    for chunk in 0usize..comptime!(2 * shape.pairs) {
-        words[chunk] =
-            table[(word + first_place + comptime!((chunk * CHUNK_ROWS) as u32) + lane / 4u32) as usize];
+    for slot in 0usize..comptime!(shape.pairs()) {
+        let place = pair_of(row_group, slot, shape) * comptime!(2 * CHUNK_ROWS as u32) + lane / 4u32;
+        #[unroll]
+        for chunk in 0usize..2usize {
+            words[comptime!(2 * slot + chunk)] =
+                table[(word + place + comptime!((chunk * CHUNK_ROWS) as u32)) as usize];
+        }
     }
+}
+
+/// The word of a lane's row of a chunk among the staged local numbers.
+#[cube]
+fn local_word(
+    locals: &Shared<[u32]>,
+    at_words: u32,
+    row_group: u32,
+    #[comptime] slot: usize,
+    #[comptime] chunk: usize,
+    #[comptime] shape: MmaShape,
+) -> u32 {
+    let at = at_words
+        + pair_of(row_group, slot, shape) * comptime!(2 * CHUNK_ROWS as u32)
+        + comptime!((chunk * CHUNK_ROWS) as u32);
+    locals[at as usize]
 }
 
 /// `y[o] = epilogue(Σ x[i] · weight[tap])` for one tile a cube; every output row is written once.
@@ -156,27 +197,32 @@ pub(super) fn conv_mma_kernel<F: Float, N: Size, Y: Size>(
     chunk_bits: &[u32],
     halo: &[u32],
     spans: &[u32],
-    n_tiles: u32,
+    n_rows: u32,
     #[comptime] shape: MmaShape,
 ) {
-    let tile = CUBE_POS_X + CUBE_POS_Y * 65_535u32;
-    if tile >= n_tiles {
+    let cube = CUBE_POS_X + CUBE_POS_Y * 65_535u32;
+    let tile = cube / comptime!(shape.blocks());
+    let block = cube % comptime!(shape.blocks());
+    let first_row = tile * comptime!(TILE_ROWS as u32);
+    if first_row >= n_rows {
         terminate!();
     }
+    let plan = comptime!(shape.plan);
     let c_in = comptime!(shape.c_in as u32);
-    let depth = comptime!(shape.depth as u32);
+    let depth = comptime!(plan.depth as u32);
     let width = comptime!(depth / 8);
-    let steps = comptime!(shape.depth / EDGE);
-    let block = comptime!((shape.slice_groups * shape.slices) as u32);
+    let steps = comptime!(plan.depth / EDGE);
     let n_phases = spans[(tile * comptime!(shape.span_words)) as usize];
-    let units = comptime!((shape.row_groups * shape.slice_groups) as u32 * LANES);
+    let units = comptime!(plan.units() as u32);
     let ahead = comptime!(shape.loads_ahead());
     let lane = UNIT_POS % LANES;
     let plane = UNIT_POS / LANES;
-    let row_group = plane / comptime!(shape.slice_groups as u32);
-    let slice_group = plane % comptime!(shape.slice_groups as u32);
-    let first_slice = CUBE_POS_Z * block + slice_group * comptime!(shape.slices as u32);
-    let first_place = row_group * comptime!((2 * shape.pairs * CHUNK_ROWS) as u32);
+    let row_group = plane / comptime!(plan.slice_groups as u32);
+    let slice_group = plane % comptime!(plan.slice_groups as u32);
+    let first_slice = block * comptime!((plan.slice_groups * plan.slices) as u32)
+        + slice_group * comptime!(plan.slices as u32);
+    let pairs = comptime!(shape.pairs());
+    let table_staged = comptime!(plan.table_staged);
 
     let def = MmaDefinition::<F, F, f32>::new(16usize, 8usize, 16usize);
     let na = def.vector_size(MatrixIdent::A);
@@ -190,7 +236,7 @@ pub(super) fn conv_mma_kernel<F: Float, N: Size, Y: Size>(
 
     let mut sums = Sequence::<Array<Vector<f32, NC>>>::new();
     #[unroll]
-    for _ in 0usize..comptime!(2 * shape.pairs * shape.slices) {
+    for _ in 0usize..comptime!(2 * pairs * plan.slices) {
         let mut sum = Array::<Vector<f32, NC>>::new(n_c);
         #[unroll]
         for i in 0usize..n_c {
@@ -201,20 +247,19 @@ pub(super) fn conv_mma_kernel<F: Float, N: Size, Y: Size>(
 
     // One row more than a halo may have: zeros, for rows that a tap lacks.
     let mut stage = Shared::<[Vector<F, Const<8>>]>::new_aligned_slice(
-        comptime!((HALO_ROWS + 1) * shape.depth / 8),
+        comptime!((HALO_ROWS + 1) * plan.depth / 8),
         16usize,
     );
     if UNIT_POS < width {
         stage[(comptime!(HALO_ROWS as u32) * width + UNIT_POS) as usize] = Vector::new(F::from_int(0i64));
     }
-
+    let mut locals =
+        Shared::<[u32]>::new_slice(comptime!(if table_staged { shape.phase_words() * TILE_ROWS } else { 1 }));
     // Two elements a word: a register holds them as the instruction takes them.
-    let mut weights = Array::<Vector<u32, Const<4>>>::new(comptime!(shape.grain * shape.slices));
-    let mut next_weights = Array::<Vector<u32, Const<4>>>::new(comptime!(shape.grain * shape.slices));
-    let mut words = Array::<u32>::new(comptime!(2 * shape.pairs));
-    let mut next_words = Array::<u32>::new(comptime!(2 * shape.pairs));
-    let parts = comptime!(shape.c_in.div_ceil(shape.depth) as u32);
-    let grains = comptime!(steps / shape.grain);
+    let mut weights = Array::<Vector<u32, Const<4>>>::new(comptime!(plan.grain * plan.slices));
+    let mut words = Array::<u32>::new(comptime!(2 * pairs));
+    let mut next_words = Array::<u32>::new(comptime!(2 * pairs));
+    let parts = comptime!(shape.c_in.div_ceil(plan.depth) as u32);
     let all_slices = comptime!(shape.all_slices());
     let tap_fragments = comptime!(parts * steps as u32) * all_slices;
 
@@ -224,8 +269,39 @@ pub(super) fn conv_mma_kernel<F: Float, N: Size, Y: Size>(
         let n_halo = spans[(span + 1u32) as usize];
         let begin = spans[(span + 2u32) as usize];
         let end = spans[(span + 3u32) as usize];
+        // A lane holds one tap of the phase: which chunks have it, and which pairs of this plane.
+        let mut bits_of_tap = 0u32;
+        if begin + lane < end {
+            bits_of_tap = chunk_bits[(tile * comptime!(shape.taps) + begin + lane) as usize];
+        }
+        let mut mine = 0u32;
+        #[unroll]
+        for slot in 0usize..pairs {
+            let two = (bits_of_tap >> (2u32 * pair_of(row_group, slot, shape))) & 3u32;
+            mine |= two << comptime!(2 * slot as u32);
+        }
+        let taps_of_plane = plane_ballot(mine != 0u32).extract(0usize);
         for part in 0u32..parts {
             sync_cube();
+            if comptime!(table_staged) && part == 0u32 {
+                let first =
+                    (tile * comptime!(shape.taps.div_ceil(2)) + begin / 2u32) * comptime!(TILE_ROWS as u32);
+                let n_words = (end.div_ceil(2u32) - begin / 2u32) * comptime!(TILE_ROWS as u32);
+                let each = comptime!((shape.phase_words() * TILE_ROWS).div_ceil(plan.units()));
+                let mut values = Array::<u32>::new(each);
+                #[unroll]
+                for i in 0usize..each {
+                    let at = min(UNIT_POS + i as u32 * units, n_words - 1u32);
+                    values[i] = table[(first + at) as usize];
+                }
+                #[unroll]
+                for i in 0usize..each {
+                    let at = UNIT_POS + i as u32 * units;
+                    if at < n_words {
+                        locals[at as usize] = values[i];
+                    }
+                }
+            }
             // Several loads are under way at a time: first the rows, then their channels, then the stores.
             let mut first = UNIT_POS;
             while first < n_halo * width {
@@ -270,171 +346,131 @@ pub(super) fn conv_mma_kernel<F: Float, N: Size, Y: Size>(
                 first += comptime!(ahead as u32) * units;
             }
             sync_cube();
-            // Which pairs of chunks of this plane have which taps: a lane holds one tap of the phase.
-            let mut mine = 0u32;
-            if begin + lane < end {
-                let bits = chunk_bits[(tile * comptime!(shape.taps) + begin + lane) as usize];
-                mine = (bits >> (row_group * comptime!(2 * shape.pairs as u32)))
-                    & comptime!(((1u64 << (2 * shape.pairs)) - 1) as u32);
-            }
             let part_fragment = part * comptime!(steps as u32) * all_slices + first_slice;
-            let mut left = plane_ballot(mine != 0u32).extract(0usize);
-            let mut at_tap = u32::cast_from(left.trailing_zeros());
-            if left != 0u32 {
-                load_words(&mut words, table, begin + at_tap, tile, first_place, lane, shape);
-                if comptime!(shape.ahead) {
-                    load_weights(
-                        &mut weights,
-                        packed,
-                        (begin + at_tap) * tap_fragments + part_fragment,
-                        lane,
-                        shape,
-                    );
-                }
+            // The last channels may be none.
+            let mut grains = comptime!((steps / plan.grain) as u32).runtime();
+            if comptime!(parts as usize * plan.depth - shape.c_in >= plan.grain * EDGE) {
+                grains = min(grains, (c_in - part * depth).div_ceil(comptime!((plan.grain * EDGE) as u32)));
+            }
+            let mut left = taps_of_plane;
+            let mut grain = 0u32;
+            if comptime!(!table_staged) && left != 0u32 {
+                let at_tap = u32::cast_from(left.trailing_zeros());
+                load_words(&mut words, table, begin + at_tap, tile, row_group, lane, shape);
             }
             while left != 0u32 {
-                // The next tap's operands are asked for before this one's are used.
-                left &= left - 1u32;
+                let at_tap = u32::cast_from(left.trailing_zeros());
                 let tap = begin + at_tap;
+                let is_last = grain + 1u32 == grains;
+                let next_left = select(is_last, left & (left - 1u32), left);
+                let next_grain = select(is_last, 0u32, grain + 1u32);
                 let bits = plane_shuffle(mine, at_tap);
-                at_tap = select(left != 0u32, u32::cast_from(left.trailing_zeros()), at_tap);
-                load_words(&mut next_words, table, begin + at_tap, tile, first_place, lane, shape);
                 let half = 16u32 * (tap % 2u32);
-                #[unroll]
-                for grain in 0usize..grains {
-                    let at_grain = comptime!((grain * shape.grain) as u32) * all_slices + part_fragment;
-                    if comptime!(!shape.ahead) {
-                        load_weights(&mut weights, packed, tap * tap_fragments + at_grain, lane, shape);
-                    } else {
-                        let last = comptime!(grain + 1 == grains);
-                        if last {
-                            load_weights(
-                                &mut next_weights,
-                                packed,
-                                (begin + at_tap) * tap_fragments + part_fragment,
-                                lane,
-                                shape,
-                            );
-                        } else {
-                            let next_grain =
-                                comptime!(((grain + 1) * shape.grain) as u32) * all_slices + part_fragment;
-                            load_weights(
-                                &mut next_weights,
-                                packed,
-                                tap * tap_fragments + next_grain,
-                                lane,
-                                shape,
-                            );
+                if comptime!(table_staged) {
+                    let at_words = (tap / 2u32 - begin / 2u32) * comptime!(TILE_ROWS as u32) + lane / 4u32;
+                    #[unroll]
+                    for slot in 0usize..pairs {
+                        #[unroll]
+                        for chunk in 0usize..2usize {
+                            words[comptime!(2 * slot + chunk)] =
+                                local_word(&locals, at_words, row_group, slot, chunk, shape);
                         }
                     }
-                    #[unroll]
-                    for pair in 0usize..comptime!(shape.pairs) {
-                        if (bits >> comptime!(2 * pair as u32)) & 3u32 != 0u32 {
-                            let mut voxels = Array::<u32>::new(comptime!(2 * 2 * shape.grain));
+                } else {
+                    // The next tap's words are asked for before this one's are used.
+                    let next_tap =
+                        begin + select(next_left != 0u32, u32::cast_from(next_left.trailing_zeros()), at_tap);
+                    load_words(&mut next_words, table, next_tap, tile, row_group, lane, shape);
+                }
+                let first =
+                    tap * tap_fragments + grain * (comptime!(plan.grain as u32) * all_slices) + part_fragment;
+                load_weights(&mut weights, packed, first, lane, shape);
+                #[unroll]
+                for pair in 0usize..pairs {
+                    if (bits >> comptime!(2 * pair as u32)) & 3u32 != 0u32 {
+                        let mut voxels = Array::<u32>::new(comptime!(2 * 2 * plan.grain));
+                        #[unroll]
+                        for chunk in 0usize..2usize {
+                            let local = (words[comptime!(2 * pair + chunk)] >> half) & 0xFFFFu32;
+                            read_voxels::<F>(&mut voxels, &stage, local, lane, grain, chunk, shape);
+                        }
+                        #[unroll]
+                        for step in 0usize..comptime!(plan.grain) {
                             #[unroll]
-                            for chunk in 0usize..2usize {
-                                let local = (words[comptime!(2 * pair + chunk)] >> half) & 0xFFFFu32;
-                                read_voxels::<F>(&mut voxels, &stage, local, lane, chunk, grain, shape);
-                            }
-                            #[unroll]
-                            for step in 0usize..comptime!(shape.grain) {
+                            for slice in 0usize..comptime!(plan.slices) {
+                                let lanes = weights[comptime!(step * plan.slices + slice)];
+                                let mut a = Array::<Vector<F, NA>>::new(comptime!(8 / na));
                                 #[unroll]
-                                for slice in 0usize..comptime!(shape.slices) {
-                                    let lanes = weights[comptime!(step * shape.slices + slice)];
-                                    let mut a = Array::<Vector<F, NA>>::new(comptime!(8 / na));
+                                for i in 0usize..comptime!(8 / na) {
+                                    a[i] = Vector::<F, NA>::reinterpret(lanes.extract(i));
+                                }
+                                #[unroll]
+                                for chunk in 0usize..2usize {
+                                    let mut b = Array::<Vector<F, NB>>::new(2usize);
                                     #[unroll]
-                                    for i in 0usize..comptime!(8 / na) {
-                                        a[i] = Vector::<F, NA>::reinterpret(lanes.extract(i));
+                                    for i in 0usize..2usize {
+                                        let word = voxels[comptime!((chunk * plan.grain + step) * 2 + i)];
+                                        b[i] = Vector::<F, NB>::reinterpret(word);
                                     }
-                                    #[unroll]
-                                    for chunk in 0usize..2usize {
-                                        let mut b = Array::<Vector<F, NB>>::new(2usize);
-                                        #[unroll]
-                                        for i in 0usize..2usize {
-                                            let word =
-                                                voxels[comptime!((chunk * shape.grain + step) * 2 + i)];
-                                            b[i] = Vector::<F, NB>::reinterpret(word);
-                                        }
-                                        let sum = sums
-                                            .index_mut(comptime!((2 * pair + chunk) * shape.slices + slice));
-                                        def.execute_inplace(&a, &b, sum);
-                                    }
+                                    let sum =
+                                        sums.index_mut(comptime!((2 * pair + chunk) * plan.slices + slice));
+                                    def.execute_inplace(&a, &b, sum);
                                 }
                             }
                         }
                     }
-                    if comptime!(shape.ahead) {
-                        #[unroll]
-                        for i in 0usize..comptime!(shape.grain * shape.slices) {
-                            weights[i] = next_weights[i];
-                        }
+                }
+                if comptime!(!table_staged) {
+                    #[unroll]
+                    for chunk in 0usize..comptime!(2 * pairs) {
+                        words[chunk] = next_words[chunk];
                     }
                 }
-                #[unroll]
-                for chunk in 0usize..comptime!(2 * shape.pairs) {
-                    words[chunk] = next_words[chunk];
-                }
+                left = next_left;
+                grain = next_grain;
             }
         }
     }
 
-    // A lane holds two rows of two output channels, eight apart, of each fragment.
+    // A lane holds two rows of consecutive output channels: two of each fragment, in the order of `pack_weights`.
     let (row, col) = def.position_of_nth(lane, 0u32, MatrixIdent::Accumulator);
-    let odd = row % 2u32;
-    let mut outs = Array::<u32>::new(comptime!(4 * shape.pairs));
+    let held = comptime!(2 * plan.slices);
+    let first_channel = first_slice * 16u32 + row * comptime!(held as u32);
+    let mut outs = Array::<u32>::new(comptime!(4 * pairs));
     #[unroll]
-    for chunk in 0usize..comptime!(2 * shape.pairs) {
-        let place =
-            tile * comptime!(TILE_ROWS as u32) + first_place + comptime!((chunk * CHUNK_ROWS) as u32) + col;
-        outs[comptime!(2 * chunk)] = tile_rows[place as usize];
-        outs[comptime!(2 * chunk + 1)] = tile_rows[(place + 1u32) as usize];
+    for chunk in 0usize..comptime!(2 * pairs) {
+        let place = first_row
+            + pair_of(row_group, comptime!(chunk / 2), shape) * comptime!(2 * CHUNK_ROWS as u32)
+            + comptime!((chunk % 2 * CHUNK_ROWS) as u32)
+            + col;
+        #[unroll]
+        for side in 0usize..2usize {
+            let place = place + side as u32;
+            outs[comptime!(2 * chunk + side)] = tile_rows[place as usize];
+        }
     }
     #[unroll]
-    for chunk in 0usize..comptime!(2 * shape.pairs) {
-        let mut out = outs[comptime!(2 * chunk)];
-        let next_out = outs[comptime!(2 * chunk + 1)];
-        if comptime!(ny == 2) {
-            out = select(odd == 1u32, next_out, out);
-        }
+    for chunk in 0usize..comptime!(2 * pairs) {
         #[unroll]
-        for slice in 0usize..comptime!(shape.slices) {
-            let sum = sums.index(comptime!(chunk * shape.slices + slice));
-            // A lane holds two rows of two output channels, eight apart. Where vectors have two channels, lanes of neighbouring
-            // channels swap one row each.
+        for side in 0usize..2usize {
+            let out = outs[comptime!(2 * chunk + side)];
             #[unroll]
-            for half in 0usize..2usize {
-                let first = sum[comptime!(2 * half / nc)].extract(comptime!(2 * half % nc));
-                let second = sum[comptime!((2 * half + 1) / nc)].extract(comptime!((2 * half + 1) % nc));
-                let channel = (first_slice + slice as u32) * 16u32 + comptime!(8 * half as u32) + row;
-                if comptime!(ny == 2) {
-                    let other = plane_shuffle_xor(select(odd == 1u32, first, second), 4u32);
-                    let mut pair = Vector::<f32, Y>::empty();
-                    pair.insert(0usize, select(odd == 1u32, other, first));
-                    pair.insert(1usize, select(odd == 1u32, second, other));
-                    write_sum(pair, out, channel - odd, &operands, y, shape);
-                } else {
-                    write_sum(Vector::<f32, Y>::new(first), out, channel, &operands, y, shape);
-                    write_sum(Vector::<f32, Y>::new(second), next_out, channel, &operands, y, shape);
+            for piece in 0usize..comptime!(held / ny) {
+                let mut sum = Vector::<f32, Y>::empty();
+                #[unroll]
+                for i in 0usize..ny {
+                    let at = comptime!(piece * ny + i);
+                    let nth = comptime!(2 * (at % 2) + side);
+                    let of = sums.index(comptime!(chunk * plan.slices + at / 2));
+                    sum.insert(i, of[comptime!(nth / nc)].extract(comptime!(nth % nc)));
+                }
+                let channel = first_channel + comptime!((piece * ny) as u32);
+                if out != NO_ROW && channel < comptime!(shape.c_out as u32) {
+                    let column = channel as usize / ny;
+                    let at = out as usize * comptime!(shape.c_out / ny) + column;
+                    y[at] = finish_sum(sum, column, at, &operands, comptime!(shape.after));
                 }
             }
         }
-    }
-}
-
-/// Ends the sum of one vector of channels and writes it, where there is an output row and it has the channel.
-#[cube]
-fn write_sum<F: Float, Y: Size>(
-    sum: Vector<f32, Y>,
-    out: u32,
-    channel: u32,
-    operands: &Operands<F, Y>,
-    y: &mut [Vector<F, Y>],
-    #[comptime] shape: MmaShape,
-) {
-    let lanes = Y::value();
-    if out != NO_ROW && channel < comptime!(shape.c_out as u32) {
-        let column = channel as usize / lanes;
-        let at = out as usize * comptime!(shape.c_out / lanes) + column;
-        y[at] = finish_sum(sum, column, at, operands, comptime!(shape.after));
     }
 }

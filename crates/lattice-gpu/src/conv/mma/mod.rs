@@ -12,13 +12,12 @@ use cubecl::prelude::*;
 
 use kernel::{MmaShape, conv_mma_kernel};
 pub use pack::{Direction, PackedWeights, pack_weights, pack_weights_mirrored};
-use plan::LANES;
 pub use plan::MmaPlan;
 
 use super::finish::{check_epilogue, operands_of};
 use crate::address::address_of;
 use crate::gpu::{Buffer, Gpu};
-use crate::tiles::{CHUNK_ROWS, TILE_ROWS, Tiles};
+use crate::tiles::Tiles;
 
 /// What follows the sum, before the one rounding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -70,32 +69,18 @@ pub fn conv_mma<F: Float + CubeElement>(
     if tiles.n_tiles == 0 {
         return y;
     }
-    let shape = MmaShape {
-        c_in,
-        c_out,
-        taps: tiles.taps,
-        span_words: tiles.span_words,
-        depth: plan.depth,
-        row_groups: plan.row_groups,
-        pairs: TILE_ROWS / CHUNK_ROWS / 2 / plan.row_groups,
-        slice_groups: plan.slice_groups,
-        slices: plan.slices,
-        grain: plan.grain,
-        ahead: plan.ahead,
-        after: epilogue.after,
-    };
+    let shape =
+        MmaShape { c_in, c_out, taps: tiles.taps, span_words: tiles.span_words, plan, after: epilogue.after };
     let lanes = if c_in.is_multiple_of(8) { 8 } else { 1 };
-    let y_lanes = if c_out.is_multiple_of(2) { 2 } else { 1 };
-    let blocks = c_out.div_ceil(plan.block()) as u32;
-    let across = tiles.n_tiles.min(65_535) as u32;
-    let count = CubeCount::Static(across, tiles.n_tiles.div_ceil(65_535) as u32, blocks);
+    let whole = |lanes: &usize| c_out.is_multiple_of(*lanes) && (2 * plan.slices).is_multiple_of(*lanes);
+    let y_lanes = [8, 4, 2].into_iter().find(whole).unwrap_or(1);
     // SAFETY: tiles hold rows of the source and the target, whose features `x` and `y` are; the operands have the shapes that
     // the epilogue says.
     unsafe {
         conv_mma_kernel::launch_unchecked::<F>(
             gpu.client(),
-            count,
-            CubeDim::new_1d((plan.row_groups * plan.slice_groups) as u32 * LANES),
+            Gpu::cubes(tiles.n_tiles * shape.blocks() as usize, 1),
+            CubeDim::new_1d(plan.units() as u32),
             address_of(&[x, &y]),
             lanes,
             y_lanes,
@@ -108,7 +93,7 @@ pub fn conv_mma<F: Float + CubeElement>(
             tiles.chunks.arg(1),
             tiles.halo.arg(1),
             tiles.spans.arg(1),
-            tiles.n_tiles as u32,
+            tiles.n_out as u32,
             shape,
         );
     }

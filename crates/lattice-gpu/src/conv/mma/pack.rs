@@ -7,6 +7,9 @@ use super::plan::{EDGE, LANES, MmaPlan};
 use crate::gpu::{Buffer, Gpu};
 
 /// Weights `[taps, c_in, c_out]` in fragment order `[tap, c_in / 16, c_out / 16, lane, 8]`, missing channels zero. One unit a lane.
+///
+/// The rows of the `held` fragments that a plane holds are dealt out so that a lane, which has two rows of each, ends up with
+/// `2 * held` consecutive output channels.
 #[cube(launch_unchecked)]
 fn pack_weights_kernel<F: Float>(
     weight: &[F],
@@ -17,6 +20,7 @@ fn pack_weights_kernel<F: Float>(
     steps: u32,
     slices: u32,
     last_tap: u32,
+    #[comptime] held: u32,
     #[comptime] reversed: bool,
     #[comptime] swapped: bool,
     #[comptime] single: bool,
@@ -36,7 +40,10 @@ fn pack_weights_kernel<F: Float>(
         #[unroll]
         for i in 0usize..8usize {
             let (row, col) = def.position_of_nth(lane, i as u32, MatrixIdent::A);
-            let o = slice * 16u32 + row;
+            let o = (slice / held) * comptime!(16 * held)
+                + (row % 8u32) * comptime!(2 * held)
+                + (slice % held) * 2u32
+                + row / 8u32;
             // A lane of a voxel's row holds eight consecutive channels of two steps, four of each, or four of a single one; the
             // columns of the weights follow.
             let quad = (col % 8u32) / 2u32;
@@ -147,6 +154,7 @@ fn pack<F: Float + CubeElement>(
             steps as u32,
             slices as u32,
             taps.saturating_sub(1),
+            plan.slices as u32,
             reversed,
             direction == Direction::Backward,
             plan.depth == EDGE,

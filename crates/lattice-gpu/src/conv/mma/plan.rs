@@ -17,37 +17,56 @@ pub struct MmaPlan {
     pub slice_groups: usize,
     /// Fragments of 16 output channels a plane holds.
     pub slices: usize,
-    /// Input channels staged at a time: 16, 32 or 64.
+    /// Input channels staged at a time: 16, 32, 64, 96 or 128.
     pub depth: usize,
-    /// Steps of 16 input channels whose weights a plane holds at a time: 2 or 4, within the depth, or 1 at depth 16.
+    /// Steps of 16 input channels whose weights a plane holds at a time: 2, or 4 at depth 64, or 1 at depth 16.
     pub grain: usize,
-    /// Whether the next weights are asked for before the present ones are used: twice the registers.
-    pub ahead: bool,
+    /// Whether pairs of chunks are dealt out among the planes along rows, there and back, rather than given in runs.
+    pub dealt: bool,
+    /// Whether local numbers go through shared memory.
+    pub table_staged: bool,
 }
 
+/// Shared memory that plans of 128 channels at a time take, in bytes.
+const DEEP_BYTES: usize = 150_000;
+
 impl MmaPlan {
-    /// The plan that measured best for a number of channels (`examples/conv_timing.rs --plans`).
-    pub fn choose(c_in: usize, c_out: usize) -> Self {
+    /// The plan that measured best for a number of channels (`examples/conv_timing.rs --plans`), within a device's shared memory.
+    pub fn choose(gpu: &Gpu, c_in: usize, c_out: usize) -> Self {
+        let deep = gpu.client().properties().hardware.max_shared_memory_size >= DEEP_BYTES;
+        let (slice_groups, slices) = match c_out {
+            0..=16 => (1, 1),
+            17..=32 => (1, 2),
+            33..=64 => (1, 4),
+            65..=96 => (2, 3),
+            _ => (2, 4),
+        };
         let depth = match c_in {
             0..=16 => 16,
             17..=32 => 32,
+            // Of the depths that leave fewest channels empty, the largest.
+            65.. if deep && slice_groups == 2 => {
+                [128, 96].into_iter().min_by_key(|&depth| c_in.next_multiple_of(depth)).unwrap_or(64)
+            }
             _ => 64,
         };
-        let (row_groups, slice_groups, slices, grain) = match c_out {
-            0..=16 => (8, 1, 1, 2),
-            17..=32 => (8, 1, 2, 2),
-            33..=64 => (8, 1, 4, 2),
-            65..=96 => (8, 2, 3, 4),
-            _ => (4, 2, 4, 2),
-        };
-        Self { row_groups, slice_groups, slices, depth, grain: grain.min(depth / EDGE), ahead: false }
+        let wide = c_out > 32;
+        Self {
+            row_groups: 8,
+            slice_groups,
+            slices,
+            depth,
+            grain: if depth == EDGE { 1 } else { 2 },
+            dealt: wide,
+            table_staged: wide,
+        }
     }
 
     /// [`MmaPlan::choose`] for `n_tiles` tiles: where the cubes would leave a device's multiprocessors idle, as on the few rows of deep
     /// levels, cubes take 32 output channels, hold a tap's weights at once, and on the fewest rows have twice the planes. Measured on
     /// the levels of a lidar scan, it takes 0.55 to 0.85 of the time there.
     pub fn fitted(gpu: &Gpu, c_in: usize, c_out: usize, n_tiles: usize) -> Self {
-        let best = Self::choose(c_in, c_out);
+        let best = Self::choose(gpu, c_in, c_out);
         // Devices that do not say how many they have get the plan that is best on many rows.
         let Some(multiprocessors) = gpu.client().properties().hardware.num_streaming_multiprocessors else {
             return best;
@@ -58,18 +77,28 @@ impl MmaPlan {
             return best;
         }
         let slices = if c_out.next_multiple_of(EDGE).is_multiple_of(2 * EDGE) { 2 } else { 1 };
-        let narrow =
-            Self { row_groups: 8, slice_groups: 1, slices, grain: best.depth / EDGE, ahead: false, ..best };
+        let depth = best.depth.min(64);
+        let narrow = Self { row_groups: 8, slice_groups: 1, slices, depth, grain: depth / EDGE, ..best };
         let row_groups = if 5 * cubes(&narrow) < 6 * multiprocessors { 16 } else { 8 };
         Self { row_groups, ..narrow }
     }
 
     /// Panics for a plan that the kernel has no form for.
     pub(super) fn check(&self) {
-        let grain = if self.depth == EDGE { self.grain == 1 } else { [2, 4].contains(&self.grain) };
         let rows = self.row_groups > 0 && TILE_ROWS.is_multiple_of(2 * CHUNK_ROWS * self.row_groups);
-        let depth = [16, 32, 64].contains(&self.depth) && self.grain * EDGE <= self.depth;
-        assert!(grain && rows && depth, "{self:?}: no kernel has this form");
+        let depths: &[usize] = match self.grain {
+            1 => &[16],
+            2 => &[32, 64, 96, 128],
+            4 => &[64],
+            _ => &[],
+        };
+        let depth = depths.contains(&self.depth);
+        assert!(rows && depth, "{self:?}: no kernel has this form");
+    }
+
+    /// Units of a cube.
+    pub(super) fn units(&self) -> usize {
+        self.row_groups * self.slice_groups * LANES as usize
     }
 
     pub(super) fn block(&self) -> usize {
