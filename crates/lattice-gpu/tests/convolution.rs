@@ -125,7 +125,7 @@ impl Case {
             assert_close(&what("input gradient by mirrored taps"), &read(&found), &dx, &dx_size);
             if shape.groups == 1 && size_of::<T>() == 2 && has_matrix_units(gpu) {
                 let (from, onto) = (shape.c_out, shape.c_in);
-                let plan = MmaPlan::choose(&gpu, from, onto);
+                let plan = MmaPlan::choose(gpu, from, onto);
                 let packed = pack_weights_mirrored::<T>(gpu, &w, taps as u32, from, onto, plan);
                 let found = conv_mma::<T>(gpu, &g, &packed, &self.tiles, &none);
                 assert_close(&what("input gradient by mirrored weights"), &read(&found), &dx, &dx_size);
