@@ -42,10 +42,10 @@ const LEVELS: u32 = 4;
 
 /// What is known of the rows of a support without reading them.
 #[derive(Clone, Copy)]
-struct Rows {
-    n: usize,
-    canonical: bool,
-    bounds: Option<(Coord, Coord)>,
+pub(super) struct Rows {
+    pub(super) n: usize,
+    pub(super) canonical: bool,
+    pub(super) bounds: Option<(Coord, Coord)>,
 }
 
 impl Rows {
@@ -55,7 +55,7 @@ impl Rows {
 }
 
 impl DeviceSupport {
-    fn new(coords: Buffer, host: Rows) -> Self {
+    pub(super) fn new(coords: Buffer, host: Rows) -> Self {
         let (order, index, above) = (OnceLock::new(), OnceLock::new(), OnceLock::new());
         Self { coords, host, order, index, above }
     }
@@ -109,7 +109,7 @@ pub(super) fn support(gpu: &Gpu, device: &CubeDevice, host: &core::Support) -> A
 }
 
 /// A support whose rows were made on a device. `None` past the rows that a support may have.
-fn made(gpu: &Gpu, device: &CubeDevice, form: DeviceSupport) -> Option<core::Support> {
+pub(super) fn made(gpu: &Gpu, device: &CubeDevice, form: DeviceSupport) -> Option<core::Support> {
     let Rows { n, canonical, bounds } = form.host;
     let (reader, coords) = (gpu.clone(), form.coords.clone());
     let support =
@@ -125,12 +125,11 @@ fn made(gpu: &Gpu, device: &CubeDevice, form: DeviceSupport) -> Option<core::Sup
 pub(crate) fn support_from_tensor(coords: &Tensor<2, Int>) -> Option<core::Support> {
     let device = gpu_device(&coords.device())?;
     let [n, columns] = coords.dims();
-    if columns != 4 || n == 0 || n > MAX_ROWS || coords.dtype() != DType::I32 {
+    if columns != 4 || n > MAX_ROWS {
         return None;
     }
-    let tensor = into_contiguous(coords.clone().try_into_primitive::<CubeBackend>().ok()?);
-    let gpu = Gpu::new(tensor.client.clone());
-    let coords = Buffer::adopt(tensor.handle, 4 * n);
+    let gpu = Gpu::new(device.client());
+    let coords = int_buffer(coords)?;
     let index = BlockIndex::build(&gpu, &coords, n);
     let found = describe(&gpu, &index);
     let (low, high) = found.bounds?;
@@ -148,7 +147,24 @@ pub(crate) fn support_to_tensor(device: &Device, host: &core::Support) -> Option
     let gpu = Gpu::new(cube.client());
     let form = support(&gpu, &cube, host);
     let tensor: CubeTensor = tensor_of(&gpu, &cube, form.coords.clone(), [host.n_rows(), 4], DType::I32);
-    Some(Tensor::from_primitive::<CubeBackend>(tensor))
+    Some(int_tensor(device, tensor))
+}
+
+/// Integers that lie on a GPU in 32 bits, as a buffer; `None` for others, and where there are none: memory without bytes cannot be
+/// bound.
+pub(super) fn int_buffer<const D: usize>(tensor: &Tensor<D, Int>) -> Option<Buffer> {
+    let n = tensor.shape().num_elements();
+    if n == 0 || tensor.dtype() != DType::I32 {
+        return None;
+    }
+    let tensor = tensor.clone().without_autodiff().try_into_primitive::<CubeBackend>().ok()?;
+    Some(Buffer::adopt(into_contiguous(tensor).handle, n))
+}
+
+/// Integers of a GPU as a tensor of `device`, with autodiff where that has it.
+pub(super) fn int_tensor<const D: usize>(device: &Device, tensor: CubeTensor) -> Tensor<D, Int> {
+    let tensor = Tensor::from_primitive::<CubeBackend>(tensor);
+    if device.is_autodiff() { Tensor::from_inner(tensor) } else { tensor }
 }
 
 /// The rows that a relation creates, made on a GPU. `None` for another device and where the host must make them.
