@@ -56,10 +56,33 @@ fn orders_are_canonical() {
             });
             assert_eq!(gpu.download::<u32>(&order), expected, "{device}");
         }
-        // Keys of 3 x 32 bits do not fit two words.
-        let far = gpu.upload(&[0, i32::MIN, 0, 0, 0, i32::MAX, 0, 0]);
-        let bounds = ([0, i32::MIN, 0, 0], [0, i32::MAX, 0, 0]);
+        // Rows that differ in 32 bits along each axis do not fit two words.
+        let far = gpu.upload(&[0, i32::MIN, i32::MIN, i32::MIN, 0, i32::MAX, i32::MAX, i32::MAX]);
+        let bounds = ([0, i32::MIN, i32::MIN, i32::MIN], [0, i32::MAX, i32::MAX, i32::MAX]);
         assert!(canonical_order(&gpu, &far, &bounds).is_none(), "{device}");
+        // Those that differ in few bits do, wherever they lie: of both signs, of one, and with an axis of all bits.
+        let mut numbers = Numbers(77);
+        for (low, reach) in [
+            ([3, -5, 0, 1 << 30], [4, 9, 1, 700]),
+            ([0, i32::MIN, -1, i32::MIN], [1, 60, 2, 9]),
+            ([9, i32::MIN, -700, 40], [200, i32::MAX, 1400, 3]),
+            ([0, 7, 7, 7], [1, 1, 1, 1]),
+        ] {
+            let place = |numbers: &mut Numbers, c: usize| {
+                let span = if reach[c] == i32::MAX { 1u64 << 32 } else { reach[c] as u64 };
+                (i64::from(low[c]) + (numbers.next() % span) as i64) as i32
+            };
+            let rows: Vec<Coord> =
+                (0..3000).map(|_| std::array::from_fn(|c| place(&mut numbers, c))).collect();
+            let end = |pick: fn(i32, i32) -> i32| -> Coord {
+                std::array::from_fn(|c| rows.iter().map(|row| row[c]).reduce(pick).unwrap())
+            };
+            let bounds = (end(i32::min), end(i32::max));
+            let order = canonical_order(&gpu, &gpu.upload(rows.as_flattened()), &bounds).unwrap();
+            let mut expected: Vec<u32> = (0..rows.len() as u32).collect();
+            expected.sort_by(|&a, &b| canonical_cmp(&rows[a as usize], &rows[b as usize]));
+            assert!(gpu.download::<u32>(&order) == expected, "{bounds:?} on {device}");
+        }
     }
 }
 

@@ -57,7 +57,7 @@ pub(crate) fn count_digits_kernel(
 }
 
 /// Moves every row to its place: `starts[digit, tile]`, then the order within the tile. One cube a tile; planes take consecutive
-/// rows, and within a plane the lanes that share a digit find each other by ballots.
+/// rows, and within a plane the lanes that share a digit find each other by ballots. In the first pass rows stand where they are.
 #[cube(launch_unchecked)]
 pub(crate) fn move_rows_kernel(
     low: &[u32],
@@ -71,6 +71,7 @@ pub(crate) fn move_rows_kernel(
     n_tiles: u32,
     shift: u32,
     #[comptime] wide: bool,
+    #[comptime] first_pass: bool,
     #[comptime] lanes: u32,
 ) {
     let tile = CUBE_POS as u32;
@@ -137,7 +138,11 @@ pub(crate) fn move_rows_kernel(
             if comptime!(wide) {
                 high_out[to as usize] = high[at as usize];
             }
-            rows_out[to as usize] = rows[at as usize];
+            let mut row = at;
+            if comptime!(!first_pass) {
+                row = rows[at as usize];
+            }
+            rows_out[to as usize] = row;
         }
     }
 }

@@ -22,18 +22,18 @@ pub fn sort_rows(gpu: &Gpu, keys: &Keys) -> (Keys, Buffer) {
     let n = keys.low.len;
     let mut rows = gpu.empty(n, 4);
     let dim = CubeDim::new_1d(UNITS);
-    // SAFETY: positions are checked against the count, which is the length of every buffer.
-    unsafe {
-        number_rows_kernel::launch_unchecked(
-            gpu.client(),
-            Gpu::cubes(n, UNITS as usize),
-            dim,
-            rows.arg(1),
-            n as u32,
-        );
-    }
     let mut keys = keys.clone();
-    if n == 0 {
+    if keys.bits == 0 || n == 0 {
+        // SAFETY: positions are checked against the count, which is the length of the buffer.
+        unsafe {
+            number_rows_kernel::launch_unchecked(
+                gpu.client(),
+                Gpu::cubes(n, UNITS as usize),
+                dim,
+                rows.arg(1),
+                n as u32,
+            );
+        }
         return (keys, rows);
     }
     let n_tiles = n.div_ceil(TILE as usize);
@@ -44,7 +44,8 @@ pub fn sort_rows(gpu: &Gpu, keys: &Keys) -> (Keys, Buffer) {
         let high = if wide { gpu.empty(n, 4) } else { keys.high.clone() };
         let moved = Keys { low: gpu.empty(n, 4), high, bits: keys.bits };
         let moved_rows = gpu.empty(n, 4);
-        // SAFETY: as above; places are a permutation of the rows.
+        // SAFETY: positions are checked against the count, which is the length of every buffer that is read; places are a permutation
+        // of the rows.
         unsafe {
             count_digits_kernel::launch_unchecked(
                 gpu.client(),
@@ -73,6 +74,7 @@ pub fn sort_rows(gpu: &Gpu, keys: &Keys) -> (Keys, Buffer) {
                 n_tiles as u32,
                 8 * pass,
                 wide,
+                pass == 0,
                 lanes,
             );
         }

@@ -90,53 +90,68 @@ fn is_below(a: Vector<i32, Const<4>>, b: Vector<i32, Const<4>>) -> bool {
     batch_a < batch_b || (batch_a == batch_b && axis_a < axis_b)
 }
 
-/// Spreads 10 bits: bit `i` lands on bit `3 i`.
-#[cube]
-fn spread(value: u32) -> u32 {
-    let mut v = value & 1023u32;
-    v = (v | (v << 16u32)) & 0x0300_00FFu32;
-    v = (v | (v << 8u32)) & 0x0300_F00Fu32;
-    v = (v | (v << 4u32)) & 0x030C_30C3u32;
-    (v | (v << 2u32)) & 0x0924_9249u32
-}
-
-/// Keys that sort as the canonical order does, by the layout of `lattice_core::KeyLayout`. One unit a row.
+/// Keys that sort as the canonical order does: the bits of x, y, z interleaved, x lowest, under those of the batch id, without bits that all
+/// rows share. Along each axis rows of one sign differ in the low `used` bits; bits of `signs` tell axes that hold both signs, which come
+/// above all other bits: those between are copies of them. Batch ids count from the first. One unit a row.
 #[cube(launch_unchecked)]
 pub(crate) fn pack_keys_kernel(
     coords: &[Vector<i32, Const<4>>],
     low: &mut [u32],
     high: &mut [u32],
     n: u32,
-    axis_bits: u32,
+    used_x: u32,
+    used_y: u32,
+    used_z: u32,
+    signs: u32,
     first_batch: i32,
 ) {
     let row = ABSOLUTE_POS as u32;
     if row < n {
         let c = coords[row as usize];
-        let top = 1u32 << (axis_bits - 1u32);
-        // At most 21 bits an axis, so the shift is never 32.
-        let within = (1u32 << axis_bits) - 1u32;
-        let x = (u32::cast_from(c.extract(1usize)) ^ top) & within;
-        let y = (u32::cast_from(c.extract(2usize)) ^ top) & within;
-        let z = (u32::cast_from(c.extract(3usize)) ^ top) & within;
-        let first = spread(x) | (spread(y) << 1u32) | (spread(z) << 2u32);
-        let second = spread(x >> 10u32) | (spread(y >> 10u32) << 1u32) | (spread(z >> 10u32) << 2u32);
-        let third = (x >> 20u32) | ((y >> 20u32) << 1u32) | ((z >> 20u32) << 2u32);
-        let mut key_low = first | (second << 30u32);
-        let mut key_high = (second >> 2u32) | (third << 28u32);
-        let batch = u32::cast_from(c.extract(0usize) - first_batch);
-        let shift = 3u32 * axis_bits;
-        if shift >= 32u32 {
-            // A shift by all bits is undefined, and there is no batch bit then.
-            if shift < 64u32 {
-                key_high |= batch << (shift - 32u32);
+        let mut words = Array::<u32>::new(2usize);
+        words[0] = 0u32;
+        words[1] = 0u32;
+        let mut used = Array::<u32>::new(3usize);
+        used[0] = used_x;
+        used[1] = used_y;
+        used[2] = used_z;
+        let mut place = 0u32;
+        for bit in 0u32..max(used_x, max(used_y, used_z)) {
+            #[unroll]
+            for axis in 0usize..3usize {
+                if bit < used[axis] {
+                    let value = (u32::cast_from(c.extract(comptime!(axis + 1))) >> bit) & 1u32;
+                    put_bits(&mut words, value, place);
+                    place += 1u32;
+                }
             }
-        } else {
-            key_low |= batch << shift;
-            key_high |= batch >> (32u32 - shift);
         }
-        low[row as usize] = key_low;
-        high[row as usize] = key_high;
+        #[unroll]
+        for axis in 0usize..3usize {
+            if (signs >> comptime!(axis as u32)) & 1u32 == 1u32 {
+                // Negative ones come first.
+                let value = select(c.extract(comptime!(axis + 1)) < 0i32, 0u32, 1u32);
+                put_bits(&mut words, value, place);
+                place += 1u32;
+            }
+        }
+        put_bits(&mut words, u32::cast_from(c.extract(0usize) - first_batch), place);
+        low[row as usize] = words[0];
+        high[row as usize] = words[1];
+    }
+}
+
+/// Adds a value to two words, its lowest bit at `place`.
+#[cube]
+fn put_bits(words: &mut Array<u32>, value: u32, place: u32) {
+    if place < 32u32 {
+        words[0] |= value << place;
+        // A shift by all bits is undefined.
+        if place > 0u32 {
+            words[1] |= value >> (32u32 - place);
+        }
+    } else if place < 64u32 {
+        words[1] |= value << (place - 32u32);
     }
 }
 

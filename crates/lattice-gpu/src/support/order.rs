@@ -1,7 +1,7 @@
 //! What rows hold, and their canonical order.
 
 use cubecl::prelude::*;
-use lattice_core::{Coord, KeyLayout, KeyWidth};
+use lattice_core::Coord;
 
 use super::kernel::{DESCRIPTION, describe_kernel, pack_keys_kernel};
 use crate::address::UNITS;
@@ -61,15 +61,23 @@ fn described(gpu: &Gpu, coords: &Buffer, counters: &Buffer, n: usize) -> Describ
     }
 }
 
-/// The rows in canonical order, equal ones in the order they stand in. `None` where keys of these rows pass 64 bits: coordinates
-/// that need more than 21 bits an axis, or fewer with many batch items.
+/// The rows in canonical order, equal ones in the order they stand in. `None` where keys of these rows pass 64 bits: where the bits in
+/// which rows differ along the axes, and those of the batch ids, are more in all.
 pub fn canonical_order(gpu: &Gpu, coords: &Buffer, bounds: &(Coord, Coord)) -> Option<Buffer> {
-    let layout = KeyLayout::new(&bounds.0, &bounds.1);
-    if layout.width() == KeyWidth::Wide {
+    let (first, last) = bounds;
+    let used: [(u32, u32); 3] = std::array::from_fn(|a| match (first[a + 1], last[a + 1]) {
+        // The bits of the largest magnitude, and the sign.
+        (low, high) if low < 0 && high >= 0 => (i32::BITS - high.max(!low).leading_zeros(), 1),
+        // Rows between two values share the bits above the highest one in which those differ.
+        (low, high) => (i32::BITS - (low ^ high).leading_zeros(), 0),
+    });
+    let signs = used.iter().rev().fold(0, |signs, (_, sign)| signs << 1 | sign);
+    let batch_bits = i32::BITS - (last[0] - first[0]).leading_zeros();
+    let bits = used.iter().map(|(bits, sign)| bits + sign).sum::<u32>() + batch_bits;
+    if bits > 64 {
         return None;
     }
     let n = coords.len / 4;
-    let bits = 3 * layout.axis_bits() + layout.batch_bits();
     let keys = Keys { low: gpu.empty(n, 4), high: gpu.empty(n, 4), bits };
     // SAFETY: one unit a row, checked against the count.
     unsafe {
@@ -81,8 +89,11 @@ pub fn canonical_order(gpu: &Gpu, coords: &Buffer, bounds: &(Coord, Coord)) -> O
             keys.low.arg(1),
             keys.high.arg(1),
             n as u32,
-            layout.axis_bits(),
-            bounds.0[0],
+            used[0].0,
+            used[1].0,
+            used[2].0,
+            signs,
+            first[0],
         );
     }
     Some(sort_rows(gpu, &keys).1)
