@@ -8,5 +8,7 @@ mod kernel;
 mod launch;
 mod order;
 
+pub(crate) use kernel::{MARK, MARKED};
+pub(crate) use launch::Uncounted;
 pub use launch::{Created, children, coarser, expanded, kept, lookup, pyramid, reached};
 pub use order::{Described, canonical_order, describe};
