@@ -42,10 +42,10 @@ const LEVELS: u32 = 4;
 
 /// What is known of the rows of a support without reading them.
 #[derive(Clone, Copy)]
-struct Rows {
-    n: usize,
-    canonical: bool,
-    bounds: Option<(Coord, Coord)>,
+pub(super) struct Rows {
+    pub(super) n: usize,
+    pub(super) canonical: bool,
+    pub(super) bounds: Option<(Coord, Coord)>,
 }
 
 impl Rows {
@@ -55,7 +55,7 @@ impl Rows {
 }
 
 impl DeviceSupport {
-    fn new(coords: Buffer, host: Rows) -> Self {
+    pub(super) fn new(coords: Buffer, host: Rows) -> Self {
         let (order, index, above) = (OnceLock::new(), OnceLock::new(), OnceLock::new());
         Self { coords, host, order, index, above }
     }
@@ -109,7 +109,7 @@ pub(super) fn support(gpu: &Gpu, device: &CubeDevice, host: &core::Support) -> A
 }
 
 /// A support whose rows were made on a device. `None` past the rows that a support may have.
-fn made(gpu: &Gpu, device: &CubeDevice, form: DeviceSupport) -> Option<core::Support> {
+pub(super) fn made(gpu: &Gpu, device: &CubeDevice, form: DeviceSupport) -> Option<core::Support> {
     let Rows { n, canonical, bounds } = form.host;
     let (reader, coords) = (gpu.clone(), form.coords.clone());
     let support =

@@ -9,10 +9,13 @@ mod cube;
 mod flex;
 #[cfg(feature = "gpu")]
 mod forms;
+mod found;
 #[cfg(feature = "gpu")]
 mod kept;
 #[cfg(feature = "gpu")]
 mod made;
+#[cfg(feature = "gpu")]
+mod points;
 
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, ExtensionType, backend_extension};
@@ -25,6 +28,13 @@ pub(crate) use cube::{
 pub(crate) use kept::{blended, folded};
 #[cfg(feature = "gpu")]
 pub(crate) use made::{created_support, support_from_tensor, support_to_tensor};
+#[cfg(feature = "gpu")]
+pub(crate) use points::{find_neighbours, point_corners, quantize};
+
+pub(crate) use found::{
+    CornersOfPoints, DeviceCorners, DeviceNeighbours, DeviceVoxels, Found, NeighbourColumn, NeighbourSearch,
+    NeighboursFound, VoxelsOfPoints,
+};
 
 use crate::{Relation, RowMap};
 pub use lattice_cpu::Activation;
@@ -186,8 +196,11 @@ pub trait LatticeKernels: LatticeBackend {
 #[cfg(not(feature = "gpu"))]
 mod cpu_alone {
     use burn::tensor::{DType, Device, Int, Tensor};
-    use lattice_core::{self as core, KernelSpec, RelationKind, SupportPolicy};
+    use lattice_core::{
+        self as core, Interpolation, KernelSpec, NonFinite, RelationKind, SupportPolicy, VoxelGrid,
+    };
 
+    use super::{CornersOfPoints, NeighbourSearch, NeighboursFound, VoxelsOfPoints};
     use crate::Result;
     use crate::routes::DeviceClass;
 
@@ -259,9 +272,39 @@ mod cpu_alone {
     pub(crate) fn support_to_tensor(_device: &Device, _host: &core::Support) -> Option<Tensor<2, Int>> {
         None
     }
+
+    pub(crate) fn quantize(
+        _points: &Tensor<2>,
+        _batch: Option<&Tensor<1, Int>>,
+        _grid: &VoxelGrid,
+        _non_finite: NonFinite,
+    ) -> Option<VoxelsOfPoints> {
+        None
+    }
+
+    pub(crate) fn point_corners(
+        _points: &Tensor<2>,
+        _batch: Option<&Tensor<1, Int>>,
+        _voxels: &core::Support,
+        _grid: &VoxelGrid,
+        _interpolation: Interpolation,
+        _renormalize: bool,
+    ) -> Option<CornersOfPoints> {
+        None
+    }
+
+    pub(crate) fn find_neighbours(
+        _device: &Device,
+        _source: &core::Support,
+        _query: &core::Support,
+        _search: NeighbourSearch,
+    ) -> Option<NeighboursFound> {
+        None
+    }
 }
 #[cfg(not(feature = "gpu"))]
 pub(crate) use cpu_alone::{
-    blended, check_relation, check_row_map, created_support, device_class, device_name, folded, is_software,
-    n_pairs, prepare, support_from_tensor, support_to_tensor, takes_dtype,
+    blended, check_relation, check_row_map, created_support, device_class, device_name, find_neighbours,
+    folded, is_software, n_pairs, point_corners, prepare, quantize, support_from_tensor, support_to_tensor,
+    takes_dtype,
 };
