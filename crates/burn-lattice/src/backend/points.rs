@@ -4,6 +4,7 @@
 //! what, and keys or distances past what kernels compute with are its own.
 
 use burn::tensor::{DType, Device, Int, Tensor};
+use burn_cubecl::tensor::CubeTensor;
 use burn_cubecl::{CubeBackend, CubeDevice};
 use lattice_core::{self as core, Interpolation, MAX_BATCH_ID, NonFinite, VoxelGrid};
 use lattice_gpu::neighbours::{self, Neighbours, SearchRows};
@@ -34,26 +35,38 @@ impl Place {
         gpu_device(device).is_some_and(|device| key(&device) == key(&self.device))
     }
 
-    /// A buffer as integers of this device; `None` for another one.
+    /// A buffer as integers of this device, with autodiff where `device` has it; `None` for another one.
     fn integers<const D: usize>(
         &self,
         device: &Device,
         buffer: &Buffer,
         dims: [usize; D],
     ) -> Option<Tensor<D, Int>> {
-        let tensor = || tensor_of(&self.gpu, &self.device, buffer.clone(), dims, DType::I32);
-        // Memory without bytes is no tensor's.
-        (self.is(device) && buffer.len > 0).then(|| Tensor::from_primitive::<CubeBackend>(tensor()))
+        let tensor = Tensor::from_primitive::<CubeBackend>(self.tensor(device, buffer, dims, DType::I32)?);
+        Some(if device.is_autodiff() { Tensor::from_inner(tensor) } else { tensor })
     }
 
+    /// As [`Self::integers`], of f32.
     fn floats<const D: usize>(
         &self,
         device: &Device,
         buffer: &Buffer,
         dims: [usize; D],
     ) -> Option<Tensor<D>> {
-        let tensor = || tensor_of(&self.gpu, &self.device, buffer.clone(), dims, DType::F32);
-        (self.is(device) && buffer.len > 0).then(|| Tensor::from_primitive::<CubeBackend>(tensor()))
+        let tensor = Tensor::from_primitive::<CubeBackend>(self.tensor(device, buffer, dims, DType::F32)?);
+        Some(if device.is_autodiff() { Tensor::from_inner(tensor) } else { tensor })
+    }
+
+    fn tensor<const D: usize>(
+        &self,
+        device: &Device,
+        buffer: &Buffer,
+        dims: [usize; D],
+        dtype: DType,
+    ) -> Option<CubeTensor> {
+        // Memory without bytes is no tensor's.
+        (buffer.len > 0 && self.is(device))
+            .then(|| tensor_of(&self.gpu, &self.device, buffer.clone(), dims, dtype))
     }
 
     /// A row map whose entries lie here. `longest` bounds the entries of its rows and of those of its transpose, where that is known.
