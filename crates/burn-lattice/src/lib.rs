@@ -22,6 +22,7 @@ compile_error!("the feature `gpu` is internal: choose cuda, metal, rocm, vulkan 
 
 mod backend;
 mod device;
+mod kernel_cache;
 mod manager;
 mod operators;
 mod support;
@@ -34,6 +35,7 @@ pub mod trace;
 
 pub use backend::{Activation, LatticeBackend};
 pub use device::DeviceInfo;
+pub use kernel_cache::keep_kernels;
 pub use lattice_core as core;
 pub use lattice_core::{Error, Interpolation, Join, KernelSpec, RelationKind, SupportPolicy};
 pub use manager::{CoordinateKey, CoordinateManager, ManagerReport};

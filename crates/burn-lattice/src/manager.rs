@@ -367,21 +367,34 @@ impl CoordinateManager {
         self.maps().rows.entry(key).or_insert(map).clone()
     }
 
-    /// The join of two supports; `None` keeps the rows of the larger operand first.
-    pub(crate) fn join(&self, lhs: &Support, rhs: &Support, join: Option<Join>) -> Result<JoinMaps> {
+    /// The join of two supports, made on the device where it can; `None` keeps the rows of the larger operand first.
+    pub(crate) fn join_on(
+        &self,
+        device: &Device,
+        lhs: &Support,
+        rhs: &Support,
+        join: Option<Join>,
+    ) -> Result<JoinMaps> {
         let key = (lhs.id(), rhs.id(), join);
         if let Some(maps) = self.maps().joins.get(&key) {
             return Ok(maps.clone());
         }
         let (a, b) = (lhs.to_host(), rhs.to_host());
-        let Alignment { support, lhs_rows, rhs_rows } = match join {
-            Some(join) => core::align(a, b, join)?,
-            None => core::generative_union(a, b)?,
-        };
-        let maps = JoinMaps {
-            support: support.into(),
-            lhs: core::RowMap::gather(a.n_rows(), &lhs_rows)?.into(),
-            rhs: core::RowMap::gather(b.n_rows(), &rhs_rows)?.into(),
+        let maps = match backend::joined(device, a, b, join) {
+            Some(made) => {
+                JoinMaps { support: made.support.into(), lhs: made.lhs.into(), rhs: made.rhs.into() }
+            }
+            None => {
+                let Alignment { support, lhs_rows, rhs_rows } = match join {
+                    Some(join) => core::align(a, b, join)?,
+                    None => core::generative_union(a, b)?,
+                };
+                JoinMaps {
+                    support: support.into(),
+                    lhs: core::RowMap::gather(a.n_rows(), &lhs_rows)?.into(),
+                    rhs: core::RowMap::gather(b.n_rows(), &rhs_rows)?.into(),
+                }
+            }
         };
         Ok(self.maps().joins.entry(key).or_insert(maps).clone())
     }

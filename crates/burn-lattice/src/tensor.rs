@@ -288,6 +288,9 @@ impl SparseTensor {
         if support.same_identity(&self.support) {
             return self.batch_counts.clone();
         }
+        if let Some(counts) = backend::batch_counts(&self.device(), support.to_host(), items) {
+            return Some(Arc::from(counts));
+        }
         let mut counts = support.to_host().batch_counts();
         counts.resize(items.max(counts.len()), 0);
         Some(Arc::from(counts))

@@ -68,6 +68,8 @@ fn main() -> ExitCode {
     let command = Cli::parse().command;
     // Advice: where the allocator does not take it, large outputs are only slower.
     lattice_cpu::keep_pages();
+    // Likewise: kernels that cannot be kept are compiled anew.
+    burn_lattice::keep_kernels();
     let work = || match command {
         Command::Run(args) => commands::run::run(&args),
         Command::Info(args) => commands::info::run(&args),

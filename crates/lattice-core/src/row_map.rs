@@ -16,37 +16,131 @@ const MOST_PARTS: usize = 16;
 
 /// `out[o] = Σ weight[e] · x[rows[e]]` over `e` in `splits[o]..splits[o + 1]`; without weights each counts 1.
 ///
+/// A map and its transpose are one thing read from two sides: clones and transposes share what was built for either.
+///
 /// # Layout
-/// CSR by output row. Memory: `8 · (n_out + 1)` bytes, 4 an entry, 4 more with weights. The transpose is built once and kept.
+/// CSR by output row. Memory: `8 · (n_out + 1)` bytes, 4 an entry, 4 more with weights; made when first read where the map comes from
+/// a relation or from a device.
 #[derive(Clone, Debug)]
-pub struct RowMap(Arc<Inner>);
+pub struct RowMap {
+    both: Arc<Both>,
+    /// The side that this handle reads.
+    side: usize,
+}
+
+/// A map, and on its second side the transpose.
+#[derive(Debug)]
+struct Both {
+    /// Rows that each side makes; the other side reads them.
+    n: [usize; 2],
+    origin: MapOrigin,
+    sides: [Side; 2],
+}
 
 #[derive(Debug)]
-struct Inner {
+struct Side {
     id: u64,
-    n_in: usize,
-    splits: Vec<usize>,
-    rows: Vec<u32>,
-    weights: Option<Vec<f32>>,
+    entries: OnceLock<RowEntries>,
     is_gather: OnceLock<bool>,
-    transpose: OnceLock<RowMap>,
     attachments: Attachments,
 }
 
-impl RowMap {
-    fn make(n_in: usize, splits: Vec<usize>, rows: Vec<u32>, weights: Option<Vec<f32>>) -> Self {
+impl Side {
+    fn new(entries: Option<RowEntries>) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
-        let id = NEXT.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::new(Inner {
-            id,
-            n_in,
-            splits,
-            rows,
-            weights,
+        Self {
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            entries: entries.map_or_else(OnceLock::new, OnceLock::from),
             is_gather: OnceLock::new(),
-            transpose: OnceLock::new(),
             attachments: Attachments::default(),
-        }))
+        }
+    }
+}
+
+/// The entries of a [`RowMap`] in host memory.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct RowEntries {
+    /// Bounds of each output row's entries; one more than there are rows.
+    pub splits: Vec<usize>,
+    /// Input row of each entry.
+    pub rows: Vec<u32>,
+    /// Weight of each entry; 1 where there are none.
+    pub weights: Option<Vec<f32>>,
+}
+
+/// Where the entries of a map come from.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum MapOrigin {
+    /// They were given, here or to the transpose.
+    Given,
+    /// One entry a pair of a relation, in the order of the taps.
+    Pairs(PairMap),
+    /// Another crate made them on a device, and reads them when the host asks.
+    Elsewhere(ElsewhereMap),
+}
+
+/// A map over the pairs of a relation.
+#[derive(Clone, Debug)]
+pub struct PairMap {
+    /// The relation.
+    pub relation: Relation,
+    /// What its pairs weigh.
+    pub weights: PairWeights,
+}
+
+/// What the pairs of a relation weigh in a map over them.
+#[derive(Clone, Debug, PartialEq)]
+pub enum PairWeights {
+    /// Each counts 1.
+    One,
+    /// Each counts one by the number of pairs of its output row.
+    Mean,
+    /// Weight of each tap, by the sum over the taps of the output row. A row whose weights sum to 0 reads nothing.
+    Taps(Vec<f32>),
+}
+
+/// A map whose entries lie on a device.
+pub struct ElsewhereMap {
+    /// Most entries of a row of the map and of its transpose, where that is known.
+    pub longest: [Option<usize>; 2],
+    read: Box<dyn Fn() -> RowEntries + Send + Sync>,
+}
+
+impl std::fmt::Debug for ElsewhereMap {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ElsewhereMap").field("longest", &self.longest).finish_non_exhaustive()
+    }
+}
+
+impl RowMap {
+    fn with_origin(n_in: usize, n_out: usize, origin: MapOrigin, entries: [Option<RowEntries>; 2]) -> Self {
+        let both = Both { n: [n_out, n_in], origin, sides: entries.map(Side::new) };
+        Self { both: Arc::new(both), side: 0 }
+    }
+
+    fn given(n_in: usize, entries: RowEntries) -> Self {
+        Self::with_origin(n_in, entries.splits.len() - 1, MapOrigin::Given, [Some(entries), None])
+    }
+
+    /// A map that another crate made on a device: `read` brings its entries when the host first asks. `longest` says how many entries a
+    /// row of the map and of its transpose has at most, where that is known.
+    ///
+    /// The caller answers for what `read` brings: entries of `n_out` rows, each an input row below `n_in`.
+    ///
+    /// # Errors
+    /// [`Error::Limit`] for 2^32 rows or more on either side.
+    pub fn made_elsewhere(
+        n_in: usize,
+        n_out: usize,
+        longest: [Option<usize>; 2],
+        read: impl Fn() -> RowEntries + Send + Sync + 'static,
+    ) -> Result<Self> {
+        const OP: &str = "RowMap::made_elsewhere";
+        check_size(OP, n_in)?;
+        check_size(OP, n_out)?;
+        let origin = MapOrigin::Elsewhere(ElsewhereMap { longest, read: Box::new(read) });
+        Ok(Self::with_origin(n_in, n_out, origin, [None, None]))
     }
 
     /// Takes a CSR apart from its last check: `splits` ascend from 0 to the number of entries, rows are below `n_in`.
@@ -88,7 +182,7 @@ impl RowMap {
                 what: format!("expected input rows below {n_in}, found {}", rows[entry]),
             });
         }
-        Ok(Self::make(n_in, splits, rows, weights))
+        Ok(Self::given(n_in, RowEntries { splits, rows, weights }))
     }
 
     /// One entry an output row, or none where `rows` holds -1.
@@ -109,177 +203,103 @@ impl RowMap {
 
     /// One entry an output row, or none where `rows` holds no input row.
     fn gather_present(n_in: usize, rows: &[i32]) -> Self {
-        let chunks = rows.par_chunks(CHUNK).map(|rows| {
-            let mut part = Part::default();
-            for &row in rows {
-                part.rows.extend(u32::try_from(row).ok().filter(|&row| (row as usize) < n_in));
-                part.ends.push(part.rows.len());
-            }
-            part
-        });
-        let map = Part::concat(chunks.collect()).into_map(n_in, false);
+        let map = Self::given(n_in, gathered(n_in, rows));
         // A fresh cell is empty, so this stores.
-        let _ = map.0.is_gather.set(true);
+        let _ = map.own().is_gather.set(true);
         map
     }
 
-    /// Identity: equal for clones.
-    pub fn id(&self) -> u64 {
-        self.0.id
+    fn own(&self) -> &Side {
+        &self.both.sides[self.side]
     }
 
-    /// Forms that other crates keep with this map.
+    /// Identity: equal for clones, another one for the transpose.
+    pub fn id(&self) -> u64 {
+        self.own().id
+    }
+
+    /// Forms that other crates keep with this map; the transpose has its own.
     pub fn attachments(&self) -> &Attachments {
-        &self.0.attachments
+        &self.own().attachments
+    }
+
+    /// Where the entries come from: those of this map, or of its transpose where it [`is_transposed`](Self::is_transposed).
+    pub fn origin(&self) -> &MapOrigin {
+        &self.both.origin
+    }
+
+    /// Whether this is the transpose of the map that was made first.
+    pub fn is_transposed(&self) -> bool {
+        self.side == 1
     }
 
     /// Rows it reads from.
     pub fn n_in(&self) -> usize {
-        self.0.n_in
+        self.both.n[1 - self.side]
     }
 
     /// Rows it makes.
     pub fn n_out(&self) -> usize {
-        self.0.splits.len() - 1
+        self.both.n[self.side]
+    }
+
+    /// The entries, made by the first caller.
+    ///
+    /// Cost of the first call: linear in entries and rows; where they lie on a device, a wait for it.
+    pub fn entries(&self) -> &RowEntries {
+        self.both.entries(self.side)
+    }
+
+    /// The entries, if somebody read them before.
+    pub fn known_entries(&self) -> Option<&RowEntries> {
+        self.own().entries.get()
     }
 
     /// Bounds of each output row's entries; `n_out + 1` values.
     pub fn splits(&self) -> &[usize] {
-        &self.0.splits
+        &self.entries().splits
     }
 
     /// Input row of each entry.
     pub fn rows(&self) -> &[u32] {
-        &self.0.rows
+        &self.entries().rows
     }
 
     /// Weight of each entry; 1 where there are none.
     pub fn weights(&self) -> Option<&[f32]> {
-        self.0.weights.as_deref()
+        self.entries().weights.as_deref()
     }
 
     /// Whether each output row copies at most one input row. Found once.
     pub fn is_gather(&self) -> bool {
-        let short = || self.0.splits.windows(2).all(|w| w[1] - w[0] <= 1);
-        *self.0.is_gather.get_or_init(|| self.0.weights.is_none() && short())
+        let short = || self.splits().windows(2).all(|w| w[1] - w[0] <= 1);
+        *self.own().is_gather.get_or_init(|| self.weights().is_none() && short())
     }
 
-    /// The adjoint: entries grouped by input row, ascending output row; built once. Its own transpose has this map's values.
-    ///
-    /// Cost: linear in entries and rows.
+    /// The adjoint: entries grouped by input row, ascending output row. Its own transpose is this map. Free; its entries are made when
+    /// they are first read.
     pub fn transpose(&self) -> RowMap {
-        if let Some(built) = self.0.transpose.get() {
-            return built.clone();
-        }
-        // Outside the cell's lock: a parallel build may run other tasks while it waits, and one of them may ask for this very
-        // transpose. At worst two callers build it and one result is kept.
-        let built = self.build_transpose();
-        self.0.transpose.get_or_init(|| built).clone()
+        Self { both: self.both.clone(), side: 1 - self.side }
     }
 
-    fn build_transpose(&self) -> RowMap {
-        let n = self.rows().len();
-        // Counters take no more room than entries.
-        let n_parts = (n / self.n_in().max(1)).clamp(2, MOST_PARTS);
-        match n < FEW_ENTRIES || u32::try_from(n).is_err() {
-            true => self.transpose_in_one_part(),
-            false => self.transpose_in_parts(n_parts),
-        }
-    }
-
-    fn transpose_in_one_part(&self) -> RowMap {
-        let mut splits = vec![0; self.n_in() + 1];
-        for &row in self.rows() {
-            splits[row as usize + 1] += 1;
-        }
-        for row in 0..self.n_in() {
-            splits[row + 1] += splits[row];
-        }
-        let mut next = splits.clone();
-        let mut rows = vec![0; self.rows().len()];
-        let mut weights = self.weights().map(|w| vec![0.0; w.len()]);
-        for (out, bounds) in self.splits().windows(2).enumerate() {
-            for entry in bounds[0]..bounds[1] {
-                let slot = &mut next[self.rows()[entry] as usize];
-                rows[*slot] = out as u32;
-                if let (Some(to), Some(from)) = (&mut weights, self.weights()) {
-                    to[*slot] = from[entry];
-                }
-                *slot += 1;
-            }
-        }
-        Self::make(self.n_out(), splits, rows, weights)
-    }
-
-    /// Parts of the output rows count their entries by input row, a scan gives each part its places, each part writes. Places are
-    /// disjoint: relaxed atomics are plain stores there, and the result does not depend on the number of parts.
-    fn transpose_in_parts(&self, n_parts: usize) -> RowMap {
-        let (n_in, n) = (self.n_in(), self.rows().len());
-        let bound = |part: usize| match part {
-            0 => 0,
-            _ if part == n_parts => self.n_out(),
-            _ => self.splits().partition_point(|&s| s < n / n_parts * part).min(self.n_out()),
-        };
-        let outs: Vec<_> = (0..n_parts).map(|part| bound(part)..bound(part + 1)).collect();
-        let counted = outs.par_iter().map(|outs| {
-            let mut counts = zeros(n_in);
-            for &row in &self.rows()[self.splits()[outs.start]..self.splits()[outs.end]] {
-                *counts[row as usize].get_mut() += 1;
-            }
-            counts
-        });
-        let mut counts: Vec<Vec<AtomicU32>> = counted.collect();
-        // Counts become the places of a part within its input row; the totals stay.
-        let places = |row: usize| {
-            counts.iter().fold(0, |before, part| {
-                let count = part[row].load(Ordering::Relaxed);
-                part[row].store(before, Ordering::Relaxed);
-                before + count
-            })
-        };
-        let totals: Vec<u32> = (0..n_in).into_par_iter().with_min_len(CHUNK).map(places).collect();
-        let mut splits = Vec::with_capacity(n_in + 1);
-        splits.push(0);
-        splits.extend(totals.iter().scan(0, |end, &total| {
-            *end += total as usize;
-            Some(*end)
-        }));
-        let rows = zeros(n);
-        let weights = self.weights().map(|from| (from, zeros(n)));
-        outs.into_par_iter().zip(&mut counts).for_each(|(outs, places)| {
-            for out in outs {
-                for entry in self.splits()[out]..self.splits()[out + 1] {
-                    let row = self.rows()[entry] as usize;
-                    let place = places[row].get_mut();
-                    let slot = splits[row] + *place as usize;
-                    *place += 1;
-                    rows[slot].store(out as u32, Ordering::Relaxed);
-                    if let Some((from, to)) = &weights {
-                        to[slot].store(from[entry].to_bits(), Ordering::Relaxed);
-                    }
-                }
-            }
-        });
-        let bits = |w: Vec<AtomicU32>| w.into_iter().map(|w| f32::from_bits(w.into_inner())).collect();
-        let rows = rows.into_iter().map(AtomicU32::into_inner).collect();
-        Self::make(self.n_out(), splits, rows, weights.map(|(_, to)| bits(to)))
-    }
-
-    /// Bytes of this map and of the transpose built so far.
+    /// Bytes of the entries of this map and of its transpose, as far as they were read.
     pub fn bytes(&self) -> usize {
-        let own =
-            size_of_val(self.splits()) + size_of_val(self.rows()) + self.weights().map_or(0, size_of_val);
-        own + self.0.transpose.get().map_or(0, RowMap::bytes)
+        self.both.sides.iter().filter_map(|side| side.entries.get()).map(RowEntries::bytes).sum()
     }
 
-    /// Sum over the pairs of a relation.
+    /// Sum over the pairs of a relation, in the order of the taps.
     pub fn from_relation_sum(relation: &Relation) -> Self {
-        Self::make(relation.n_in(), relation.out_splits().to_vec(), relation.in_rows().to_vec(), None)
+        Self::from_pairs(relation, PairWeights::One)
     }
 
     /// Mean over the pairs of a relation.
     pub fn from_relation_avg(relation: &Relation) -> Self {
-        Self::from_relation_sum(relation).averaged()
+        Self::from_pairs(relation, PairWeights::Mean)
+    }
+
+    fn from_pairs(relation: &Relation, weights: PairWeights) -> Self {
+        let origin = MapOrigin::Pairs(PairMap { relation: relation.clone(), weights });
+        Self::with_origin(relation.n_in(), relation.n_out(), origin, [None, None])
     }
 
     /// Trilinear weights of the taps, divided by the sum of those present in the output row.
@@ -297,33 +317,22 @@ impl RowMap {
                 taps.extend(axis(2).map(|z| (x * y * z) as f32));
             }
         }
-        let splits = relation.out_splits().to_vec();
-        let mut weights = vec![0.0; relation.tap_ids().len()];
-        for_each_row(&splits, &mut weights, |entries, weights| {
-            for (weight, &tap) in weights.iter_mut().zip(&relation.tap_ids()[entries]) {
-                *weight = taps[usize::from(tap)];
-            }
-            let sum: f32 = weights.iter().sum();
-            if sum > 0.0 {
-                weights.iter_mut().for_each(|w| *w /= sum);
-            }
-        });
-        Self::make(relation.n_in(), splits, relation.in_rows().to_vec(), Some(weights))
+        Self::from_pairs(relation, PairWeights::Taps(taps))
     }
 
-    /// Sum of each voxel's points, in ascending order of the points. Its transpose comes with it.
+    /// Sum of each voxel's points, in ascending order of the points.
     pub fn voxel_sum(voxels: &Voxelization) -> Self {
-        let point_to_voxel = Self::gather_present(voxels.support.n_rows(), &voxels.voxel_of_point);
-        // Built past the cell of the gather, so that the two maps do not hold each other.
-        let sum = point_to_voxel.build_transpose();
-        // A fresh cell is empty, so this stores.
-        let _ = sum.0.transpose.set(point_to_voxel);
-        sum
+        let point_to_voxel = gathered(voxels.support.n_rows(), &voxels.voxel_of_point);
+        let sum = point_to_voxel.transposed(voxels.support.n_rows());
+        let rows = [voxels.voxel_of_point.len(), voxels.support.n_rows()];
+        Self::with_origin(rows[0], rows[1], MapOrigin::Given, [Some(sum), Some(point_to_voxel)])
     }
 
     /// Mean of each voxel's points.
     pub fn voxel_mean(voxels: &Voxelization) -> Self {
-        Self::gather_present(voxels.support.n_rows(), &voxels.voxel_of_point).build_transpose().averaged()
+        let n_voxels = voxels.support.n_rows();
+        let sum = gathered(n_voxels, &voxels.voxel_of_point).transposed(n_voxels);
+        Self::given(voxels.voxel_of_point.len(), sum.averaged())
     }
 
     /// Weighted corners of each point, in the order of the corners.
@@ -357,19 +366,172 @@ impl RowMap {
             }
             part
         });
-        Ok(Part::concat(chunks.collect()).into_map(n_voxels, true))
+        Ok(Self::given(n_voxels, Part::concat(chunks.collect()).into_entries(true)))
+    }
+}
+
+impl Both {
+    fn entries(&self, side: usize) -> &RowEntries {
+        if let Some(known) = self.sides[side].entries.get() {
+            return known;
+        }
+        // Outside the cell's lock: a parallel build may run other tasks while it waits, and one of them may ask for these very
+        // entries. At worst two callers build them and one result is kept.
+        let built = match &self.origin {
+            MapOrigin::Pairs(pairs) if side == 0 => pairs.entries(),
+            MapOrigin::Elsewhere(made) if side == 0 => (made.read)(),
+            // One side of a given map is never unknown.
+            _ => self.entries(1 - side).transposed(self.n[side]),
+        };
+        self.sides[side].entries.get_or_init(|| built)
+    }
+}
+
+impl PairMap {
+    /// The entries, listed on the host.
+    fn entries(&self) -> RowEntries {
+        let Self { relation, weights } = self;
+        let splits = relation.out_splits().to_vec();
+        let sum = |splits| RowEntries { splits, rows: relation.in_rows().to_vec(), weights: None };
+        let taps = match weights {
+            PairWeights::One => return sum(splits),
+            PairWeights::Mean => return sum(splits).averaged(),
+            PairWeights::Taps(taps) => taps,
+        };
+        let mut weights = vec![0.0; relation.tap_ids().len()];
+        for_each_row(&splits, &mut weights, |entries, weights| {
+            for (weight, &tap) in weights.iter_mut().zip(&relation.tap_ids()[entries]) {
+                *weight = taps[usize::from(tap)];
+            }
+            let sum: f32 = weights.iter().sum();
+            if sum > 0.0 {
+                weights.iter_mut().for_each(|w| *w /= sum);
+            }
+        });
+        RowEntries { weights: Some(weights), ..sum(splits) }
+    }
+}
+
+/// One entry an output row, or none where `rows` holds no input row.
+fn gathered(n_in: usize, rows: &[i32]) -> RowEntries {
+    let chunks = rows.par_chunks(CHUNK).map(|rows| {
+        let mut part = Part::default();
+        for &row in rows {
+            part.rows.extend(u32::try_from(row).ok().filter(|&row| (row as usize) < n_in));
+            part.ends.push(part.rows.len());
+        }
+        part
+    });
+    Part::concat(chunks.collect()).into_entries(false)
+}
+
+impl RowEntries {
+    fn n_out(&self) -> usize {
+        self.splits.len() - 1
     }
 
-    /// This map without weights, divided by the number of entries of each output row.
-    fn averaged(self) -> Self {
-        let mut weights = vec![0.0; self.rows().len()];
-        for_each_row(self.splits(), &mut weights, |entries, weights| {
-            weights.fill(1.0 / entries.len() as f32)
+    fn bytes(&self) -> usize {
+        let weights = self.weights.as_ref().map_or(0, |w| size_of_val(w.as_slice()));
+        size_of_val(self.splits.as_slice()) + size_of_val(self.rows.as_slice()) + weights
+    }
+
+    /// Each entry weighs one by the number of entries of its output row.
+    fn averaged(mut self) -> Self {
+        let mut weights = vec![0.0; self.rows.len()];
+        for_each_row(&self.splits, &mut weights, |entries, weights| {
+            weights.fill(1.0 / entries.len() as f32);
         });
-        match Arc::try_unwrap(self.0) {
-            Ok(own) => Self::make(own.n_in, own.splits, own.rows, Some(weights)),
-            Err(shared) => Self::make(shared.n_in, shared.splits.clone(), shared.rows.clone(), Some(weights)),
+        self.weights = Some(weights);
+        self
+    }
+
+    /// Entries grouped by input row, of which there are `n_in`, ascending output row.
+    fn transposed(&self, n_in: usize) -> Self {
+        let n = self.rows.len();
+        // Counters take no more room than entries.
+        let n_parts = (n / n_in.max(1)).clamp(2, MOST_PARTS);
+        match n < FEW_ENTRIES || u32::try_from(n).is_err() {
+            true => self.transposed_in_one_part(n_in),
+            false => self.transposed_in_parts(n_in, n_parts),
         }
+    }
+
+    fn transposed_in_one_part(&self, n_in: usize) -> Self {
+        let mut splits = vec![0; n_in + 1];
+        for &row in &self.rows {
+            splits[row as usize + 1] += 1;
+        }
+        for row in 0..n_in {
+            splits[row + 1] += splits[row];
+        }
+        let mut next = splits.clone();
+        let mut rows = vec![0; self.rows.len()];
+        let mut weights = self.weights.as_ref().map(|w| vec![0.0; w.len()]);
+        for (out, bounds) in self.splits.windows(2).enumerate() {
+            for entry in bounds[0]..bounds[1] {
+                let slot = &mut next[self.rows[entry] as usize];
+                rows[*slot] = out as u32;
+                if let (Some(to), Some(from)) = (&mut weights, self.weights.as_ref()) {
+                    to[*slot] = from[entry];
+                }
+                *slot += 1;
+            }
+        }
+        Self { splits, rows, weights }
+    }
+
+    /// Parts of the output rows count their entries by input row, a scan gives each part its places, each part writes. Places are
+    /// disjoint: relaxed atomics are plain stores there, and the result does not depend on the number of parts.
+    fn transposed_in_parts(&self, n_in: usize, n_parts: usize) -> Self {
+        let n = self.rows.len();
+        let bound = |part: usize| match part {
+            0 => 0,
+            _ if part == n_parts => self.n_out(),
+            _ => self.splits.partition_point(|&s| s < n / n_parts * part).min(self.n_out()),
+        };
+        let outs: Vec<_> = (0..n_parts).map(|part| bound(part)..bound(part + 1)).collect();
+        let counted = outs.par_iter().map(|outs| {
+            let mut counts = zeros(n_in);
+            for &row in &self.rows[self.splits[outs.start]..self.splits[outs.end]] {
+                *counts[row as usize].get_mut() += 1;
+            }
+            counts
+        });
+        let mut counts: Vec<Vec<AtomicU32>> = counted.collect();
+        // Counts become the places of a part within its input row; the totals stay.
+        let places = |row: usize| {
+            counts.iter().fold(0, |before, part| {
+                let count = part[row].load(Ordering::Relaxed);
+                part[row].store(before, Ordering::Relaxed);
+                before + count
+            })
+        };
+        let totals: Vec<u32> = (0..n_in).into_par_iter().with_min_len(CHUNK).map(places).collect();
+        let mut splits = Vec::with_capacity(n_in + 1);
+        splits.push(0);
+        splits.extend(totals.iter().scan(0, |end, &total| {
+            *end += total as usize;
+            Some(*end)
+        }));
+        let rows = zeros(n);
+        let weights = self.weights.as_ref().map(|from| (from, zeros(n)));
+        outs.into_par_iter().zip(&mut counts).for_each(|(outs, places)| {
+            for out in outs {
+                for entry in self.splits[out]..self.splits[out + 1] {
+                    let row = self.rows[entry] as usize;
+                    let place = places[row].get_mut();
+                    let slot = splits[row] + *place as usize;
+                    *place += 1;
+                    rows[slot].store(out as u32, Ordering::Relaxed);
+                    if let Some((from, to)) = &weights {
+                        to[slot].store(from[entry].to_bits(), Ordering::Relaxed);
+                    }
+                }
+            }
+        });
+        let bits = |w: Vec<AtomicU32>| w.into_iter().map(|w| f32::from_bits(w.into_inner())).collect();
+        let rows = rows.into_iter().map(AtomicU32::into_inner).collect();
+        Self { splits, rows, weights: weights.map(|(_, to)| bits(to)) }
     }
 }
 
@@ -401,8 +563,8 @@ impl Part {
         all
     }
 
-    fn into_map(self, n_in: usize, weighted: bool) -> RowMap {
-        RowMap::make(n_in, self.ends, self.rows, weighted.then_some(self.weights))
+    fn into_entries(self, weighted: bool) -> RowEntries {
+        RowEntries { splits: self.ends, rows: self.rows, weights: weighted.then_some(self.weights) }
     }
 }
 

@@ -56,13 +56,15 @@ fn arithmetic_in_integers_has_the_bits_of_the_host() {
         // All pairs of the special ones, and pairs a few units in the last place apart.
         for i in 0..20 {
             for j in 0..20 {
-                (a.push(a[i]), b.push(b[j])).0;
+                a.push(a[i]);
+                b.push(b[j]);
             }
         }
         for i in 0..5000 {
             let near = f32::from_bits(a[i].to_bits().wrapping_add(numbers.below(9) as u32).wrapping_sub(4));
             if near.is_finite() {
-                (a.push(a[i]), b.push(near)).0;
+                a.push(a[i]);
+                b.push(near);
             }
         }
         let (there_a, there_b) = (gpu.upload(&a), gpu.upload(&b));

@@ -5,10 +5,13 @@
 mod harness;
 
 use half::{bf16, f16};
-use harness::{Element, Numbers, assert_close, devices, wide};
-use lattice_core::RowMap;
+use harness::{Element, Numbers, assert_close, devices, upload_support, wide};
+use lattice_core::{KernelSpec, MapOrigin, Relation, RowEntries, RowMap, Support, SupportPolicy};
 use lattice_gpu::Gpu;
+use lattice_gpu::index::BlockIndex;
 use lattice_gpu::rows::{DeviceRowMap, max_rows, max_rows_grad, mix_rows};
+use lattice_gpu::support::canonical_order;
+use lattice_gpu::tiles::{Geometry, Tiles};
 
 const CHANNELS: [usize; 6] = [1, 3, 8, 20, 64, 70];
 
@@ -149,6 +152,101 @@ fn long_rows_are_cut_and_match_the_loops() {
             if n_in != 3 {
                 check::<f16>(&device, &gpu, &map, c, &mut numbers);
             }
+        }
+    }
+}
+
+/// Entries equal, weights within two units in the last place.
+#[track_caller]
+fn assert_same_entries(what: &str, found: &RowEntries, expected: &RowEntries) {
+    assert!(found.splits == expected.splits, "{what}: splits");
+    assert!(found.rows == expected.rows, "{what}: rows");
+    let (found, expected) = (found.weights.as_deref(), expected.weights.as_deref());
+    assert_eq!(found.is_some(), expected.is_some(), "{what}: weights");
+    for (a, b) in found.unwrap_or_default().iter().zip(expected.unwrap_or_default()) {
+        assert!((a - b).abs() <= 2.0 * f32::EPSILON * b.abs(), "{what}: weight {a}, expected {b}");
+    }
+}
+
+#[test]
+fn maps_over_relations_are_listed_from_their_tiles() {
+    let mut numbers = Numbers(6);
+    let support = numbers.support(3000, 9);
+    let spec = |size, stride| KernelSpec::cube(size, stride).unwrap();
+    let strided =
+        |size, stride| Relation::forward(&support, &spec(size, stride), SupportPolicy::Floor).unwrap();
+    let wide = KernelSpec::try_new([3; 3], [2; 3], [1; 3], [1; 3]).unwrap();
+    let relations = [
+        strided(2, 2),
+        strided(3, 2),
+        Relation::submanifold(&support, &spec(3, 1)).unwrap(),
+        Relation::transposed(&support, &wide).unwrap(),
+        // More taps than a row may have entries in one piece.
+        strided(9, 3),
+        Relation::forward(&Support::try_new(Vec::new()).unwrap(), &spec(2, 2), SupportPolicy::Floor).unwrap(),
+    ];
+    for (device, gpu) in devices() {
+        for relation in &relations {
+            let what = |kind: &str| format!("{kind} of {} taps on {device}", relation.taps());
+            let tiles = tiles_of(&gpu, relation);
+            let maps = [
+                ("sum", RowMap::from_relation_sum(relation)),
+                ("mean", RowMap::from_relation_avg(relation)),
+                ("trilinear", RowMap::trilinear(relation, [2; 3])),
+            ];
+            for (kind, map) in maps {
+                let MapOrigin::Pairs(pairs) = map.origin() else { panic!("a map over a relation") };
+                let found = DeviceRowMap::from_tiles(&tiles, &pairs.weights);
+                assert_same_entries(&what(kind), &found.to_host(&gpu), map.entries());
+                for longest in [None, Some(relation.taps())] {
+                    let transpose = found.transposed(&gpu, longest);
+                    assert_same_entries(
+                        &what("transpose"),
+                        &transpose.to_host(&gpu),
+                        map.transpose().entries(),
+                    );
+                }
+            }
+        }
+    }
+}
+
+/// The tiles of a relation that a formula describes.
+fn tiles_of(gpu: &Gpu, relation: &Relation) -> Tiles {
+    let (from, onto) = (upload_support(gpu, relation.source()), upload_support(gpu, relation.target()));
+    let index = BlockIndex::build(gpu, &from, relation.n_in());
+    let order = (relation.target().bounds().filter(|_| !relation.target().is_canonical()))
+        .map(|bounds| canonical_order(gpu, &onto, &bounds).unwrap());
+    Tiles::build(gpu, &index, &onto, relation.n_out(), order.as_ref(), Geometry::of(relation)).unwrap()
+}
+
+#[test]
+fn maps_that_lie_on_a_device_are_gathered_transposed_and_averaged_there() {
+    let mut numbers = Numbers(7);
+    for (device, gpu) in devices() {
+        for (n, n_groups) in [(1, 1), (700, 40), (5000, 3), (20_000, 30_000)] {
+            let what = |kind: &str| format!("{kind}, {n} rows in {n_groups} groups on {device}");
+            let groups: Vec<i32> = (0..n).map(|_| numbers.below(n_groups + 1) as i32 - 1).collect();
+            let host = RowMap::gather(n_groups, &groups).unwrap();
+            let gather = DeviceRowMap::gather(&gpu, &gpu.upload(&groups), n_groups);
+            assert_same_entries(&what("gather"), &gather.to_host(&gpu), host.entries());
+            let sum = gather.transposed(&gpu, None);
+            assert_same_entries(&what("sum"), &sum.to_host(&gpu), host.transpose().entries());
+            let expected = host.transpose().entries().clone();
+            let share = expected.splits.windows(2).map(|s| (s[1] - s[0], 1.0 / (s[1] - s[0]) as f32));
+            let weights = share.flat_map(|(count, weight)| std::iter::repeat_n(weight, count)).collect();
+            let expected = RowEntries { weights: Some(weights), ..expected };
+            let mean = sum.averaged(&gpu);
+            assert_same_entries(&what("mean"), &mean.to_host(&gpu), &expected);
+            let back = RowMap::try_new(n, expected.splits, expected.rows, expected.weights).unwrap();
+            let found = mean.transposed(&gpu, Some(1));
+            assert_same_entries(&what("mean and back"), &found.to_host(&gpu), back.transpose().entries());
+            // Sums over them, also where rows are long.
+            let x: Vec<f32> = numbers.values(n * 5);
+            let y = mix_rows::<f32>(&gpu, &gpu.upload(&x), 5, &mean, 0.0);
+            let expected = mixed(&wide(&x), 5, &back, 0.0);
+            let magnitude = vec![n as f64; expected.len()];
+            assert_close(&what("mixed"), &gpu.download::<f32>(&y), &expected, &magnitude);
         }
     }
 }

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use burn::backend::DeviceOps;
 use burn_cubecl::CubeDevice;
-use lattice_core::{self as core, Coord, Error, KernelSpec, Result};
+use lattice_core::{self as core, Coord, Error, KernelSpec, MapOrigin, PairMap, Result};
 use lattice_gpu::Gpu;
 use lattice_gpu::conv::mma::Direction;
 use lattice_gpu::conv::weight_grad::DevicePairs;
@@ -106,7 +106,25 @@ pub(super) fn n_pairs(gpu: &Gpu, device: &CubeDevice, relation: &core::Relation)
 /// # Panics
 /// Where [`check_map`] refuses the map.
 pub(super) fn row_map(gpu: &Gpu, device: &CubeDevice, map: &core::RowMap) -> Arc<DeviceRowMap> {
-    let form = map.attachments().get_or_build(key(device), || DeviceRowMap::from_host(gpu, map));
+    let build = || {
+        let longest = match map.origin() {
+            MapOrigin::Pairs(pairs) => Some(pairs.relation.taps()),
+            MapOrigin::Elsewhere(made) => made.longest[usize::from(map.is_transposed())],
+            _ => None,
+        };
+        match map.origin() {
+            // What the host has is copied, but the other side of what lies there.
+            MapOrigin::Given if map.known_entries().is_some() => DeviceRowMap::from_host(gpu, map),
+            _ if map.is_transposed() => Ok(row_map(gpu, device, &map.transpose()).transposed(gpu, longest)),
+            // Relations that a device cannot compute are listed by the host.
+            MapOrigin::Pairs(pairs) if check("row map", &pairs.relation).is_ok() => {
+                let tiles = tiles(gpu, device, &pairs.relation, Direction::Forward);
+                Ok(DeviceRowMap::from_tiles(&tiles, &pairs.weights))
+            }
+            _ => DeviceRowMap::from_host(gpu, map),
+        }
+    };
+    let form = map.attachments().get_or_build(key(device), build);
     form.unwrap_or_else(|error| panic!("{error}"))
 }
 
@@ -156,7 +174,15 @@ pub(super) fn check(op: &'static str, relation: &core::Relation) -> Result<()> {
 /// # Errors
 /// [`Error::Limit`].
 pub(super) fn check_map(op: &'static str, map: &core::RowMap) -> Result<()> {
-    let n = map.rows().len();
+    let n = match map.origin() {
+        MapOrigin::Elsewhere(_) => return Ok(()),
+        MapOrigin::Pairs(PairMap { relation, .. }) => {
+            let most = relation.n_out().saturating_mul(relation.taps());
+            // Few enough rows cannot have too many pairs; for more of them the host counts.
+            if u32::try_from(most).is_ok() { most } else { relation.n_pairs() }
+        }
+        _ => map.rows().len(),
+    };
     match u32::try_from(n) {
         Ok(_) => Ok(()),
         Err(_) => Err(Error::Limit {

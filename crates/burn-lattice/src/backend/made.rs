@@ -125,12 +125,11 @@ pub(super) fn made(gpu: &Gpu, device: &CubeDevice, form: DeviceSupport) -> Optio
 pub(crate) fn support_from_tensor(coords: &Tensor<2, Int>) -> Option<core::Support> {
     let device = gpu_device(&coords.device())?;
     let [n, columns] = coords.dims();
-    if columns != 4 || n == 0 || n > MAX_ROWS || coords.dtype() != DType::I32 {
+    if columns != 4 || n > MAX_ROWS {
         return None;
     }
-    let tensor = into_contiguous(coords.clone().try_into_primitive::<CubeBackend>().ok()?);
-    let gpu = Gpu::new(tensor.client.clone());
-    let coords = Buffer::adopt(tensor.handle, 4 * n);
+    let gpu = Gpu::new(device.client());
+    let coords = int_buffer(coords)?;
     let index = BlockIndex::build(&gpu, &coords, n);
     let found = describe(&gpu, &index);
     let (low, high) = found.bounds?;
@@ -148,7 +147,24 @@ pub(crate) fn support_to_tensor(device: &Device, host: &core::Support) -> Option
     let gpu = Gpu::new(cube.client());
     let form = support(&gpu, &cube, host);
     let tensor: CubeTensor = tensor_of(&gpu, &cube, form.coords.clone(), [host.n_rows(), 4], DType::I32);
-    Some(Tensor::from_primitive::<CubeBackend>(tensor))
+    Some(int_tensor(device, tensor))
+}
+
+/// Integers that lie on a GPU in 32 bits, as a buffer; `None` for others, and where there are none: memory without bytes cannot be
+/// bound.
+pub(super) fn int_buffer<const D: usize>(tensor: &Tensor<D, Int>) -> Option<Buffer> {
+    let n = tensor.shape().num_elements();
+    if n == 0 || tensor.dtype() != DType::I32 {
+        return None;
+    }
+    let tensor = tensor.clone().without_autodiff().try_into_primitive::<CubeBackend>().ok()?;
+    Some(Buffer::adopt(into_contiguous(tensor).handle, n))
+}
+
+/// Integers of a GPU as a tensor of `device`, with autodiff where that has it.
+pub(super) fn int_tensor<const D: usize>(device: &Device, tensor: CubeTensor) -> Tensor<D, Int> {
+    let tensor = Tensor::from_primitive::<CubeBackend>(tensor);
+    if device.is_autodiff() { Tensor::from_inner(tensor) } else { tensor }
 }
 
 /// The rows that a relation creates, made on a GPU. `None` for another device and where the host must make them.

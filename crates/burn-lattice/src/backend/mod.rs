@@ -15,6 +15,8 @@ mod kept;
 #[cfg(feature = "gpu")]
 mod made;
 #[cfg(feature = "gpu")]
+mod maps;
+#[cfg(feature = "gpu")]
 mod points;
 
 use burn::backend::tensor::FloatTensor;
@@ -29,11 +31,15 @@ pub(crate) use kept::{blended, folded};
 #[cfg(feature = "gpu")]
 pub(crate) use made::{created_support, support_from_tensor, support_to_tensor};
 #[cfg(feature = "gpu")]
+pub(crate) use maps::{
+    batch_counts, batch_map, cell_map, flat_map, joined, rows_inside, rows_named, rows_where, same_rows,
+    top_rows,
+};
+#[cfg(feature = "gpu")]
 pub(crate) use points::{find_neighbours, point_corners, quantize};
 
 pub(crate) use found::{
-    CornersOfPoints, DeviceCorners, DeviceNeighbours, DeviceVoxels, Found, NeighbourColumn, NeighbourSearch,
-    NeighboursFound, VoxelsOfPoints,
+    CornersOfPoints, DeviceVoxels, Found, NeighbourColumn, NeighbourSearch, NeighboursFound, VoxelsOfPoints,
 };
 
 use crate::{Relation, RowMap};
@@ -192,15 +198,31 @@ pub trait LatticeKernels: LatticeBackend {
     ) -> BatchNormGrads<Self>;
 }
 
+/// A dense grid over the columns of a row: batch, x, y, z.
+#[derive(Clone, Copy, Debug)]
+#[cfg_attr(not(feature = "gpu"), allow(dead_code, reason = "read on GPUs"))]
+pub(crate) struct Grid {
+    /// Value of each column at the first cell.
+    pub(crate) offset: [i32; 4],
+    /// Cells along each column.
+    pub(crate) extent: [usize; 4],
+    /// Cells between neighbours along each column.
+    pub(crate) step: [usize; 4],
+    /// Column whose values are brought inside, instead of being outside.
+    pub(crate) clamped: Option<usize>,
+    /// Cells in all.
+    pub(crate) cells: usize,
+}
+
 /// What a build without GPUs knows of devices: all are CPUs, and take everything.
 #[cfg(not(feature = "gpu"))]
 mod cpu_alone {
-    use burn::tensor::{DType, Device, Int, Tensor};
+    use burn::tensor::{Bool, DType, Device, Int, Tensor};
     use lattice_core::{
         self as core, Interpolation, KernelSpec, NonFinite, RelationKind, SupportPolicy, VoxelGrid,
     };
 
-    use super::{CornersOfPoints, NeighbourSearch, NeighboursFound, VoxelsOfPoints};
+    use super::{CornersOfPoints, Grid, NeighbourSearch, NeighboursFound, VoxelsOfPoints};
     use crate::Result;
     use crate::routes::DeviceClass;
 
@@ -301,10 +323,103 @@ mod cpu_alone {
     ) -> Option<NeighboursFound> {
         None
     }
+
+    /// Never made: the host joins.
+    pub(crate) struct JoinedMaps {
+        pub(crate) support: core::Support,
+        pub(crate) lhs: core::RowMap,
+        pub(crate) rhs: core::RowMap,
+    }
+
+    pub(crate) fn joined(
+        _device: &Device,
+        _lhs: &core::Support,
+        _rhs: &core::Support,
+        _join: Option<core::Join>,
+    ) -> Option<JoinedMaps> {
+        None
+    }
+
+    pub(crate) fn same_rows(_device: &Device, a: &core::Support, b: &core::Support) -> bool {
+        a.same_rows(b)
+    }
+
+    pub(crate) fn batch_counts(
+        _device: &Device,
+        _source: &core::Support,
+        _items: usize,
+    ) -> Option<Vec<usize>> {
+        None
+    }
+
+    type Chosen = (core::Support, core::RowMap);
+
+    pub(crate) fn rows_where(
+        _device: &Device,
+        _source: &core::Support,
+        _mask: &Tensor<1, Bool>,
+    ) -> Option<Chosen> {
+        None
+    }
+
+    pub(crate) fn rows_inside(
+        _device: &Device,
+        _source: &core::Support,
+        _low: [i32; 3],
+        _high: [i32; 3],
+    ) -> Option<Chosen> {
+        None
+    }
+
+    pub(crate) fn rows_named(
+        _device: &Device,
+        _source: &core::Support,
+        _numbers: &Tensor<1, Int>,
+    ) -> Option<Chosen> {
+        None
+    }
+
+    pub(crate) fn top_rows(
+        _source: &core::Support,
+        _scores: &Tensor<1>,
+        _rows: &[usize],
+        _wanted: &[usize],
+    ) -> Option<Tensor<1, Int>> {
+        None
+    }
+
+    pub(crate) fn cell_map(
+        _device: &Device,
+        _source: &core::Support,
+        _grid: &Grid,
+        _single: bool,
+    ) -> Option<core::RowMap> {
+        None
+    }
+
+    pub(crate) fn batch_map(
+        _device: &Device,
+        _source: &core::Support,
+        _items: usize,
+        _mean: bool,
+    ) -> Option<core::RowMap> {
+        None
+    }
+
+    pub(crate) fn flat_map(
+        _device: &Device,
+        _source: &core::Support,
+        _step: [u32; 3],
+        _axis: usize,
+        _mean: bool,
+    ) -> Option<Chosen> {
+        None
+    }
 }
 #[cfg(not(feature = "gpu"))]
 pub(crate) use cpu_alone::{
-    blended, check_relation, check_row_map, created_support, device_class, device_name, find_neighbours,
-    folded, is_software, n_pairs, point_corners, prepare, quantize, support_from_tensor, support_to_tensor,
-    takes_dtype,
+    batch_counts, batch_map, blended, cell_map, check_relation, check_row_map, created_support, device_class,
+    device_name, find_neighbours, flat_map, folded, is_software, joined, n_pairs, point_corners, prepare,
+    quantize, rows_inside, rows_named, rows_where, same_rows, support_from_tensor, support_to_tensor,
+    takes_dtype, top_rows,
 };

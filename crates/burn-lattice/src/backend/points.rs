@@ -18,7 +18,8 @@ use super::found::{
     CornersOfPoints, DeviceCorners, DeviceNeighbours, DeviceVoxels, Found, NeighbourColumn, NeighbourSearch,
     NeighboursFound, ReadBack, VoxelsOfPoints,
 };
-use super::made::{DeviceSupport, Rows as KnownRows, made, support};
+use super::made::{DeviceSupport, Rows as KnownRows, int_buffer, int_tensor, made, support};
+use super::maps::made_map;
 
 /// Most points on a device: eight numbers each are counted in 32 bits.
 const MAX_POINTS: usize = (1 << 29) - 1;
@@ -42,8 +43,7 @@ impl Place {
         buffer: &Buffer,
         dims: [usize; D],
     ) -> Option<Tensor<D, Int>> {
-        let tensor = Tensor::from_primitive::<CubeBackend>(self.tensor(device, buffer, dims, DType::I32)?);
-        Some(if device.is_autodiff() { Tensor::from_inner(tensor) } else { tensor })
+        self.tensor(device, buffer, dims, DType::I32).map(|tensor| int_tensor(device, tensor))
     }
 
     /// As [`Self::integers`], of f32.
@@ -69,21 +69,15 @@ impl Place {
             .then(|| tensor_of(&self.gpu, &self.device, buffer.clone(), dims, dtype))
     }
 
-    /// A row map whose entries lie here. `longest` bounds the entries of its rows and of those of its transpose, where that is known.
-    fn row_map(&self, map: DeviceRowMap, longest: [Option<usize>; 2]) -> core::RowMap {
-        let (reader, there) = (self.gpu.clone(), map.clone());
-        let made =
-            core::RowMap::made_elsewhere(map.n_in(), map.n_out(), longest, move || there.to_host(&reader));
-        let made = made.unwrap_or_else(|error| panic!("{error}"));
-        self.attach(&made, map);
-        made
-    }
-
-    fn attach(&self, made: &core::RowMap, map: DeviceRowMap) {
-        let build = || Ok::<_, std::convert::Infallible>(map);
-        match made.attachments().get_or_build(key(&self.device), build) {
-            Ok(_) => {}
-        }
+    /// A row map whose entries lie here, as [`made_map`] makes it: there are fewer rows than it refuses.
+    fn row_map(
+        &self,
+        form: DeviceRowMap,
+        longest: [Option<usize>; 2],
+        transpose: Option<DeviceRowMap>,
+    ) -> core::RowMap {
+        let made = made_map(&self.gpu, &self.device, form, longest, transpose);
+        made.expect("points and rows of a device are numbered in 32 bits")
     }
 }
 
@@ -105,10 +99,7 @@ impl Cloud {
         let place = Place { gpu: tensor.gpu.clone(), device };
         let batch = match batch {
             None => None,
-            Some(ids) if place.is(&ids.device()) && ids.dtype() == DType::I32 && ids.dims() == [n] => {
-                let ids = ids.clone().without_autodiff().try_into_primitive::<CubeBackend>().ok()?;
-                Some(Rows::new(ids).buffer())
-            }
+            Some(ids) if place.is(&ids.device()) && ids.dims() == [n] => Some(int_buffer(ids)?),
             Some(_) => return None,
         };
         Some(Self { place, points: tensor.buffer(), batch })
@@ -160,11 +151,9 @@ impl DeviceVoxels for VoxelsThere {
     fn row_map(&self, mean: bool, training: bool) -> core::RowMap {
         let Self { place, voxels, .. } = self;
         let longest = [Some(voxels.longest), Some(1)];
-        let map = place.row_map(DeviceRowMap::voxels_of_points(&place.gpu, voxels, mean), longest);
-        if training {
-            place.attach(&map.transpose(), DeviceRowMap::points_of_voxels(&place.gpu, voxels, mean));
-        }
-        map
+        let map = DeviceRowMap::voxels_of_points(&place.gpu, voxels, mean);
+        let back = training.then(|| DeviceRowMap::points_of_voxels(&place.gpu, voxels, mean));
+        place.row_map(map, longest, back)
     }
 
     fn voxel_of_point(&self, device: &Device) -> Option<Tensor<1, Int>> {
@@ -221,7 +210,7 @@ impl ReadBack<core::PointVoxelMap> for CornersThere {
 
 impl DeviceCorners for CornersThere {
     fn row_map(&self) -> core::RowMap {
-        self.place.row_map(self.corners.map.clone(), [Some(8), None])
+        self.place.row_map(self.corners.map.clone(), [Some(8), None], None)
     }
 
     fn rows(&self, device: &Device) -> Option<Tensor<2, Int>> {
@@ -284,7 +273,7 @@ impl DeviceNeighbours for NeighboursThere {
 
     fn row_map(&self) -> core::RowMap {
         let map = DeviceRowMap::gather(&self.place.gpu, &self.found.source_rows, self.n_source);
-        self.place.row_map(map, [Some(1), None])
+        self.place.row_map(map, [Some(1), None], None)
     }
 
     fn column(&self, column: NeighbourColumn, device: &Device) -> Option<Tensor<1, Int>> {

@@ -6,13 +6,14 @@
 
 use std::str::FromStr;
 
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Tensor};
 use lattice_core as core;
 
 use super::conv::dtype_name;
 use super::row_groups::entries;
 use super::row_trace::{ROW_MIX, RowTrace};
 use super::{max_rows, mix_rows};
+use crate::backend::same_rows;
 use crate::support::BatchCounts;
 use crate::tensor::check_features;
 use crate::{Error, Join, Result, RowMap, SparseTensor, Support};
@@ -85,7 +86,7 @@ pub fn align_sparse(lhs: &SparseTensor, rhs: &SparseTensor, join: Join) -> Resul
             found: rhs.stride(),
         });
     }
-    let maps = lhs.manager().join(lhs.support(), rhs.support(), Some(join))?;
+    let maps = lhs.manager().join_on(&lhs.device(), lhs.support(), rhs.support(), Some(join))?;
     Ok(SparseAlignment { support: maps.support, lhs: maps.lhs, rhs: maps.rhs })
 }
 
@@ -124,7 +125,7 @@ pub(crate) fn align(lhs: &SparseTensor, rhs: &SparseTensor, join: Option<Join>) 
     }
     // An outer join is in canonical order, so equal rows shorten it only where they already are.
     let shortens = join != Some(Join::Outer) || lhs.support().to_host().is_canonical();
-    if shortens && lhs.support().same_rows(rhs.support()) {
+    if shortens && same_rows(&lhs.device(), lhs.support().to_host(), rhs.support().to_host()) {
         let support = if join == Some(Join::Right) { rhs.support() } else { lhs.support() };
         return Ok(Aligned {
             counts: joined_counts(lhs, rhs, support),
@@ -132,7 +133,7 @@ pub(crate) fn align(lhs: &SparseTensor, rhs: &SparseTensor, join: Option<Join>) 
             maps: None,
         });
     }
-    let maps = lhs.manager().join(lhs.support(), rhs.support(), join)?;
+    let maps = lhs.manager().join_on(&lhs.device(), lhs.support(), rhs.support(), join)?;
     Ok(Aligned {
         counts: joined_counts(lhs, rhs, &maps.support),
         support: maps.support,
@@ -164,8 +165,9 @@ impl Aligned {
     }
 
     /// Rows that are read.
-    pub(crate) fn pairs(&self) -> usize {
-        self.maps.as_ref().map_or(2 * self.support.n_rows(), |maps| maps.iter().map(entries).sum())
+    pub(crate) fn pairs(&self, device: &Device) -> usize {
+        let read = |maps: &[RowMap; 2]| maps.iter().map(|map| entries(map, device)).sum();
+        self.maps.as_ref().map_or(2 * self.support.n_rows(), read)
     }
 }
 
@@ -313,7 +315,12 @@ fn combine(
     let trace = trace.mapped(lhs.feats());
     let [a, b] = aligned.feats(lhs, rhs, fills);
     let feats = binary.apply(a, b);
-    trace.finish([lhs.n_rows() + rhs.n_rows(), lhs.channels()], &feats, aligned.pairs(), ROW_MIX);
+    trace.finish(
+        [lhs.n_rows() + rhs.n_rows(), lhs.channels()],
+        &feats,
+        |device| aligned.pairs(device),
+        ROW_MIX,
+    );
     lhs.derived(aligned.support, feats, lhs.stride(), aligned.counts)
 }
 

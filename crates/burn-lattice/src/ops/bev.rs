@@ -12,7 +12,7 @@ use super::dense::cell_count;
 use super::mix_rows;
 use super::row_groups::{entries, grouped};
 use super::row_trace::{ROW_MIX, RowTrace};
-use crate::backend::ConvMap;
+use crate::backend::{self, ConvMap, Grid};
 use crate::tensor::check_features;
 use crate::{Error, KernelSpec, Relation, Result, RowMap, SparseTensor, Support};
 
@@ -79,8 +79,18 @@ impl BevWindow {
     }
 }
 
-/// Rows of a tensor grouped by where they fall once `axis` is dropped and the others are divided by `step`.
-fn flattened(x: &SparseTensor, axis: Axis, step: [u32; 3]) -> Result<(core::Support, Vec<i32>)> {
+/// Where the rows of a tensor fall once `axis` is dropped and the others are divided by `step`, and the map that sums or averages them.
+fn flattened(
+    op: &'static str,
+    x: &SparseTensor,
+    axis: Axis,
+    step: [u32; 3],
+    mean: bool,
+) -> Result<(Support, RowMap)> {
+    let host = x.support().to_host();
+    if let Some((support, map)) = backend::flat_map(&x.device(), host, step, axis.index(), mean) {
+        return Ok((support.into(), map.into()));
+    }
     let flat: Vec<core::Coord> = (x.support().to_host().coords().iter())
         .map(|c| {
             let mut flat = *c;
@@ -92,15 +102,15 @@ fn flattened(x: &SparseTensor, axis: Axis, step: [u32; 3]) -> Result<(core::Supp
         })
         .collect();
     let support = core::Support::canonical(flat.clone())?;
-    let groups = support.lookup_all(&flat);
-    Ok((support, groups))
+    let map = grouped(op, &support.lookup_all(&flat), support.n_rows(), mean)?;
+    Ok((support.into(), map))
 }
 
 fn reduce(trace: RowTrace, feats: Tensor<2>, map: &RowMap) -> Tensor<2> {
     let trace = trace.mapped(&feats);
     let from = feats.dims();
     let out = mix_rows(feats, map, 0.0);
-    trace.finish(from, &out, entries(map), ROW_MIX);
+    trace.finish(from, &out, |device| entries(map, device), ROW_MIX);
     out
 }
 
@@ -114,10 +124,8 @@ pub fn bev_reduction(x: &SparseTensor, axis: Axis) -> Result<SparseTensor> {
     let op = "bev_reduction";
     check_features(op, x.feats())?;
     let trace = RowTrace::start(op, "bev.mean");
-    let (support, groups) = flattened(x, axis, [1; 3])?;
-    let map = grouped(op, &groups, support.n_rows(), true)?;
+    let (support, map) = flattened(op, x, axis, [1; 3], true)?;
     let feats = reduce(trace, x.feats().clone(), &map);
-    let support: Support = support.into();
     let counts = x.recount(&support);
     x.derived(support, feats, x.stride(), counts)
 }
@@ -192,10 +200,8 @@ pub fn bev_convolution(
     let out_stride = coarser(op, x.stride(), step)?;
     let projected = project(op, x, weight, bias, axis, 0)?;
     let trace = RowTrace::start(op, "bev.sum");
-    let (support, groups) = flattened(x, axis, step)?;
-    let map = grouped(op, &groups, support.n_rows(), false)?;
+    let (support, map) = flattened(op, x, axis, step, false)?;
     let feats = reduce(trace, projected.into_feats(), &map);
-    let support: Support = support.into();
     let counts = x.recount(&support);
     x.derived(support, feats, out_stride, counts)
 }
@@ -257,13 +263,26 @@ pub fn bev_height_compression(x: &SparseTensor, window: &BevWindow, axis: Axis) 
     })?;
     let cells = cell_count(op, &[batch, height, width, depth])?;
     let trace = RowTrace::start(op, "bev.fold");
-    let mut groups = Vec::with_capacity(x.n_rows());
-    for (row, c) in x.support().to_host().coords().iter().enumerate() {
-        let at = [window.inside(op, row, c, i)?, window.inside(op, row, c, j)?];
-        let place = usize::try_from(window.place(c, axis.index())).map_or(0, |place| place.min(deepest));
-        groups.push(((c[0] as usize * height + at[0]) * width + at[1]) * depth + place);
-    }
-    let map = grouped(op, &cell_groups(op, groups, cells)?, cells, false)?;
+    let mut grid = Grid {
+        offset: [0, window.offset[0], window.offset[1], window.offset[2]],
+        extent: [batch, window.shape[0], window.shape[1], window.shape[2]],
+        step: [height * width * depth; 4],
+        clamped: Some(axis.index() + 1),
+        cells,
+    };
+    (grid.step[i + 1], grid.step[j + 1], grid.step[axis.index() + 1]) = (width * depth, depth, 1);
+    let map = match backend::cell_map(&x.device(), x.support().to_host(), &grid, false) {
+        Some(made) => made.into(),
+        None => {
+            let mut groups = Vec::with_capacity(x.n_rows());
+            for (row, c) in x.support().to_host().coords().iter().enumerate() {
+                let at = [window.inside(op, row, c, i)?, window.inside(op, row, c, j)?];
+                let place = usize::try_from(window.place(c, axis.index())).map_or(0, |at| at.min(deepest));
+                groups.push(((c[0] as usize * height + at[0]) * width + at[1]) * depth + place);
+            }
+            grouped(op, &cell_groups(op, groups, cells)?, cells, false)?
+        }
+    };
     let image = reduce(trace, x.feats().clone(), &map);
     let channels = depth * x.channels();
     Ok(image.reshape([batch, height, width, channels]).permute([0, 3, 1, 2]))

@@ -33,7 +33,7 @@ pub fn cat<T: Borrow<SparseTensor>>(tensors: &[T], join: Join) -> Result<SparseT
         let trace = RowTrace::start("cat", "join.cat").mapped(first.feats());
         let feats = Tensor::cat(tensors.iter().map(|t| t.borrow().feats().clone()).collect(), 1);
         let read = [tensors.len() * first.n_rows(), first.channels()];
-        trace.finish(read, &feats, read[0], ROW_MIX);
+        trace.finish(read, &feats, |_| read[0], ROW_MIX);
         return first.with_feats(feats);
     }
     rest.iter().try_fold(first.clone(), |left, right| cat_pair(&left, right.borrow(), join))
@@ -44,6 +44,11 @@ fn cat_pair(lhs: &SparseTensor, rhs: &SparseTensor, join: Join) -> Result<Sparse
     let aligned = align(lhs, rhs, Some(join))?;
     let trace = trace.mapped(lhs.feats());
     let feats = Tensor::cat(aligned.feats(lhs, rhs, [0.0; 2]).into(), 1);
-    trace.finish([lhs.n_rows() + rhs.n_rows(), lhs.channels()], &feats, aligned.pairs(), ROW_MIX);
+    trace.finish(
+        [lhs.n_rows() + rhs.n_rows(), lhs.channels()],
+        &feats,
+        |device| aligned.pairs(device),
+        ROW_MIX,
+    );
     lhs.derived(aligned.support, feats, lhs.stride(), aligned.counts)
 }

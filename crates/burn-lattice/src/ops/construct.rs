@@ -77,7 +77,7 @@ fn build(
             let map = grouped(op, &support.lookup_all(&coords), support.n_rows(), true)?;
             let trace = trace.mapped(&feats);
             let merged = mix_rows(feats.clone(), &map, 0.0);
-            trace.finish(feats.dims(), &merged, entries(&map), ROW_MIX);
+            trace.finish(feats.dims(), &merged, |device| entries(&map, device), ROW_MIX);
             (support.into(), merged)
         }
     };

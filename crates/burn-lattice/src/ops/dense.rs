@@ -6,8 +6,9 @@ use lattice_core as core;
 use super::mix_rows;
 use super::row_groups::entries;
 use super::row_trace::{ROW_MIX, RowTrace};
+use crate::backend::{self, Grid};
 use crate::tensor::check_features;
-use crate::{Error, Result, SparseTensor};
+use crate::{Error, Result, RowMap, SparseTensor};
 
 /// Number of cells of a grid.
 pub(crate) fn cell_count(op: &'static str, shape: &[usize]) -> Result<usize> {
@@ -31,6 +32,22 @@ pub fn to_dense(x: &SparseTensor, shape: [usize; 4]) -> Result<Tensor<5>> {
     check_features(op, x.feats())?;
     let cells = cell_count(op, &shape)?;
     let trace = RowTrace::start(op, "dense.scatter");
+    let [b, nx, ny, nz] = shape;
+    let grid =
+        Grid { offset: [0; 4], extent: shape, step: [nx * ny * nz, ny * nz, nz, 1], clamped: None, cells };
+    let map = match backend::cell_map(&x.device(), x.support().to_host(), &grid, true) {
+        Some(made) => made.into(),
+        None => scattered(x, shape, cells)?,
+    };
+    let trace = trace.mapped(x.feats());
+    let feats = mix_rows(x.feats().clone(), &map, 0.0);
+    trace.finish(x.feats().dims(), &feats, |device| entries(&map, device), ROW_MIX);
+    Ok(feats.reshape([b, nx, ny, nz, x.channels()]))
+}
+
+/// The map of [`to_dense`], made on the host.
+fn scattered(x: &SparseTensor, shape: [usize; 4], cells: usize) -> Result<RowMap> {
+    let op = "to_dense";
     let mut row_of_cell: Vec<i32> = Vec::new();
     row_of_cell.try_reserve_exact(cells).map_err(|_| too_large(op, &shape))?;
     row_of_cell.resize(cells, -1);
@@ -52,10 +69,5 @@ pub fn to_dense(x: &SparseTensor, shape: [usize; 4]) -> Result<Tensor<5>> {
         }
         row_of_cell[cell] = row as i32;
     }
-    let map = core::RowMap::gather(x.n_rows(), &row_of_cell)?.into();
-    let trace = trace.mapped(x.feats());
-    let feats = mix_rows(x.feats().clone(), &map, 0.0);
-    trace.finish(x.feats().dims(), &feats, entries(&map), ROW_MIX);
-    let [b, nx, ny, nz] = shape;
-    Ok(feats.reshape([b, nx, ny, nz, x.channels()]))
+    Ok(core::RowMap::gather(x.n_rows(), &row_of_cell)?.into())
 }

@@ -14,7 +14,7 @@ use super::mix_rows;
 use super::points::Cloud;
 use super::row_groups::entries;
 use super::row_trace::{ROW_MIX, RowTrace};
-use crate::backend::{self, CornersOfPoints, Found};
+use crate::backend::{self, CornersOfPoints, Found, same_rows};
 use crate::tensor::check_features;
 use crate::{Error, Interpolation, Result, RowMap, SparseTensor, Support};
 
@@ -123,7 +123,7 @@ pub fn interpolate_point_features(feats: Tensor<2>, map: &PointVoxelMap) -> Resu
     let trace = RowTrace::start("devoxelize", devoxelize_kind(map.interpolation)).mapped(&feats);
     let from = feats.dims();
     let out = mix_rows(feats, &map.map, 0.0);
-    trace.finish(from, &out, entries(&map.map), ROW_MIX);
+    trace.finish(from, &out, |device| entries(&map.map, device), ROW_MIX);
     Ok(out)
 }
 
@@ -179,7 +179,7 @@ pub fn devoxelize(
     let map = build_point_voxel_map(points, batch, voxels.support(), grid, *interpolation, *renormalize)?;
     let trace = trace.mapped(voxels.feats());
     let out = mix_rows(voxels.feats().clone(), &map.map, 0.0);
-    trace.finish(voxels.feats().dims(), &out, entries(&map.map), ROW_MIX);
+    trace.finish(voxels.feats().dims(), &out, |device| entries(&map.map, device), ROW_MIX);
     Ok(out)
 }
 
@@ -188,7 +188,7 @@ pub fn devoxelize(
 /// # Errors
 /// [`Error::Identity`] for a map of another support.
 pub fn devoxelize_with_map(voxels: &SparseTensor, map: &PointVoxelMap) -> Result<Tensor<2>> {
-    if !voxels.support().same_rows(&map.voxels) {
+    if !same_rows(&voxels.device(), voxels.support().to_host(), map.voxels.to_host()) {
         return Err(Error::Identity {
             op: "devoxelize",
             what: "expected a map of this tensor's rows, found one of another support; build it from this tensor".into(),

@@ -6,6 +6,7 @@ use super::pool::PoolMode;
 use super::row_groups::{entries, grouped};
 use super::row_trace::{ROW_MAX, ROW_MIX, RowTrace};
 use super::{max_rows, mix_rows};
+use crate::backend;
 use crate::tensor::check_features;
 use crate::{Error, Result, SparseTensor};
 
@@ -29,6 +30,10 @@ fn item_count(op: &'static str, x: &SparseTensor, batch_size: Option<usize>) -> 
             op,
             what: format!("expected the declared batch size {}, found {given}; leave it out", counts.len()),
         });
+    }
+    // Bounds say that all is well without reading the rows.
+    if x.support().to_host().bounds().is_none_or(|(_, high)| (high[0] as usize) < given) {
+        return Ok(given);
     }
     let outside = x.support().to_host().coords().iter().enumerate().find(|(_, c)| c[0] as usize >= given);
     match outside {
@@ -60,8 +65,14 @@ pub fn global_pool(x: &SparseTensor, mode: PoolMode, batch_size: Option<usize>) 
     check_features(op, x.feats())?;
     let items = item_count(op, x, batch_size)?;
     let trace = RowTrace::start(op, kind);
-    let ids: Vec<i32> = x.support().to_host().coords().iter().map(|c| c[0]).collect();
-    let map = grouped(op, &ids, items, mode == PoolMode::Avg)?;
+    let mean = mode == PoolMode::Avg;
+    let map = match backend::batch_map(&x.device(), x.support().to_host(), items, mean) {
+        Some(made) => made.into(),
+        None => {
+            let ids: Vec<i32> = x.support().to_host().coords().iter().map(|c| c[0]).collect();
+            grouped(op, &ids, items, mean)?
+        }
+    };
     let trace = trace.mapped(x.feats());
     let (feats, route) = match mode {
         PoolMode::Max => {
@@ -81,7 +92,7 @@ pub fn global_pool(x: &SparseTensor, mode: PoolMode, batch_size: Option<usize>) 
         }
         PoolMode::Sum | PoolMode::Avg => (mix_rows(x.feats().clone(), &map, 0.0), ROW_MIX),
     };
-    trace.finish(x.feats().dims(), &feats, entries(&map), route);
+    trace.finish(x.feats().dims(), &feats, |device| entries(&map, device), route);
     Ok(feats)
 }
 

@@ -185,6 +185,6 @@ pub fn gather_neighbor_features(source: &SparseTensor, relation: &NeighbourRelat
     let map = relation.gather()?;
     let trace = trace.mapped(source.feats());
     let out = mix_rows(source.feats().clone(), &map, 0.0);
-    trace.finish(source.feats().dims(), &out, relation.n_pairs(), ROW_MIX);
+    trace.finish(source.feats().dims(), &out, |_| relation.n_pairs(), ROW_MIX);
     Ok(out)
 }

@@ -274,7 +274,7 @@ pub fn voxelize_with_quantization(
     let trace = trace.mapped(&feats);
     let from = feats.dims();
     let feats = mix_rows(feats, &map, 0.0);
-    trace.finish(from, &feats, entries(&map), ROW_MIX);
+    trace.finish(from, &feats, |device| entries(&map, device), ROW_MIX);
     match template {
         Some(template) => template.with_feats(feats),
         None => {

@@ -107,7 +107,7 @@ pub fn pool3d(x: &SparseTensor, mode: PoolMode, options: &PoolOptions) -> Result
     check_features(op, x.feats())?;
     let stride = coarser(op, x.stride(), options.spec.stride)?;
     let trace = RowTrace::start(op, kind);
-    let relation = x.manager().forward(x.support(), &options.spec, options.policy)?;
+    let relation = x.manager().forward_on(Some(&x.device()), x.support(), &options.spec, options.policy)?;
     let kind = if mode == PoolMode::Avg { MapKind::Mean } else { MapKind::Sum };
     let map = x.manager().row_map(&relation, kind);
     check_row_map(op, &x.device(), map.to_host())?;
@@ -116,7 +116,7 @@ pub fn pool3d(x: &SparseTensor, mode: PoolMode, options: &PoolOptions) -> Result
         PoolMode::Max => (max_rows(x.feats().clone(), &map), ROW_MAX),
         PoolMode::Sum | PoolMode::Avg => (mix_rows(x.feats().clone(), &map, 0.0), ROW_MIX),
     };
-    trace.finish(x.feats().dims(), &feats, entries(&map), route);
+    trace.finish(x.feats().dims(), &feats, |device| entries(&map, device), route);
     let support = relation.target();
     let counts = x.recount(&support);
     x.derived(support, feats, stride, counts)

@@ -3,6 +3,7 @@
 use super::mix_rows;
 use super::row_groups::entries;
 use super::row_trace::{ROW_MIX, RowTrace};
+use crate::backend::same_rows;
 use crate::tensor::check_features;
 use crate::{Error, Join, Result, SparseTensor};
 
@@ -19,14 +20,14 @@ pub fn reindex_sparse(x: &SparseTensor, target: &SparseTensor, fill: f32) -> Res
     if x.stride() != target.stride() {
         return Err(Error::StrideMismatch { op, expected: target.stride(), found: x.stride() });
     }
-    if x.support().same_rows(target.support()) {
+    if same_rows(&x.device(), x.support().to_host(), target.support().to_host()) {
         return target.with_feats(x.feats().clone());
     }
     let trace = RowTrace::start(op, "join.reindex");
-    let map = x.manager().join(x.support(), target.support(), Some(Join::Right))?.lhs;
+    let map = x.manager().join_on(&x.device(), x.support(), target.support(), Some(Join::Right))?.lhs;
     let trace = trace.mapped(x.feats());
     let feats = mix_rows(x.feats().clone(), &map, fill);
-    trace.finish(x.feats().dims(), &feats, entries(&map), ROW_MIX);
+    trace.finish(x.feats().dims(), &feats, |device| entries(&map, device), ROW_MIX);
     target.with_feats(feats)
 }
 

@@ -1,7 +1,10 @@
 //! Row maps of groupings: each row belongs to one group or to none, and groups are summed or averaged.
 
+use burn::tensor::Device;
 use lattice_core as core;
+use lattice_core::MapOrigin;
 
+use crate::backend::n_pairs;
 use crate::{Error, Result, RowMap};
 
 /// `out[g] = Σ x[i]` over the rows `i` of group `g`, ascending; divided by their number where `mean`. Rows of group -1 are
@@ -38,7 +41,10 @@ pub(crate) fn picked(n_in: usize, rows: Vec<u32>) -> Result<RowMap> {
     Ok(core::RowMap::try_new(n_in, (0..=rows.len()).collect(), rows, None)?.into())
 }
 
-/// Entries of a map.
-pub(crate) fn entries(map: &RowMap) -> usize {
-    map.to_host().rows().len()
+/// Entries of a map that worked on a device.
+pub(crate) fn entries(map: &RowMap, device: &Device) -> usize {
+    match map.to_host().origin() {
+        MapOrigin::Pairs(pairs) => n_pairs(device, &pairs.relation),
+        _ => map.to_host().rows().len(),
+    }
 }

@@ -1,6 +1,6 @@
 //! Records of the operations made of row maps: pooling, joins, selection and the point bridge.
 
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Tensor};
 
 use crate::trace::{self, Clock, LayerRecord};
 
@@ -28,12 +28,13 @@ impl RowTrace {
         Self { map_ms: self.clock.ms(), clock: Clock::start_on(x), ..self }
     }
 
-    /// Keeps the record of an operation from `[rows_in, c_in]` to `out` over `pairs` entries.
+    /// Keeps the record of an operation from `[rows_in, c_in]` to `out` over as many entries as `pairs` says, which is
+    /// asked while somebody records only.
     pub(crate) fn finish(
         self,
         [rows_in, c_in]: [usize; 2],
         out: &Tensor<2>,
-        pairs: usize,
+        pairs: impl FnOnce(&Device) -> usize,
         route: &'static str,
     ) {
         let ms = self.clock.ms_on(out);
@@ -43,7 +44,7 @@ impl RowTrace {
             kind: self.kind.to_string(),
             rows_in,
             rows_out,
-            pairs,
+            pairs: pairs(&out.device()),
             c_in,
             c_out,
             route,

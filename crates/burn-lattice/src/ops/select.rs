@@ -8,20 +8,35 @@ use lattice_core as core;
 
 use super::integers::{int_tensor, row_numbers};
 use super::mix_rows;
-use super::row_groups::picked;
+use super::row_groups::{entries, picked};
 use super::row_trace::{ROW_MIX, RowTrace};
+use crate::backend;
 use crate::tensor::check_features;
-use crate::{Error, Result, SparseTensor, Support};
+use crate::{Error, Result, RowMap, SparseTensor, Support};
 
-fn select(op: &'static str, kind: &'static str, x: &SparseTensor, rows: Vec<u32>) -> Result<SparseTensor> {
+/// Rows that were chosen: their support and the map that copies them.
+type Chosen = (core::Support, core::RowMap);
+
+/// The chosen rows of `x`: made on its device, where `there` can, else named by `rows`.
+fn select(
+    [op, kind]: [&'static str; 2],
+    x: &SparseTensor,
+    there: impl FnOnce(&core::Support) -> Option<Chosen>,
+    rows: impl FnOnce() -> Result<Vec<u32>>,
+) -> Result<SparseTensor> {
     check_features(op, x.feats())?;
     let trace = RowTrace::start(op, kind);
-    let support: Support = core::select(x.support().to_host(), &rows)?.into();
-    let pairs = rows.len();
-    let map = picked(x.n_rows(), rows)?;
+    let host = x.support().to_host();
+    let (support, map): (Support, RowMap) = match there(host) {
+        Some((support, map)) => (support.into(), map.into()),
+        None => {
+            let rows = rows()?;
+            (core::select(host, &rows)?.into(), picked(x.n_rows(), rows)?)
+        }
+    };
     let trace = trace.mapped(x.feats());
     let feats = mix_rows(x.feats().clone(), &map, 0.0);
-    trace.finish(x.feats().dims(), &feats, pairs, ROW_MIX);
+    trace.finish(x.feats().dims(), &feats, |device| entries(&map, device), ROW_MIX);
     let counts = x.recount(&support);
     x.derived(support, feats, x.stride(), counts)
 }
@@ -33,8 +48,9 @@ fn select(op: &'static str, kind: &'static str, x: &SparseTensor, rows: Vec<u32>
 /// # Errors
 /// A number that is not a row, or that occurs twice.
 pub fn prune(x: &SparseTensor, rows: Tensor<1, Int>) -> Result<SparseTensor> {
-    let rows = row_numbers("prune", rows, x.n_rows())?;
-    select("prune", "select.prune", x, rows)
+    let there = |host: &core::Support| backend::rows_named(&x.device(), host, &rows);
+    let named = || row_numbers("prune", rows.clone(), x.n_rows());
+    select(["prune", "select.prune"], x, there, named)
 }
 
 /// The rows where the mask is true, ascending. Differentiable.
@@ -53,25 +69,34 @@ pub fn prune_mask(x: &SparseTensor, mask: Tensor<1, Bool>) -> Result<SparseTenso
             found: format!("{found}"),
         });
     }
-    let kept = mask.into_data().iter::<bool>().collect::<Vec<_>>();
-    select(op, "select.mask", x, rows_where(kept.len(), |row| kept[row]))
+    let there = |host: &core::Support| backend::rows_where(&x.device(), host, &mask);
+    let named = || {
+        let kept = mask.clone().into_data().iter::<bool>().collect::<Vec<_>>();
+        Ok(rows_where(kept.len(), |row| kept[row]))
+    };
+    select([op, "select.mask"], x, there, named)
 }
 
 fn rows_where(n_rows: usize, keep: impl Fn(usize) -> bool) -> Vec<u32> {
     (0..n_rows).filter(|&row| keep(row)).map(|row| row as u32).collect()
 }
 
+/// The rows with `low <= xyz <= high`; no bounds stand for none of them.
 fn select_inside(
     op: &'static str,
     x: &SparseTensor,
-    inside: impl Fn([i32; 3]) -> bool,
+    bounds: Option<([i32; 3], [i32; 3])>,
 ) -> Result<SparseTensor> {
-    let coords = x.support().to_host().coords();
-    let rows = rows_where(coords.len(), |row| {
-        let [_, x, y, z] = coords[row];
-        inside([x, y, z])
-    });
-    select(op, "select.crop", x, rows)
+    let there = |host: &core::Support| {
+        bounds.and_then(|(low, high)| backend::rows_inside(&x.device(), host, low, high))
+    };
+    let named = || {
+        let Some((low, high)) = bounds else { return Ok(Vec::new()) };
+        let coords = x.support().to_host().coords();
+        let inside = |c: &core::Coord| (0..3).all(|a| low[a] <= c[a + 1] && c[a + 1] <= high[a]);
+        Ok(rows_where(coords.len(), |row| inside(&coords[row])))
+    };
+    select([op, "select.crop"], x, there, named)
 }
 
 fn check_box(op: &'static str, min: [i32; 3], max: [i32; 3]) -> Result<()> {
@@ -91,7 +116,7 @@ fn check_box(op: &'static str, min: [i32; 3], max: [i32; 3]) -> Result<()> {
 /// `min` above `max` on an axis.
 pub fn crop(x: &SparseTensor, min: [i32; 3], max: [i32; 3]) -> Result<SparseTensor> {
     check_box("crop", min, max)?;
-    select_inside("crop", x, |at| (0..3).all(|a| min[a] <= at[a] && at[a] <= max[a]))
+    select_inside("crop", x, Some((min, max)))
 }
 
 /// The rows of every batch item with `min <= xyz < max` on every axis, the upper end excluded, ascending; a bound that is left
@@ -107,9 +132,13 @@ pub fn crop_half_open(
     if let (Some(min), Some(max)) = (min, max) {
         check_box("crop_half_open", min, max)?;
     }
-    select_inside("crop_half_open", x, |at| {
-        (0..3).all(|a| min.is_none_or(|min| min[a] <= at[a]) && max.is_none_or(|max| at[a] < max[a]))
-    })
+    let low = min.unwrap_or([i32::MIN; 3]);
+    // The last row inside; nothing lies below the smallest integer.
+    let last = max.map_or(Some([i32::MAX; 3]), |max| {
+        let last = max.map(|end| end.checked_sub(1));
+        last.iter().all(Option::is_some).then(|| last.map(Option::unwrap_or_default))
+    });
+    select_inside("crop_half_open", x, last.map(|last| (low, last)))
 }
 
 /// Numbers of the rows with the largest scores (channel 0) of every batch item, for [`prune`].
@@ -143,13 +172,23 @@ pub fn topk_rows(x: &SparseTensor, counts: &[usize], rho: f64) -> Result<Tensor<
     if x.channels() == 0 {
         return Err(Error::Channels { op, expected: 1, found: 0 });
     }
-    let first_channel = x.feats().clone().narrow(1, 0, 1).into_data();
+    let first_channel = x.feats().clone().narrow(1, 0, 1);
+    let wanted: Vec<usize> = counts
+        .iter()
+        .zip(declared)
+        .map(|(&count, &rows)| ((count as f64 * rho) as usize).min(rows))
+        .collect();
+    let there =
+        backend::top_rows(x.support().to_host(), &first_channel.clone().flatten(0, 1), declared, &wanted);
+    if let Some(rows) = there {
+        return Ok(rows);
+    }
+    let first_channel = first_channel.into_data();
     // Adding 0 makes -0 equal to 0, as numbers compare.
     let scores: Vec<f64> = first_channel.iter::<f64>().map(|score| score + 0.0).collect();
     let mut chosen: Vec<i32> = Vec::new();
-    for (mut rows, &count) in x.batch_rows().into_iter().zip(counts) {
+    for (mut rows, &k) in x.batch_rows().into_iter().zip(&wanted) {
         rows.sort_by(|&a, &b| scores[a as usize].total_cmp(&scores[b as usize]));
-        let k = ((count as f64 * rho) as usize).min(rows.len());
         chosen.extend(rows[rows.len() - k..].iter().map(|&row| row as i32));
     }
     let n = chosen.len();

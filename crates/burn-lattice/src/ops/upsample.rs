@@ -7,6 +7,8 @@ use super::conv::{Target, finer, resolve_target};
 use super::mix_rows;
 use super::row_groups::entries;
 use super::row_trace::{ROW_MIX, RowTrace};
+use lattice_core::RelationKind;
+
 use crate::backend::check_row_map;
 use crate::manager::MapKind;
 use crate::tensor::check_features;
@@ -28,13 +30,16 @@ fn upsample(
             let (support, counts) = resolve_target(op, x, target, stride)?;
             (x.manager().target_transposed(x.support(), &support, spec)?, counts)
         }
-        None => (x.manager().transposed(x.support(), spec)?, None),
+        None => {
+            let device = x.device();
+            (x.manager().grown_on(Some(&device), RelationKind::Transposed, x.support(), spec)?, None)
+        }
     };
     let map = x.manager().row_map(&relation, kind);
     check_row_map(op, &x.device(), map.to_host())?;
     let trace = trace.mapped(x.feats());
     let feats = mix_rows(x.feats().clone(), &map, 0.0);
-    trace.finish(x.feats().dims(), &feats, entries(&map), ROW_MIX);
+    trace.finish(x.feats().dims(), &feats, |device| entries(&map, device), ROW_MIX);
     let support = relation.target();
     let counts = counts.or_else(|| x.recount(&support));
     x.derived(support, feats, stride, counts)

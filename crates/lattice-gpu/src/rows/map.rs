@@ -1,6 +1,6 @@
 //! A row map on the device.
 
-use lattice_core::{Error, Result, RowMap};
+use lattice_core::{Error, Result, RowEntries, RowMap};
 
 use crate::gpu::{Buffer, Gpu};
 
@@ -20,13 +20,15 @@ pub struct DeviceRowMap {
     pub(crate) rows: Buffer,
     /// Weight of each entry.
     pub(crate) weights: Option<Buffer>,
+    /// Bounds of each row's entries.
+    pub(crate) splits: Buffer,
     /// How entries become rows: the first level combines entries, each further one the results of the level before.
     pub(crate) levels: Vec<Level>,
     /// Output row of each segment of the first level, where there are several levels.
     pub(crate) owners: Option<Buffer>,
-    n_in: usize,
-    n_out: usize,
-    longest: usize,
+    pub(super) n_in: usize,
+    pub(super) n_out: usize,
+    pub(super) longest: usize,
 }
 
 /// Segments of consecutive entries, or of consecutive results of the level before.
@@ -47,26 +49,58 @@ impl DeviceRowMap {
             let what = format!("expected fewer than 2^32 entries, found {n}; split the batch");
             return Err(Error::Limit { op: "DeviceRowMap::from_host", what });
         };
-        let mut splits: Vec<u32> = map.splits().iter().map(|&split| split as u32).collect();
-        let longest = map.splits().windows(2).map(|w| w[1] - w[0]).max().unwrap_or(0);
+        let splits: Vec<u32> = map.splits().iter().map(|&split| split as u32).collect();
+        let weights = map.weights().map(|weights| gpu.upload(weights));
+        let there = gpu.upload(&splits);
+        Ok(Self::cut(gpu, [map.n_in(), map.n_out()], gpu.upload(map.rows()), weights, there, &splits))
+    }
+
+    /// A map whose entries lie on the device; the buffers of entries may be longer than the last split says. `longest` bounds the entries
+    /// of a row: where nobody knows, or rows are long, the splits are read, which waits for the device.
+    pub(crate) fn from_parts(
+        gpu: &Gpu,
+        n: [usize; 2],
+        rows: Buffer,
+        weights: Option<Buffer>,
+        splits: Buffer,
+        longest: Option<usize>,
+    ) -> Self {
+        match longest {
+            Some(longest) if longest <= LONG_ROW => {
+                let levels = vec![Level { n_segments: n[1], splits: splits.clone() }];
+                Self { rows, weights, splits, levels, owners: None, n_in: n[0], n_out: n[1], longest }
+            }
+            _ => {
+                let known = gpu.download(&splits);
+                Self::cut(gpu, n, rows, weights, splits, &known)
+            }
+        }
+    }
+
+    /// Cuts long rows into pieces, level by level. `there` is `splits` on the device.
+    fn cut(
+        gpu: &Gpu,
+        [n_in, n_out]: [usize; 2],
+        rows: Buffer,
+        weights: Option<Buffer>,
+        there: Buffer,
+        splits: &[u32],
+    ) -> Self {
+        let longest = splits.windows(2).map(|w| (w[1] - w[0]) as usize).max().unwrap_or(0);
         let (mut levels, mut owners, mut left) = (Vec::new(), None, longest);
+        let mut of_row = None;
         while left > LONG_ROW {
-            let pieces = Pieces::cut(&splits);
+            let pieces = Pieces::cut(of_row.as_deref().unwrap_or(splits));
             levels.push(Level::upload(gpu, &pieces.splits));
             owners.get_or_insert_with(|| gpu.upload(&pieces.owners));
-            splits = pieces.of_row;
+            of_row = Some(pieces.of_row);
             left = left.div_ceil(PIECE as usize);
         }
-        levels.push(Level::upload(gpu, &splits));
-        Ok(Self {
-            rows: gpu.upload(map.rows()),
-            weights: map.weights().map(|weights| gpu.upload(weights)),
-            levels,
-            owners,
-            n_in: map.n_in(),
-            n_out: map.n_out(),
-            longest,
-        })
+        levels.push(match of_row {
+            Some(of_row) => Level::upload(gpu, &of_row),
+            None => Level { n_segments: n_out, splits: there.clone() },
+        });
+        Self { rows, weights, splits: there, levels, owners, n_in, n_out, longest }
     }
 
     /// Rows it reads from.
@@ -79,9 +113,24 @@ impl DeviceRowMap {
         self.n_out
     }
 
-    /// Entries of the row that has most.
+    /// Entries of the row that has most, or a number that no row passes.
     pub fn longest(&self) -> usize {
         self.longest
+    }
+
+    /// The map in host memory. Waits for the device.
+    pub fn to_host(&self, gpu: &Gpu) -> RowEntries {
+        let splits: Vec<usize> =
+            gpu.download::<u32>(&self.splits).into_iter().map(|split| split as usize).collect();
+        let n = splits.last().copied().unwrap_or(0);
+        let mut rows = gpu.download::<u32>(&self.rows);
+        rows.truncate(n);
+        let weights = self.weights.as_ref().map(|weights| {
+            let mut weights = gpu.download::<f32>(weights);
+            weights.truncate(n);
+            weights
+        });
+        RowEntries { splits, rows, weights }
     }
 
     /// Bytes of all tables.

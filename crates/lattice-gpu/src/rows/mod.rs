@@ -4,9 +4,13 @@
 //! entries (a global pool) is cut into pieces, whose results lie in f32 and are combined in order, level by level: no atomics, the
 //! same bits every time.
 
+mod gather;
+mod grouped;
 mod kernel;
 mod launch;
 mod map;
+mod pairs;
+mod transpose;
 
 pub use launch::{max_rows, max_rows_grad, mix_rows};
 pub use map::DeviceRowMap;

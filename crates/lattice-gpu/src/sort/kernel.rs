@@ -14,7 +14,13 @@ pub(crate) const TILE: u32 = UNITS * ITEMS;
 /// Digit of a key at bit `shift`, a multiple of 8.
 #[cube]
 fn digit(low: &[u32], high: &[u32], at: u32, shift: u32) -> u32 {
-    let word = select(shift < 32u32, low[at as usize], high[at as usize]);
+    // The other word is not there where keys have one.
+    let mut word = 0u32;
+    if shift < 32u32 {
+        word += low[at as usize];
+    } else {
+        word += high[at as usize];
+    }
     (word >> (shift % 32u32)) & 255u32
 }
 
@@ -64,6 +70,7 @@ pub(crate) fn move_rows_kernel(
     n: u32,
     n_tiles: u32,
     shift: u32,
+    #[comptime] wide: bool,
     #[comptime] lanes: u32,
 ) {
     let tile = CUBE_POS as u32;
@@ -127,7 +134,9 @@ pub(crate) fn move_rows_kernel(
             let to =
                 counters[(plane * DIGITS + digits[item as usize]) as usize].load() + ranks[item as usize];
             low_out[to as usize] = low[at as usize];
-            high_out[to as usize] = high[at as usize];
+            if comptime!(wide) {
+                high_out[to as usize] = high[at as usize];
+            }
             rows_out[to as usize] = rows[at as usize];
         }
     }

@@ -6,12 +6,12 @@ use super::kernel::{DIGITS, TILE, UNITS, count_digits_kernel, move_rows_kernel, 
 use super::scan::exclusive_sum;
 use crate::gpu::{Buffer, Gpu};
 
-/// 64-bit keys as two words each, of which the low `bits` count.
+/// Keys of up to 64 bits as two words each, of which the low `bits` count.
 #[derive(Clone, Debug)]
 pub struct Keys {
     /// Bits 0 to 31.
     pub low: Buffer,
-    /// Bits 32 to 63.
+    /// Bits 32 to 63; not read where there are none.
     pub high: Buffer,
     /// How many of the bits may be set.
     pub bits: u32,
@@ -37,10 +37,12 @@ pub fn sort_rows(gpu: &Gpu, keys: &Keys) -> (Keys, Buffer) {
         return (keys, rows);
     }
     let n_tiles = n.div_ceil(TILE as usize);
+    let wide = keys.bits > 32;
     let lanes = gpu.client().properties().hardware.plane_size_max.min(UNITS);
     for pass in 0..keys.bits.div_ceil(8) {
         let counts = gpu.empty(DIGITS as usize * n_tiles, 4);
-        let moved = Keys { low: gpu.empty(n, 4), high: gpu.empty(n, 4), bits: keys.bits };
+        let high = if wide { gpu.empty(n, 4) } else { keys.high.clone() };
+        let moved = Keys { low: gpu.empty(n, 4), high, bits: keys.bits };
         let moved_rows = gpu.empty(n, 4);
         // SAFETY: as above; places are a permutation of the rows.
         unsafe {
@@ -70,6 +72,7 @@ pub fn sort_rows(gpu: &Gpu, keys: &Keys) -> (Keys, Buffer) {
                 n as u32,
                 n_tiles as u32,
                 8 * pass,
+                wide,
                 lanes,
             );
         }

@@ -299,7 +299,7 @@ pub(crate) fn move_marked_kernel(
     }
 }
 
-/// The rows divided by a stride, rounding down. One unit a row.
+/// The rows divided by a stride, rounding down; 0 along a dropped axis. One unit a row.
 #[cube(launch_unchecked)]
 pub(crate) fn divide_kernel(
     coords: &[Vector<i32, Const<4>>],
@@ -308,13 +308,23 @@ pub(crate) fn divide_kernel(
     sx: i32,
     sy: i32,
     sz: i32,
+    #[comptime] dropped: Option<usize>,
 ) {
     let row = ABSOLUTE_POS as u32;
     if row < n {
         let mut c = coords[row as usize];
-        let x = floor_div(c.extract(1usize), sx);
-        let y = floor_div(c.extract(2usize), sy);
-        let z = floor_div(c.extract(3usize), sz);
+        let mut x = floor_div(c.extract(1usize), sx);
+        let mut y = floor_div(c.extract(2usize), sy);
+        let mut z = floor_div(c.extract(3usize), sz);
+        if comptime!(dropped == Some(0)) {
+            x = 0i32;
+        }
+        if comptime!(dropped == Some(1)) {
+            y = 0i32;
+        }
+        if comptime!(dropped == Some(2)) {
+            z = 0i32;
+        }
         c.insert(1usize, x);
         c.insert(2usize, y);
         c.insert(3usize, z);

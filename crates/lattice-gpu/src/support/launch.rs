@@ -155,6 +155,37 @@ pub fn coarser(
         let shift = stride[0].trailing_zeros();
         return Some(Marks::heads(gpu, coords, order, shift).moved(gpu, coords, order, shift, true));
     }
+    let (divided, bounds) = divided(gpu, coords, bounds, stride, None)?;
+    distinct(gpu, &divided, &bounds)
+}
+
+/// The distinct rows once one column of `x, y, z` is set to 0 and the others are divided by a stride, in canonical order, and which of them
+/// each row falls into. `None` where keys pass 64 bits or a stride passes `i32`. A division, a sort and three launches; one wait.
+///
+/// # Panics
+/// A stride with a zero component, an axis past 2.
+pub fn flattened(
+    gpu: &Gpu,
+    coords: &Buffer,
+    bounds: &(Coord, Coord),
+    stride: [u32; 3],
+    axis: usize,
+) -> Option<Created> {
+    assert!(axis < 3, "flattened: axis {axis}");
+    let (divided, mut bounds) = divided(gpu, coords, bounds, stride, Some(axis))?;
+    (bounds.0[axis + 1], bounds.1[axis + 1]) = (0, 0);
+    distinct(gpu, &divided, &bounds)
+}
+
+/// Rows divided by a stride, and their bounds; a dropped axis becomes 0. `None` where a stride passes `i32`.
+fn divided(
+    gpu: &Gpu,
+    coords: &Buffer,
+    bounds: &(Coord, Coord),
+    stride: [u32; 3],
+    dropped: Option<usize>,
+) -> Option<(Buffer, (Coord, Coord))> {
+    assert!(!stride.contains(&0), "a stride of 0");
     let signed: Vec<i32> = stride.iter().map_while(|&s| i32::try_from(s).ok()).collect();
     let &[sx, sy, sz] = signed.as_slice() else { return None };
     let n = coords.len / 4;
@@ -171,10 +202,11 @@ pub fn coarser(
             sx,
             sy,
             sz,
+            dropped,
         );
     }
     let div = |c: &Coord| [c[0], c[1].div_euclid(sx), c[2].div_euclid(sy), c[3].div_euclid(sz)];
-    distinct(gpu, &divided, &(div(&bounds.0), div(&bounds.1)))
+    Some((divided, (div(&bounds.0), div(&bounds.1))))
 }
 
 /// The distinct `floor(row / 2^level)` for every level from 1 to `levels`, each in canonical order, with their numbers. `order` is that
@@ -194,7 +226,7 @@ pub fn pyramid(gpu: &Gpu, coords: &Buffer, order: Option<&Buffer>, levels: u32) 
 }
 
 /// The distinct rows in canonical order, and which of them each row is.
-fn distinct(gpu: &Gpu, coords: &Buffer, bounds: &(Coord, Coord)) -> Option<Created> {
+pub(super) fn distinct(gpu: &Gpu, coords: &Buffer, bounds: &(Coord, Coord)) -> Option<Created> {
     let order = canonical_order(gpu, coords, bounds)?;
     Some(Marks::heads(gpu, coords, Some(&order), 0).moved(gpu, coords, Some(&order), 0, true))
 }

@@ -4,11 +4,19 @@
 //! then a mark on every row that differs from the one before, one sum over the marks, and one pass that moves the marked rows.
 //! Each function waits for the device once, for the number of rows.
 
+mod cells;
+mod compare;
+mod join;
 mod kernel;
 mod launch;
 mod order;
+mod select;
 
+pub use cells::{CellGrid, batch_counts, batch_ids, cells};
+pub use compare::same_rows;
+pub use join::{Joined, count_up, inverse, join_appended, join_inner, join_outer};
 pub(crate) use kernel::{MARK, MARKED};
 pub(crate) use launch::Uncounted;
-pub use launch::{Created, children, coarser, expanded, kept, lookup, pyramid, reached};
-pub use order::{Described, canonical_order, describe};
+pub use launch::{Created, children, coarser, expanded, flattened, kept, lookup, pyramid, reached};
+pub use order::{Described, bounds, canonical_order, describe};
+pub use select::{Named, inside, named, top_rows};

@@ -20,9 +20,19 @@ pub struct Described {
     pub duplicates: usize,
 }
 
+/// Smallest and largest value of each column; none without rows. Waits for the device.
+pub fn bounds(gpu: &Gpu, coords: &Buffer) -> Option<(Coord, Coord)> {
+    let n = coords.len / 4;
+    described(gpu, coords, &gpu.empty(2, 4), n).bounds
+}
+
 /// Bounds, order and duplicates of the rows of an index. Waits for the device.
 pub fn describe(gpu: &Gpu, index: &BlockIndex) -> Described {
-    let n = index.n_rows;
+    described(gpu, &index.coords, &index.counters, index.n_rows)
+}
+
+/// The description of rows; the number of duplicates is the second counter.
+fn described(gpu: &Gpu, coords: &Buffer, counters: &Buffer, n: usize) -> Described {
     if n == 0 {
         return Described { bounds: None, canonical: true, duplicates: 0 };
     }
@@ -36,8 +46,8 @@ pub fn describe(gpu: &Gpu, index: &BlockIndex) -> Described {
             gpu.client(),
             Gpu::cubes(n, UNITS as usize),
             CubeDim::new_1d(UNITS),
-            index.coords.arg(4),
-            index.counters.arg(1),
+            coords.arg(4),
+            counters.arg(1),
             found.arg(1),
             n as u32,
         );

@@ -63,6 +63,7 @@ impl Tiles {
             span_words: span_words as u32,
             n_in: relation.n_in(),
             n_out,
+            most_pairs: relation.n_pairs(),
             counters: (gpu.empty(0, 4), 0),
             counts: counts.into(),
             gpu: gpu.clone(),

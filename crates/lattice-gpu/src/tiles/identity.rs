@@ -69,6 +69,7 @@ impl Tiles {
             span_words: WORDS,
             n_in: n,
             n_out: n,
+            most_pairs: n,
             counters: (gpu.empty(0, 4), 0),
             counts: OnceLock::from(TileCounts { halo_rows: n, phases: n_tiles, n_pairs: n }),
             gpu: gpu.clone(),

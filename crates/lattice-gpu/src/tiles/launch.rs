@@ -109,8 +109,8 @@ impl Geometry {
         (0..3).all(apart)
     }
 
-    /// Most halo rows that the tiles of a relation between supports of these sizes have, where the formula alone says so.
-    fn halo_bound(&self, n_in: usize, n_out: usize) -> Option<usize> {
+    /// Most pairs of a relation between supports of these sizes, and so most rows of all halos, where windows do not overlap.
+    fn exclusive_pairs(&self, n_in: usize, n_out: usize) -> Option<usize> {
         let rows = match self.placement {
             Placement::Multiply => n_in,
             Placement::Divide => n_out,
@@ -149,6 +149,8 @@ pub struct Tiles {
     pub(crate) span_words: u32,
     pub(crate) n_in: usize,
     pub(crate) n_out: usize,
+    /// Most pairs that there can be.
+    pub(super) most_pairs: usize,
     /// What the builder counted, on the device, and where in the buffer; read when first asked for.
     pub(super) counters: (Buffer, usize),
     pub(super) counts: OnceLock<TileCounts>,
@@ -194,6 +196,7 @@ impl Tiles {
             span_words: shape.span_words(),
             n_in: source.n_rows,
             n_out,
+            most_pairs: geometry.exclusive_pairs(source.n_rows, n_out).unwrap_or(n_out * taps as usize),
             counters: source.counters(gpu),
             counts: OnceLock::new(),
             gpu: gpu.clone(),
@@ -201,7 +204,7 @@ impl Tiles {
         if n_tiles == 0 {
             return Ok(tiles);
         }
-        let known = geometry.halo_bound(source.n_rows, n_out).filter(|_| !same);
+        let known = geometry.exclusive_pairs(source.n_rows, n_out).filter(|_| !same);
         // No phase is of fewer than two taps, and none has a longer halo.
         let most = n_tiles * words * HALO_ROWS;
         let bound = known.or_else(|| (most <= UNCOUNTED_HALO).then_some(most));
@@ -282,6 +285,11 @@ impl Tiles {
     /// Pairs over all taps. Waits for the device where nobody asked before.
     pub fn n_pairs(&self) -> usize {
         self.counts().n_pairs
+    }
+
+    /// The number of pairs where it was counted, else a number that it does not pass. Never waits.
+    pub(crate) fn most_pairs(&self) -> usize {
+        self.counts.get().map_or(self.most_pairs, |counts| counts.n_pairs)
     }
 
     /// Input rows that all tiles stage together. Waits as [`Tiles::n_pairs`] does.

@@ -10,9 +10,11 @@ mod given;
 mod identity;
 mod kernel;
 mod launch;
+mod read;
 
 pub(crate) use kernel::{NO_ROW, SPAN_WORDS};
 pub use launch::{Geometry, Placement, Tiles, check_table};
+pub(crate) use read::local_number;
 
 /// Output rows of a tile.
 pub const TILE_ROWS: usize = 256;

@@ -4,7 +4,7 @@ use cubecl::prelude::*;
 
 use crate::gpu::{Buffer, Gpu};
 use crate::sort::exclusive_sum;
-use crate::tiles::{CHUNK_ROWS, HALO_ROWS, SPAN_WORDS, TILE_ROWS, Tiles};
+use crate::tiles::{HALO_ROWS, SPAN_WORDS, TILE_ROWS, Tiles, local_number};
 
 /// Units of a cube: one a place of a tile.
 const UNITS: u32 = TILE_ROWS as u32;
@@ -21,18 +21,6 @@ impl ListShape {
     fn planes(&self) -> u32 {
         UNITS / self.lanes
     }
-}
-
-/// Local number of a tap at this unit's place of a tile, [`HALO_ROWS`] or more where there is none.
-#[cube]
-fn local_number(table: &[u32], chunks: &[u32], tile: u32, tap: u32, #[comptime] taps: u32) -> u32 {
-    let mut local = comptime!(HALO_ROWS as u32).runtime();
-    // A bit says whether any row of the place's chunk has the tap.
-    if (chunks[(tile * taps + tap) as usize] >> (UNIT_POS / CHUNK_ROWS as u32)) & 1u32 == 1u32 {
-        let word = table[((tile * comptime!(taps.div_ceil(2)) + tap / 2u32) * UNITS + UNIT_POS) as usize];
-        local = (word >> (16u32 * (tap % 2u32))) & 0xFFFFu32;
-    }
-    local
 }
 
 /// `counts[tap, tile]`: pairs of a tile under a tap. One cube a tile.
