@@ -59,6 +59,12 @@ impl Buffer {
         self.id != 0 && self.id == other.id
     }
 
+    /// The first `len` elements.
+    pub(crate) fn first(&self, len: usize) -> Self {
+        debug_assert!(len <= self.len, "the beginning of a buffer lies inside it");
+        Self { handle: self.handle.clone(), len, id: 0 }
+    }
+
     /// The buffer as a kernel argument, as vectors of `lanes` elements.
     pub(crate) fn arg(&self, lanes: usize) -> BufferArg {
         debug_assert!(self.len.is_multiple_of(lanes), "a buffer read as vectors holds whole ones");

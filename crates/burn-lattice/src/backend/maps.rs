@@ -26,7 +26,7 @@ pub(crate) struct JoinedMaps {
 }
 
 /// A map that was made on a device, with the form of its transpose where it was made too.
-fn made_map(
+pub(super) fn made_map(
     gpu: &Gpu,
     device: &CubeDevice,
     form: DeviceRowMap,

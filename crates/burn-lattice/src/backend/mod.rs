@@ -9,12 +9,15 @@ mod cube;
 mod flex;
 #[cfg(feature = "gpu")]
 mod forms;
+mod found;
 #[cfg(feature = "gpu")]
 mod kept;
 #[cfg(feature = "gpu")]
 mod made;
 #[cfg(feature = "gpu")]
 mod maps;
+#[cfg(feature = "gpu")]
+mod points;
 
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, ExtensionType, backend_extension};
@@ -31,6 +34,12 @@ pub(crate) use made::{created_support, support_from_tensor, support_to_tensor};
 pub(crate) use maps::{
     batch_counts, batch_map, cell_map, flat_map, joined, rows_inside, rows_named, rows_where, same_rows,
     top_rows,
+};
+#[cfg(feature = "gpu")]
+pub(crate) use points::{find_neighbours, point_corners, quantize};
+
+pub(crate) use found::{
+    CornersOfPoints, DeviceVoxels, Found, NeighbourColumn, NeighbourSearch, NeighboursFound, VoxelsOfPoints,
 };
 
 use crate::{Relation, RowMap};
@@ -209,9 +218,11 @@ pub(crate) struct Grid {
 #[cfg(not(feature = "gpu"))]
 mod cpu_alone {
     use burn::tensor::{Bool, DType, Device, Int, Tensor};
-    use lattice_core::{self as core, KernelSpec, RelationKind, SupportPolicy};
+    use lattice_core::{
+        self as core, Interpolation, KernelSpec, NonFinite, RelationKind, SupportPolicy, VoxelGrid,
+    };
 
-    use super::Grid;
+    use super::{CornersOfPoints, Grid, NeighbourSearch, NeighboursFound, VoxelsOfPoints};
     use crate::Result;
     use crate::routes::DeviceClass;
 
@@ -281,6 +292,35 @@ mod cpu_alone {
     }
 
     pub(crate) fn support_to_tensor(_device: &Device, _host: &core::Support) -> Option<Tensor<2, Int>> {
+        None
+    }
+
+    pub(crate) fn quantize(
+        _points: &Tensor<2>,
+        _batch: Option<&Tensor<1, Int>>,
+        _grid: &VoxelGrid,
+        _non_finite: NonFinite,
+    ) -> Option<VoxelsOfPoints> {
+        None
+    }
+
+    pub(crate) fn point_corners(
+        _points: &Tensor<2>,
+        _batch: Option<&Tensor<1, Int>>,
+        _voxels: &core::Support,
+        _grid: &VoxelGrid,
+        _interpolation: Interpolation,
+        _renormalize: bool,
+    ) -> Option<CornersOfPoints> {
+        None
+    }
+
+    pub(crate) fn find_neighbours(
+        _device: &Device,
+        _source: &core::Support,
+        _query: &core::Support,
+        _search: NeighbourSearch,
+    ) -> Option<NeighboursFound> {
         None
     }
 
@@ -379,6 +419,7 @@ mod cpu_alone {
 #[cfg(not(feature = "gpu"))]
 pub(crate) use cpu_alone::{
     batch_counts, batch_map, blended, cell_map, check_relation, check_row_map, created_support, device_class,
-    device_name, flat_map, folded, is_software, joined, n_pairs, prepare, rows_inside, rows_named,
-    rows_where, same_rows, support_from_tensor, support_to_tensor, takes_dtype, top_rows,
+    device_name, find_neighbours, flat_map, folded, is_software, joined, n_pairs, point_corners, prepare,
+    quantize, rows_inside, rows_named, rows_where, same_rows, support_from_tensor, support_to_tensor,
+    takes_dtype, top_rows,
 };

@@ -1,7 +1,7 @@
 //! From voxels back to points: which voxels a point reads, and reading them.
 //!
 //! Points are `[n, 3]` in f32, batch ids `[n]`, all 0 where they are left out. Features are differentiable; points, ids and weights
-//! are not.
+//! are not. Points on a GPU find their voxels there; what is found stays there until the host asks for it.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use super::mix_rows;
 use super::points::Cloud;
 use super::row_groups::entries;
 use super::row_trace::{ROW_MIX, RowTrace};
-use crate::backend::same_rows;
+use crate::backend::{self, CornersOfPoints, Found, same_rows};
 use crate::tensor::check_features;
 use crate::{Error, Interpolation, Result, RowMap, SparseTensor, Support};
 
@@ -23,7 +23,8 @@ use crate::{Error, Interpolation, Result, RowMap, SparseTensor, Support};
 #[derive(Clone, Debug)]
 pub struct PointVoxelMap {
     voxels: Support,
-    host: Arc<core::PointVoxelMap>,
+    n_points: usize,
+    found: Arc<CornersOfPoints>,
     map: RowMap,
     interpolation: Interpolation,
 }
@@ -31,7 +32,7 @@ pub struct PointVoxelMap {
 impl PointVoxelMap {
     /// Number of points.
     pub fn n_points(&self) -> usize {
-        self.host.rows.len()
+        self.n_points
     }
 
     /// The voxels it reads.
@@ -41,13 +42,18 @@ impl PointVoxelMap {
 
     /// Voxel rows `[n_points, 8]`, -1 where a corner has no voxel; corner `j` has x in its lowest bit.
     pub fn rows(&self, device: &Device) -> Tensor<2, Int> {
-        int_tensor(self.host.rows.iter().flatten().copied().collect(), [self.n_points(), 8], device)
+        let there = self.found.on_device().and_then(|found| found.rows(device));
+        let copied = || self.to_host().rows.iter().flatten().copied().collect();
+        there.unwrap_or_else(|| int_tensor(copied(), [self.n_points, 8], device))
     }
 
     /// Weights `[n_points, 8]`, 0 where a corner has no voxel.
     pub fn weights(&self, device: &Device) -> Tensor<2> {
-        let flat: Vec<f32> = self.host.weights.iter().flatten().copied().collect();
-        Tensor::from_data(TensorData::new(flat, [self.n_points(), 8]), (device, DType::F32))
+        if let Some(there) = self.found.on_device().and_then(|found| found.weights(device)) {
+            return there;
+        }
+        let flat: Vec<f32> = self.to_host().weights.iter().flatten().copied().collect();
+        Tensor::from_data(TensorData::new(flat, [self.n_points, 8]), (device, DType::F32))
     }
 
     /// The same entries as a row map.
@@ -55,9 +61,9 @@ impl PointVoxelMap {
         &self.map
     }
 
-    /// The map in host memory.
+    /// The map in host memory. Reads it, where it was made on a GPU and this is the first call.
     pub fn to_host(&self) -> &core::PointVoxelMap {
-        &self.host
+        self.found.host()
     }
 }
 
@@ -78,11 +84,23 @@ pub fn build_point_voxel_map(
     interpolation: Interpolation,
     renormalize: bool,
 ) -> Result<PointVoxelMap> {
-    let cloud = Cloud::new("build_point_voxel_map", points, batch)?;
-    let ids = cloud.batch.as_deref();
-    let host = core::point_voxel_map(&cloud.points, ids, voxels.to_host(), grid, interpolation, renormalize)?;
-    let map = core::RowMap::from_point_voxel_map(&host, voxels.n_rows())?.into();
-    Ok(PointVoxelMap { voxels: voxels.clone(), host: Arc::new(host), map, interpolation })
+    let [n_points, _] = points.dims();
+    let host = voxels.to_host();
+    let found = match backend::point_corners(&points, batch.as_ref(), host, grid, interpolation, renormalize)
+    {
+        Some(found) => found,
+        None => {
+            let cloud = Cloud::new("build_point_voxel_map", points, batch)?;
+            let ids = cloud.batch.as_deref();
+            Found::Here(core::point_voxel_map(&cloud.points, ids, host, grid, interpolation, renormalize)?)
+        }
+    };
+    let map = match &found {
+        Found::Here(corners) => core::RowMap::from_point_voxel_map(corners, voxels.n_rows())?,
+        Found::There { on_device, .. } => on_device.row_map(),
+    };
+    let (voxels, found) = (voxels.clone(), Arc::new(found));
+    Ok(PointVoxelMap { voxels, n_points, found, map: map.into(), interpolation })
 }
 
 /// `out[p] = Σ weight[p, j] · feats[row[p, j]]` over the voxels that exist, 0 where there are none. Differentiable in `feats`.

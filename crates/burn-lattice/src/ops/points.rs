@@ -2,7 +2,8 @@
 //!
 //! Points are `[n, 3]` in f32, batch ids `[n]`, all 0 where they are left out. A voxel of the grid holds the points with
 //! `floor((p - origin) / voxel_size)` equal to its coordinate, evaluated in f32. Features are differentiable; points, ids and
-//! weights are not.
+//! weights are not. Points on a GPU are assigned there, to the voxels that the CPU would find; what is found stays there until the host
+//! asks for it.
 
 use std::str::FromStr;
 use std::sync::{Arc, OnceLock};
@@ -15,6 +16,7 @@ use super::integers::{batch_ids, int_tensor};
 use super::mix_rows;
 use super::row_groups::entries;
 use super::row_trace::{ROW_MIX, RowTrace};
+use crate::backend::{self, DeviceVoxels, Found, VoxelsOfPoints};
 use crate::tensor::check_features;
 use crate::{CoordinateManager, Error, Result, RowMap, SparseTensor, Support};
 
@@ -49,7 +51,9 @@ impl Cloud {
 #[derive(Clone, Debug)]
 pub struct SparseQuantization {
     support: Support,
-    host: Arc<core::Voxelization>,
+    n_points: usize,
+    dropped: usize,
+    found: Arc<Found<core::Voxelization, dyn DeviceVoxels>>,
     sum: Arc<OnceLock<RowMap>>,
     mean: Arc<OnceLock<RowMap>>,
 }
@@ -62,40 +66,43 @@ impl SparseQuantization {
 
     /// Number of points.
     pub fn n_points(&self) -> usize {
-        self.host.voxel_of_point.len()
+        self.n_points
     }
 
     /// Points left out because they were not finite.
     pub fn dropped(&self) -> usize {
-        self.host.dropped
+        self.dropped
     }
 
     /// Voxel row of every point `[n_points]`, -1 for a point left out.
     pub fn voxel_of_point(&self, device: &Device) -> Tensor<1, Int> {
-        int_tensor(self.host.voxel_of_point.clone(), [self.n_points()], device)
+        let there = self.found.on_device().and_then(|found| found.voxel_of_point(device));
+        there.unwrap_or_else(|| int_tensor(self.to_host().voxel_of_point.clone(), [self.n_points], device))
     }
 
     /// Points of every voxel `[n_voxels]`.
     pub fn counts(&self, device: &Device) -> Tensor<1, Int> {
-        let counts: Vec<i64> = self.host.counts.iter().map(|&count| i64::from(count)).collect();
+        if let Some(there) = self.found.on_device().and_then(|found| found.counts(device)) {
+            return there;
+        }
+        let counts: Vec<i64> = self.to_host().counts.iter().map(|&count| i64::from(count)).collect();
         let n = counts.len();
         Tensor::from_data(TensorData::new(counts, [n]), device)
     }
 
-    /// The assignment in host memory.
+    /// The assignment in host memory. Reads it, where it was made on a GPU and this is the first call.
     pub fn to_host(&self) -> &core::Voxelization {
-        &self.host
+        self.found.host()
     }
 
-    fn map(&self, reduction: VoxelReduction) -> RowMap {
-        match reduction {
-            VoxelReduction::Sum => {
-                self.sum.get_or_init(|| core::RowMap::voxel_sum(&self.host).into()).clone()
-            }
-            VoxelReduction::Mean => {
-                self.mean.get_or_init(|| core::RowMap::voxel_mean(&self.host).into()).clone()
-            }
-        }
+    fn map(&self, reduction: VoxelReduction, training: bool) -> RowMap {
+        let mean = reduction == VoxelReduction::Mean;
+        let build = || match self.found.on_device() {
+            Some(found) => found.row_map(mean, training).into(),
+            None if mean => core::RowMap::voxel_mean(self.to_host()).into(),
+            None => core::RowMap::voxel_sum(self.to_host()).into(),
+        };
+        if mean { &self.mean } else { &self.sum }.get_or_init(build).clone()
     }
 }
 
@@ -112,11 +119,25 @@ pub fn sparse_quantize(
     grid: &VoxelGrid,
     non_finite: NonFinite,
 ) -> Result<SparseQuantization> {
-    let cloud = Cloud::new("sparse_quantize", points, batch)?;
-    let host = core::quantize(&cloud.points, cloud.batch.as_deref(), grid, non_finite)?;
+    let [n_points, _] = points.dims();
+    let VoxelsOfPoints { support, dropped, found } =
+        match backend::quantize(&points, batch.as_ref(), grid, non_finite) {
+            Some(voxels) => voxels,
+            None => {
+                let cloud = Cloud::new("sparse_quantize", points, batch)?;
+                let host = core::quantize(&cloud.points, cloud.batch.as_deref(), grid, non_finite)?;
+                VoxelsOfPoints {
+                    support: host.support.clone(),
+                    dropped: host.dropped,
+                    found: Found::Here(host),
+                }
+            }
+        };
     Ok(SparseQuantization {
-        support: host.support.clone().into(),
-        host: Arc::new(host),
+        support: support.into(),
+        n_points,
+        dropped,
+        found: Arc::new(found),
         sum: Arc::default(),
         mean: Arc::default(),
     })
@@ -249,7 +270,7 @@ pub fn voxelize_with_quantization(
         VoxelReduction::Sum => "voxelize.sum",
     };
     let trace = RowTrace::start(op, kind);
-    let map = quantization.map(reduction);
+    let map = quantization.map(reduction, feats.device().is_autodiff());
     let trace = trace.mapped(&feats);
     let from = feats.dims();
     let feats = mix_rows(feats, &map, 0.0);

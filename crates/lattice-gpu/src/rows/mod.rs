@@ -5,6 +5,7 @@
 //! same bits every time.
 
 mod gather;
+mod grouped;
 mod kernel;
 mod launch;
 mod map;

@@ -10,7 +10,7 @@ pub(crate) const ITEMS: u32 = 8;
 /// Rows that a cube marks.
 pub(crate) const MARKED: u32 = SUM_UNITS * ITEMS;
 /// Says of a place that its row is a marked one.
-const MARK: u32 = 1 << 31;
+pub(crate) const MARK: u32 = 1 << 31;
 /// Words of a description: smallest and largest value of each column, rows not above the one before, and duplicates.
 pub(crate) const DESCRIPTION: usize = 10;
 

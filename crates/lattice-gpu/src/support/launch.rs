@@ -32,11 +32,13 @@ struct Marks {
 }
 
 /// Marks whose number is still on the device.
-struct Uncounted {
-    places: Buffer,
-    starts: Buffer,
+pub(crate) struct Uncounted {
+    /// Marked rows before each position among those of its cube, with a bit for its own mark.
+    pub(crate) places: Buffer,
+    /// Marked rows before each cube.
+    pub(crate) starts: Buffer,
     /// One word.
-    all: Buffer,
+    pub(crate) all: Buffer,
 }
 
 impl Uncounted {
@@ -52,8 +54,9 @@ impl Uncounted {
         Marks { places: self.places, starts: self.starts, count }
     }
 
-    /// Positions whose row differs from the one before, divided by `2^shift`.
-    fn heads(gpu: &Gpu, coords: &Buffer, order: Option<&Buffer>, shift: u32) -> Self {
+    /// Positions whose row differs from the one before, divided by `2^shift`. Rows of -1 in all columns are not marked where they stand
+    /// first.
+    pub(crate) fn heads(gpu: &Gpu, coords: &Buffer, order: Option<&Buffer>, shift: u32) -> Self {
         let n = coords.len / 4;
         let n_tiles = n.div_ceil(MARKED as usize).max(1);
         let (places, totals) = (gpu.empty(n, 4), gpu.empty(n_tiles, 4));

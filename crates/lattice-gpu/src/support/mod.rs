@@ -15,6 +15,8 @@ mod select;
 pub use cells::{CellGrid, batch_counts, batch_ids, cells};
 pub use compare::same_rows;
 pub use join::{Joined, count_up, inverse, join_appended, join_inner, join_outer};
+pub(crate) use kernel::{MARK, MARKED};
+pub(crate) use launch::Uncounted;
 pub use launch::{Created, children, coarser, expanded, flattened, kept, lookup, pyramid, reached};
 pub use order::{Described, bounds, canonical_order, describe};
 pub use select::{Named, inside, named, top_rows};
