@@ -112,6 +112,7 @@ pub(crate) type NeighboursFound = Found<core::Neighbours, dyn DeviceNeighbours>;
 
 /// How neighbours are asked for.
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(not(feature = "gpu"), allow(dead_code, reason = "read on GPUs"))]
 pub(crate) enum NeighbourSearch {
     /// The nearest ones, so many.
     Nearest(usize),
