@@ -344,7 +344,18 @@ fn check_corners(
         let found =
             point_corners(gpu, &there, there_batch.as_ref(), &index, grid, interpolation, renormalize)
                 .unwrap();
-        assert!(gpu.download::<i32>(&found.rows) == expected.rows.as_flattened(), "rows, {what}");
+        let rows = gpu.download::<i32>(&found.rows);
+        let differ = (0..points.len()).find(|&p| rows[8 * p..8 * p + 8] != expected.rows[p]);
+        if let Some(p) = differ {
+            let all = (0..points.len()).filter(|&p| rows[8 * p..8 * p + 8] != expected.rows[p]).count();
+            panic!(
+                "rows of point {p}, {:?} of item {:?}: {:?}, expected {:?}; {all} differ, {what}",
+                points[p],
+                batch.map(|batch| batch[p]),
+                &rows[8 * p..8 * p + 8],
+                expected.rows[p]
+            );
+        }
         let weights: Vec<f32> = gpu.download(&found.weights);
         for (&found, &expected) in weights.iter().zip(expected.weights.as_flattened()) {
             assert!(

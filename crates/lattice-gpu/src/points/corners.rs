@@ -96,14 +96,13 @@ fn find_corners_kernel(
             let (x, inside_x) = rounded_half_up(u_x);
             let (y, inside_y) = rounded_half_up(u_y);
             let (z, inside_z) = rounded_half_up(u_z);
+            let mut row = EMPTY.runtime();
             if inside_x && inside_y && inside_z {
-                let row = row_at(coords, slots, occupancy, first, index_rows, mask, item, x, y, z);
-                if row != EMPTY {
-                    low_rows.insert(0usize, i32::cast_from(row));
-                    low_weights.insert(0usize, 1.0f32);
-                    count = 1u32;
-                }
+                row = row_at(coords, slots, occupancy, first, index_rows, mask, item, x, y, z);
             }
+            low_rows.insert(0usize, i32::cast_from(row));
+            low_weights.insert(0usize, select(row == EMPTY, 0.0f32, 1.0f32));
+            count += select(row == EMPTY, 0u32, 1u32);
         } else {
             let (x, inside_x) = floor(u_x);
             let (y, inside_y) = floor(u_y);

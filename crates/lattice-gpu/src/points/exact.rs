@@ -126,12 +126,13 @@ pub(crate) fn floor(bits: u32) -> (i32, bool) {
     let (mantissa, exponent) = parts(bits);
     let left = u32::cast_from(min(max(exponent, 0i32), 8i32));
     let right = u32::cast_from(min(max(0i32 - exponent, 0i32), 31i32));
-    let magnitude = (mantissa >> right) << left;
-    let down = 0u32 - magnitude - any_of_low(mantissa, right);
+    // Signed from here on: some compilers take a number that was only cast for one without a sign, when it is shifted right.
+    let magnitude = i32::cast_from((mantissa >> right) << left);
+    let down = 0i32 - magnitude - i32::cast_from(any_of_low(mantissa, right));
     let value = select(bits >= SIGN, down, magnitude);
     // Below 2^31 in size, or -2^31.
     let inside = (bits & 0x7FFF_FFFFu32) < 0x4F00_0000u32 || bits == 0xCF00_0000u32;
-    (i32::cast_from(value), inside)
+    (value, inside)
 }
 
 /// `(p - origin) / size`, rounded twice, for finite `origin` and `size`; not finite where `p` is not.

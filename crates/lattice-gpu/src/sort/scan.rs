@@ -16,9 +16,10 @@ pub(crate) fn cube_exclusive_sum(value: u32, sums: &mut Shared<[u32]>, #[comptim
     let mut before = 0u32;
     let mut total = 0u32;
     if comptime!(lanes > 0) {
-        let within = plane_exclusive_sum(value);
-        // The sums of an earlier call were read.
+        // The sums of an earlier call were read. Also brings the units of a plane together: on some compilers a plane operation asks only
+        // those that have arrived, and units that took other ways before may be late.
         sync_cube();
+        let within = plane_exclusive_sum(value);
         if UNIT_POS % lanes == comptime!(lanes - 1) {
             sums[(UNIT_POS / lanes) as usize] = within + value;
         }

@@ -491,6 +491,8 @@ pub(crate) fn build_tiles_kernel(
             }
             let pairs = u32::cast_from(here.count_ones());
             if comptime!(shape.lanes > 0) {
+                // Units leave the search one by one; plane operations ask those that have arrived.
+                sync_cube();
                 let sum = plane_sum(pairs);
                 if lane == 0u32 {
                     flags[1].fetch_add(sum);

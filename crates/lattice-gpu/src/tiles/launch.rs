@@ -333,11 +333,11 @@ impl Tiles {
                     let word = table[(tile * words + tap as usize / 2) * TILE_ROWS + place];
                     let local = (word >> (16 * (tap % 2))) & 0xFFFF;
                     if (local as usize) < HALO_ROWS {
+                        let chunks = chunks[tile * self.taps as usize + tap as usize];
+                        let chunk = place / super::CHUNK_ROWS;
                         assert!(
-                            chunks[tile * self.taps as usize + tap as usize] >> (place / super::CHUNK_ROWS)
-                                & 1
-                                == 1,
-                            "a chunk with a pair says so"
+                            chunks >> chunk & 1 == 1,
+                            "chunk {chunk} of tile {tile} has a pair under tap {tap} and does not say so: {chunks:#b}"
                         );
                         pairs.push((halo[local as usize], rows[tile * TILE_ROWS + place], tap));
                     }

@@ -115,6 +115,8 @@ fn write_pairs_kernel(
         for tap in begin..end {
             let local = local_number(table, chunks, tile, tap, taps);
             let has = local < comptime!(HALO_ROWS as u32);
+            // Units that wrote a pair of the tap before may be late, and a ballot asks those that have arrived.
+            sync_cube();
             let peers = plane_ballot(has).extract(0usize);
             if has {
                 let mut at = starts[(tap * n_tiles + tile) as usize];
