@@ -39,13 +39,14 @@ pub fn devices() -> Vec<(String, Gpu)> {
                 continue;
             }
         };
-        let identity = &client.properties().identity;
-        if wanted.is_none() && identity.physical.is_none() {
-            println!("without {name}: {} is a processor", identity.name);
+        let gpu = Gpu::new(client);
+        let found = &gpu.client().properties().identity.name;
+        if wanted.is_none() && is_software(&gpu) {
+            println!("without {name}: {found} is a processor");
             continue;
         }
-        println!("on {name}: {}", identity.name);
-        devices.push((name.to_string(), Gpu::new(client)));
+        println!("on {name}: {found}");
+        devices.push((name.to_string(), gpu));
     }
     if devices.is_empty() {
         let missing = wanted.filter(|wanted| wanted != "cpu");
@@ -53,6 +54,22 @@ pub fn devices() -> Vec<(String, Gpu)> {
         println!("no device: nothing was tested");
     }
     devices
+}
+
+/// Whether a processor imitates the device.
+pub fn is_software(gpu: &Gpu) -> bool {
+    gpu.client().properties().identity.physical.is_none()
+}
+
+/// The cases that a device is tested with: all, or the first `few` where a processor imitates it, since such a driver takes up to half a
+/// minute to compile a kernel. Prints how many it leaves out.
+pub fn cases<T>(gpu: &Gpu, what: &str, all: impl IntoIterator<Item = T>, few: usize) -> Vec<T> {
+    let mut cases: Vec<T> = all.into_iter().collect();
+    if is_software(gpu) && cases.len() > few {
+        println!("{what}: {few} of {} cases on a software device", cases.len());
+        cases.truncate(few);
+    }
+    cases
 }
 
 /// A dtype under test.
