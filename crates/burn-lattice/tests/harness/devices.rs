@@ -31,8 +31,9 @@ pub fn gpus() -> Vec<(String, Device)> {
             ("rocm", DeviceType::Rocm),
             #[cfg(feature = "vulkan")]
             ("vulkan", DeviceType::Vulkan),
+            // WGSL on what the machine offers; `DeviceType::WebGpu` would be a browser's alone.
             #[cfg(feature = "webgpu")]
-            ("webgpu", DeviceType::WebGpu),
+            ("webgpu", DeviceType::Wgpu),
         ];
         for (name, kind) in kinds {
             if wanted.as_ref().is_some_and(|wanted| wanted != name) {
