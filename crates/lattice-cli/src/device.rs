@@ -77,8 +77,9 @@ pub fn found(backend: &str) -> Vec<Device> {
             "rocm" => Some(DeviceType::Rocm),
             #[cfg(feature = "vulkan")]
             "vulkan" => Some(DeviceType::Vulkan),
+            // WGSL on what the machine offers; `DeviceType::WebGpu` would be a browser's alone.
             #[cfg(feature = "webgpu")]
-            "webgpu" => Some(DeviceType::WebGpu),
+            "webgpu" => Some(DeviceType::Wgpu),
             _ => None,
         };
         if let Some(kind) = kind {

@@ -4,10 +4,15 @@
 use burn::tensor::{DType, Device};
 use burn_lattice::DeviceInfo;
 
-/// GPUs by the name that `--device` takes; prints a line when there is none.
+/// GPUs by the name that `--device` takes, one of a kind: the one that `LATTICE_TEST_DEVICE` names, else every one found but those
+/// that a processor imitates, which are slow and run only where they are named. Prints a line when there is none.
+///
+/// # Panics
+/// Where the named device is missing.
 pub fn gpus() -> Vec<(String, Device)> {
     #[allow(unused_mut, reason = "a build without GPU features has none")]
     let mut found: Vec<(String, Device)> = Vec::new();
+    let wanted = wanted();
     #[cfg(any(
         feature = "cuda",
         feature = "metal",
@@ -26,43 +31,48 @@ pub fn gpus() -> Vec<(String, Device)> {
             ("rocm", DeviceType::Rocm),
             #[cfg(feature = "vulkan")]
             ("vulkan", DeviceType::Vulkan),
+            // WGSL on what the machine offers; `DeviceType::WebGpu` would be a browser's alone.
             #[cfg(feature = "webgpu")]
-            ("webgpu", DeviceType::WebGpu),
+            ("webgpu", DeviceType::Wgpu),
         ];
-        // What a processor imitates is tested where that is asked for.
-        let imitated = std::env::var_os("LATTICE_TEST_SOFTWARE").is_some();
-        let real = |device: &Device| imitated || !DeviceInfo::of(device).software;
         for (name, kind) in kinds {
+            if wanted.as_ref().is_some_and(|wanted| wanted != name) {
+                continue;
+            }
+            let walked = |device: &Device| wanted.is_some() || !DeviceInfo::of(device).software;
             // One device of a kind: others of it run the same code.
             found.extend(
                 Device::enumerate(kind)
                     .into_vec()
                     .into_iter()
-                    .filter(real)
+                    .filter(walked)
                     .take(1)
                     .map(|device| (name.into(), device)),
             );
         }
     }
     if found.is_empty() {
+        let missing = wanted.as_deref().filter(|&wanted| wanted != "cpu");
+        assert!(missing.is_none(), "LATTICE_TEST_DEVICE={}: no such device", missing.unwrap_or_default());
         println!("no GPU: only the CPU is tested");
     }
     found
 }
 
-/// The CPU and every GPU.
-pub fn devices() -> Vec<(String, Device)> {
-    std::iter::once(("cpu".to_string(), Device::flex())).chain(gpus()).collect()
+/// The device that tests are asked to run on.
+fn wanted() -> Option<String> {
+    std::env::var("LATTICE_TEST_DEVICE").ok()
 }
 
-/// The device that suites run on: `LATTICE_TEST_DEVICE`, a name of [`devices`], else the CPU.
+/// The device that suites run on: the CPU, or what `LATTICE_TEST_DEVICE` names.
 ///
 /// # Panics
-/// Where no such device is found.
+/// Where the named device is missing.
 pub fn chosen() -> Device {
-    let Ok(wanted) = std::env::var("LATTICE_TEST_DEVICE") else { return Device::flex() };
-    let found = devices().into_iter().find(|(name, _)| *name == wanted);
-    found.unwrap_or_else(|| panic!("LATTICE_TEST_DEVICE={wanted}: no such device")).1
+    match wanted().as_deref() {
+        None | Some("cpu") => Device::flex(),
+        Some(_) => gpus().remove(0).1,
+    }
 }
 
 /// Whether suites run on a GPU.

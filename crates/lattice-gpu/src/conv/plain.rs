@@ -306,9 +306,8 @@ fn launch<F: Float + CubeElement>(
         after: epilogue.after,
     };
     let table = |of: fn(&Tiles) -> &Buffer| tiles.map_or(x, of);
-    // Without tiles the table is not read; its stand-in need not hold whole vectors.
-    let words =
-        Buffer { len: tiles.map_or(0, |tiles| tiles.table.len), ..table(|tiles| &tiles.table).clone() };
+    // Without tiles the table is not read; WebGPU wants its stand-in to hold a whole vector all the same, which `x` may not.
+    let words = tiles.map_or_else(|| gpu.empty(4, 4), |tiles| tiles.table.clone());
     let n_tiles = n_out.div_ceil(TILE_ROWS);
     let count = CubeCount::Static(
         n_tiles.min(65_535) as u32,

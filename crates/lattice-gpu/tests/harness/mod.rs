@@ -7,27 +7,69 @@ use lattice_core::{Coord, Support};
 use lattice_gpu::{Buffer, Gpu, cubecl};
 use lattice_testkit::tolerances::{BF16, F16, F32, Tolerance};
 
-/// Every device of this machine that the build has a runtime for; prints a line when there is none.
+/// The devices that tests walk, one of a kind. `LATTICE_TEST_DEVICE` names one: tests then run there alone. Else every GPU of this
+/// machine that the build has a runtime for; what a processor imitates is slow and runs only where it is named.
+///
+/// # Panics
+/// Where the named device is missing.
 pub fn devices() -> Vec<(String, Gpu)> {
-    let found = [
-        ("cuda", cubecl::Device::cuda(0)),
-        ("rocm", cubecl::Device::rocm(0)),
-        ("vulkan", cubecl::Device::vulkan(cubecl::device::WgpuDeviceKind::default())),
+    let default = cubecl::device::WgpuDeviceKind::default;
+    let kinds = [
+        ("cuda", cfg!(feature = "cuda"), cubecl::Device::cuda(0)),
+        ("rocm", cfg!(feature = "rocm"), cubecl::Device::rocm(0)),
+        ("vulkan", cfg!(feature = "vulkan"), cubecl::Device::vulkan(default())),
+        ("metal", cfg!(feature = "metal"), cubecl::Device::metal_msl(default())),
+        // WGSL on the machine's own graphics interface. With the compilers of the two above, devices come up on these instead.
+        (
+            "webgpu",
+            cfg!(feature = "webgpu") && !cfg!(any(feature = "vulkan", feature = "metal")),
+            cubecl::Device::wgpu(default()),
+        ),
     ];
+    let wanted = std::env::var("LATTICE_TEST_DEVICE").ok();
     let mut devices = Vec::new();
-    for (name, device) in found {
-        match device {
-            Ok(device) => {
-                println!("on {name}");
-                devices.push((name.to_string(), Gpu::new(device.client())));
-            }
-            Err(reason) => println!("without {name}: {reason}"),
+    for (name, compiled, device) in kinds {
+        if !compiled || wanted.as_ref().is_some_and(|wanted| wanted != name) {
+            continue;
         }
+        let client = match device {
+            Ok(device) => device.client(),
+            Err(reason) => {
+                println!("without {name}: {reason}");
+                continue;
+            }
+        };
+        let gpu = Gpu::new(client);
+        let found = &gpu.client().properties().identity.name;
+        if wanted.is_none() && is_software(&gpu) {
+            println!("without {name}: {found} is a processor");
+            continue;
+        }
+        println!("on {name}: {found}");
+        devices.push((name.to_string(), gpu));
     }
     if devices.is_empty() {
+        let missing = wanted.filter(|wanted| wanted != "cpu");
+        assert!(missing.is_none(), "LATTICE_TEST_DEVICE={}: no such device", missing.unwrap_or_default());
         println!("no device: nothing was tested");
     }
     devices
+}
+
+/// Whether a processor imitates the device.
+pub fn is_software(gpu: &Gpu) -> bool {
+    gpu.client().properties().identity.physical.is_none()
+}
+
+/// The cases that a device is tested with: all, or the first `few` where a processor imitates it, since such a driver takes up to half a
+/// minute to compile a kernel. Prints how many it leaves out.
+pub fn cases<T>(gpu: &Gpu, what: &str, all: impl IntoIterator<Item = T>, few: usize) -> Vec<T> {
+    let mut cases: Vec<T> = all.into_iter().collect();
+    if is_software(gpu) && cases.len() > few {
+        println!("{what}: {few} of {} cases on a software device", cases.len());
+        cases.truncate(few);
+    }
+    cases
 }
 
 /// A dtype under test.
