@@ -295,9 +295,9 @@ mod tests {
         assert_eq!(last_within(4.5, 100), Some(4));
         assert_eq!(last_within(f32::INFINITY, 100), Some(100));
         assert_eq!(last_within(0.0, u32::MAX), Some(0));
-        // 2^24 + 1 rounds down to 2^24, 2^24 + 3 up to 2^24 + 4.
+        // Halves go to the even number: 2^24 + 1 down to 2^24, 2^24 + 5 down to 2^24 + 4.
         assert_eq!(last_within(16_777_216.0, u32::MAX), Some(16_777_217));
-        assert_eq!(last_within(16_777_220.0, u32::MAX), Some(16_777_222));
+        assert_eq!(last_within(16_777_220.0, u32::MAX), Some(16_777_221));
     }
 
     #[test]
