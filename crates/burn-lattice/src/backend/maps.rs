@@ -297,7 +297,15 @@ pub(crate) fn flat_map(
     let form = support(&gpu, &cube, source);
     let flat = there::flattened(&gpu, &form.coords, &bounds, step, axis)?;
     let map = grouped(&gpu, &cube, &flat.rows, flat.n_rows, mean, None)?;
-    let bounds = there::bounds(&gpu, &flat.coords)?;
-    let rows = Rows { n: flat.n_rows, canonical: true, bounds: Some(bounds) };
+    // Rounding down keeps the order of values, so the ends of the rows become those of the flat ones.
+    let end = |c: &Coord| -> Coord {
+        std::array::from_fn(|column| match column.checked_sub(1) {
+            None => c[0],
+            Some(a) if a == axis => 0,
+            Some(a) => i64::from(c[column]).div_euclid(i64::from(step[a])) as i32,
+        })
+    };
+    let bounds = Some((end(&bounds.0), end(&bounds.1)));
+    let rows = Rows { n: flat.n_rows, canonical: true, bounds };
     Some((made(&gpu, &cube, DeviceSupport::new(flat.coords, rows))?, map))
 }

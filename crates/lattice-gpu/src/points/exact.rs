@@ -10,6 +10,8 @@ use crate::gpu::{Buffer, Gpu};
 
 /// The sign bit.
 const SIGN: u32 = 1 << 31;
+/// The bits of 1.
+const ONE: u32 = 0x3F80_0000;
 /// The bits of the exponent: those of infinity.
 const INFINITY: u32 = 0x7F80_0000;
 
@@ -152,6 +154,12 @@ pub(crate) fn position(p: u32, origin: u32, size: u32) -> u32 {
 #[cube]
 pub(crate) fn from_integer(value: u32) -> u32 {
     rounded(0u32, value, 0i32)
+}
+
+/// One by a count that is not zero: what each of so many entries weighs in a mean, bit for bit the host's.
+#[cube]
+pub(crate) fn share_of(count: u32) -> f32 {
+    f32::reinterpret(divide(ONE, from_integer(count), 0u32))
 }
 
 /// What [`calculate`] finds of two columns of numbers; for tests.

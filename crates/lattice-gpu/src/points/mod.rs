@@ -11,5 +11,5 @@ mod launch;
 pub use corners::{PointCorners, point_corners};
 #[doc(hidden)]
 pub use exact::{Calculation, calculate};
-pub(crate) use exact::{divide, from_integer};
+pub(crate) use exact::{from_integer, share_of};
 pub use launch::{Quantized, Voxels, quantize};

@@ -5,10 +5,7 @@ use cubecl::prelude::*;
 use super::map::DeviceRowMap;
 use crate::address::UNITS;
 use crate::gpu::{Buffer, Gpu};
-use crate::points::{Voxels, divide, from_integer};
-
-/// The bits of 1.
-const ONE: u32 = 0x3F80_0000;
+use crate::points::{Voxels, share_of};
 
 /// `weights[e] = 1 / counts[voxel]`, where the voxel is that of the point `rows[e]`, or `rows[e]` itself. One unit an entry.
 #[cube(launch_unchecked)]
@@ -16,7 +13,7 @@ fn mean_weights_kernel(
     rows: &[u32],
     voxel_of_point: &[i32],
     counts: &[u32],
-    weights: &mut [u32],
+    weights: &mut [f32],
     n_entries: u32,
     #[comptime] of_points: bool,
 ) {
@@ -26,7 +23,7 @@ fn mean_weights_kernel(
         if comptime!(of_points) {
             voxel = u32::cast_from(voxel_of_point[voxel as usize]);
         }
-        weights[entry as usize] = divide(ONE, from_integer(counts[voxel as usize]), 0u32);
+        weights[entry as usize] = share_of(counts[voxel as usize]);
     }
 }
 

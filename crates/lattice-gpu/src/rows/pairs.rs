@@ -5,6 +5,7 @@ use lattice_core::PairWeights;
 
 use super::map::DeviceRowMap;
 use crate::gpu::{Buffer, Gpu};
+use crate::points::share_of;
 use crate::sort::exclusive_sum;
 use crate::tiles::{HALO_ROWS, NO_ROW, SPAN_WORDS, TILE_ROWS, Tiles, local_number};
 
@@ -92,7 +93,8 @@ fn write_entries_kernel(
         let mut at = splits[row as usize];
         let mut share = 0.0f32;
         if comptime!(matches!(shape.weights, Weights::Mean)) {
-            share = 1.0f32 / f32::cast_from(splits[row as usize + 1usize] - at);
+            // A row without pairs writes none.
+            share = share_of(max(splits[row as usize + 1usize] - at, 1u32));
         }
         let n_phases = spans[(tile * comptime!(shape.span_words)) as usize];
         for phase in 0u32..n_phases {

@@ -5,6 +5,7 @@ use cubecl::prelude::*;
 use super::map::DeviceRowMap;
 use crate::address::UNITS;
 use crate::gpu::{Buffer, Gpu};
+use crate::points::share_of;
 use crate::sort::{Keys, sort_rows};
 
 /// First position of sorted `values` that is at or above `wanted`.
@@ -89,8 +90,7 @@ fn mean_weights_kernel(splits: &[u32], weights: &mut [f32], n_entries: u32, n_ou
     let entry = ABSOLUTE_POS as u32;
     if entry < n_entries && entry < splits[n_out as usize] {
         let row = row_of_entry(splits, n_out, entry);
-        weights[entry as usize] =
-            1.0f32 / f32::cast_from(splits[row as usize + 1usize] - splits[row as usize]);
+        weights[entry as usize] = share_of(splits[row as usize + 1usize] - splits[row as usize]);
     }
 }
 
@@ -115,7 +115,8 @@ impl DeviceRowMap {
         let (outs, splits, rows) = (gpu.empty(n, 4), gpu.empty(n_in + 1, 4), gpu.empty(n, 4));
         let weights: Option<Buffer> = self.weights.as_ref().map(|_| gpu.empty(n, 4));
         let dim = CubeDim::new_1d(UNITS);
-        // SAFETY: positions are checked against the counts, which are the lengths of the buffers; splits are those of the map, and the order is a permutation of the entries.
+        // SAFETY: positions are checked against the counts, which are the lengths of the buffers; splits are those of the map, and the
+        // order is a permutation of the entries.
         unsafe {
             entry_keys_kernel::launch_unchecked(
                 gpu.client(),
