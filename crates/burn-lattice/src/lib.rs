@@ -25,6 +25,7 @@ mod device;
 mod kernel_cache;
 mod manager;
 mod operators;
+mod peaks;
 mod support;
 mod tensor;
 
@@ -39,6 +40,7 @@ pub use kernel_cache::keep_kernels;
 pub use lattice_core as core;
 pub use lattice_core::{Error, Interpolation, Join, KernelSpec, RelationKind, SupportPolicy};
 pub use manager::{CoordinateKey, CoordinateManager, ManagerReport};
+pub use peaks::Peaks;
 pub use support::{Relation, RowMap, Support};
 pub use tensor::SparseTensor;
 

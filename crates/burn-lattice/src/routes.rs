@@ -19,10 +19,25 @@ pub enum DeviceClass {
     /// The CPU.
     Cpu,
     /// A GPU.
-    Gpu {
-        /// Whether it has 16 x 8 x 16 matrix instructions for f16 and bf16, and loads of their fragments.
-        matrix_units: bool,
-    },
+    Gpu(MatrixUnits),
+}
+
+/// The matrix instructions of a GPU, with f32 sums.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MatrixUnits {
+    /// 16 x 8 x 16 for f16 and bf16, with fragments that a kernel lays out itself, and loads of them.
+    pub manual: bool,
+    /// 16 x 16 x 16 for f16, with fragments that the device lays out.
+    pub f16: bool,
+    /// 16 x 16 x 16 for bf16, likewise.
+    pub bf16: bool,
+}
+
+impl MatrixUnits {
+    /// Whether convolutions in a 16-bit type run on them.
+    pub fn any(self) -> bool {
+        self != Self::default()
+    }
 }
 
 impl DeviceClass {
@@ -85,6 +100,7 @@ pub(crate) enum ConvKernel {
     TapTiles,
     EdgeLoop,
     GpuMma,
+    GpuCmma,
     GpuPlain,
     GpuDirect,
 }
@@ -124,11 +140,26 @@ pub static CONV_ROUTES: &[ConvRoute] = &[
         why: "a tile's input rows are staged once in shared memory and multiplied by matrix units; absent taps are skipped",
         needs: "a GPU with 16 x 8 x 16 matrix units; one group, f16 or bf16 elements",
         fits: |p| {
-            p.device == (DeviceClass::Gpu { matrix_units: true })
+            matches!(p.device, DeviceClass::Gpu(MatrixUnits { manual: true, .. }))
                 && p.shape.groups == 1
                 && matches!(p.dtype, DType::F16 | DType::BF16)
         },
         kernel: ConvKernel::GpuMma,
+    },
+    ConvRoute {
+        name: "gpu_cmma",
+        why: "rows of a tap are gathered and multiplied by matrix units that lay out their own fragments",
+        needs: "a GPU with 16 x 16 x 16 matrix units for the element type; one group, f16 or bf16 elements",
+        fits: |p| {
+            let DeviceClass::Gpu(units) = p.device else { return false };
+            p.shape.groups == 1
+                && match p.dtype {
+                    DType::F16 => units.f16,
+                    DType::BF16 => units.bf16,
+                    _ => false,
+                }
+        },
+        kernel: ConvKernel::GpuCmma,
     },
     ConvRoute {
         name: "gpu_plain",
@@ -271,6 +302,29 @@ pub fn conv_route(problem: &ConvProblem) -> &'static ConvRoute {
         .iter()
         .find(|r| (r.fits)(problem))
         .expect("`pointwise_gemm` and `edge_loop` fit everything on a CPU, `gpu_direct` everything on a GPU")
+}
+
+/// What the staged routes of a GPU do for a convolution over a relation, besides what any route must.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConvWork {
+    /// Tiles of 256 output rows.
+    pub tiles: usize,
+    /// Times that input rows are staged; one a tile, but for those that meet too many rows.
+    pub phases: usize,
+    /// Input rows staged, over all tiles.
+    pub staged_rows: usize,
+    /// Rows that matrix units multiply, over all taps: sixteen at a time where one of them has the tap. The relation has as many
+    /// pairs as would suffice.
+    pub computed: usize,
+    /// Bytes of the tables.
+    pub table_bytes: usize,
+}
+
+impl ConvWork {
+    /// Asks a GPU; `None` on the CPU, which works pair by pair. Builds the tables where no convolution did.
+    pub fn of(device: &Device, relation: &lattice_core::Relation) -> Option<Self> {
+        backend::conv_work(device, relation)
+    }
 }
 
 /// One line of [`explain`].

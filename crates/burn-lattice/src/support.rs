@@ -158,7 +158,7 @@ impl Relation {
                     self.host.transpose().tap_tiles();
                 }
             }
-            DeviceClass::Gpu { .. } => {
+            DeviceClass::Gpu(_) => {
                 backend::check_relation("Relation::prepare", device, &self.host)?;
                 backend::prepare(device, &self.host, training);
             }

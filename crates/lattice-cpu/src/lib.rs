@@ -19,6 +19,7 @@ mod gemm;
 mod isa;
 #[allow(unsafe_code, reason = "one call of the C library, with no memory of ours")]
 mod pages;
+mod peaks;
 mod pointwise;
 mod pool;
 mod row_mix;
@@ -34,6 +35,7 @@ pub use epilogue::{Activation, Epilogue};
 pub use gemm::*;
 pub use isa::{Isa, current_isa, detect, with_isa};
 pub use pages::keep_pages;
+pub use peaks::measure_peaks;
 pub use pointwise::*;
 pub use pool::*;
 pub use row_mix::*;

@@ -84,6 +84,19 @@ impl Gpu {
         &self.client
     }
 
+    /// Takes a large block of memory from the driver, which stays for later buffers: a 128th of the device's, or nothing where it does
+    /// not say how much it has. To be called once, before the first buffer that lives long.
+    ///
+    /// CubeCL's pages are as large as the largest buffer so far. Each time one outgrows them, those that came before stay while
+    /// anything lives in them, and every later allocation walks all that lives there: half of the host's time in a forward pass.
+    pub fn reserve_room(&self) {
+        let memory = &self.client.properties().memory;
+        if let Some(all) = memory.max_memory() {
+            let bytes = (all / 128).min(memory.max_page_size);
+            drop(self.client.empty(bytes as usize));
+        }
+    }
+
     /// Copies elements of four bytes to the device.
     pub fn upload<T: bytemuck::Pod>(&self, values: &[T]) -> Buffer {
         let bytes: &[u8] = bytemuck::cast_slice(values);
@@ -98,6 +111,18 @@ impl Gpu {
     /// Room for `len` elements of `size` bytes, not initialised.
     pub fn empty(&self, len: usize, size: usize) -> Buffer {
         Buffer::own(self.client.empty((len * size).max(16)), len)
+    }
+
+    /// Room for several buffers of four-byte elements in one allocation, not initialised. They live and die together, and one alone is
+    /// never the last holder of its memory.
+    pub(crate) fn rooms<const N: usize>(&self, len: usize) -> [Buffer; N] {
+        let alignment = self.client.properties().memory.alignment as usize;
+        let each = (4 * len).max(16).next_multiple_of(alignment);
+        let all = self.client.empty(N * each);
+        std::array::from_fn(|at| {
+            let after = (N - at) * each - (4 * len).max(16);
+            Buffer::own(all.clone().offset_start((at * each) as u64).offset_end(after as u64), len)
+        })
     }
 
     /// Copies a buffer to the host.

@@ -13,6 +13,7 @@ mod gpu;
 pub mod index;
 pub mod neighbours;
 pub mod norm;
+mod peaks;
 pub mod points;
 pub mod rows;
 pub mod sort;
@@ -21,3 +22,4 @@ pub mod tiles;
 
 pub use cubecl;
 pub use gpu::{Buffer, Gpu};
+pub use peaks::Peaks;

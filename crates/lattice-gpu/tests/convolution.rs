@@ -7,6 +7,7 @@ mod harness;
 use half::{bf16, f16};
 use harness::{Element, Numbers, absolute, assert_close, cases, devices, is_software, upload_support, wide};
 use lattice_core::{KernelSpec, Relation, SupportPolicy};
+use lattice_gpu::conv::cmma::{conv_cmma, has_fragments, pack_fragments};
 use lattice_gpu::conv::direct::{conv_direct, pointwise_direct};
 use lattice_gpu::conv::mma::{
     After, Direction, Epilogue, MmaPlan, conv_mma, has_matrix_units, pack_weights, pack_weights_mirrored,
@@ -111,6 +112,23 @@ impl Case {
                 let found =
                     mma::<T>(gpu, [&g, &w], &self.swapped, [shape.c_out, shape.c_in], plan, BACKWARD, &none);
                 assert_close(&what(&format!("input gradient, {plan:?}")), &read(&found), &dx, &dx_size);
+            }
+        }
+        if shape.groups == 1 && size_of::<T>() == 2 && has_fragments(gpu, T::elem_type_native()) {
+            let fragments = |w: &Buffer, channels, direction, reversed| {
+                pack_fragments::<T>(gpu, w, taps as u32, channels, direction, reversed)
+            };
+            let packed = fragments(&w, [shape.c_in, shape.c_out], FORWARD, false);
+            let found = conv_cmma::<T>(gpu, &x, &packed, &self.tiles, &none);
+            assert_close(&what("cmma"), &read(&found), &y, &y_size);
+            let back = [shape.c_out, shape.c_in];
+            let packed = fragments(&w, back, BACKWARD, false);
+            let found = conv_cmma::<T>(gpu, &g, &packed, &self.swapped, &none);
+            assert_close(&what("input gradient, cmma"), &read(&found), &dx, &dx_size);
+            if self.relation.is_symmetric() {
+                let packed = fragments(&w, back, BACKWARD, true);
+                let found = conv_cmma::<T>(gpu, &g, &packed, &self.tiles, &none);
+                assert_close(&what("input gradient by mirrored fragments"), &read(&found), &dx, &dx_size);
             }
         }
         for pairs in &self.pairs {
@@ -422,6 +440,12 @@ fn epilogue<T: Element>(device: &str, gpu: &Gpu, case: &Case, c_in: usize, c_out
     assert_close(&what("direct"), &gpu.download::<T>(&found), &expected, &size);
     let found = conv_plain::<T>(gpu, &x, &w, &case.tiles, shape, FORWARD, &epilogue);
     assert_close(&what("plain"), &gpu.download::<T>(&found), &expected, &size);
+    if size_of::<T>() == 2 && has_fragments(gpu, T::elem_type_native()) {
+        let taps = case.tiles.taps();
+        let packed = pack_fragments::<T>(gpu, &w, taps, [c_in, c_out], FORWARD, false);
+        let found = conv_cmma::<T>(gpu, &x, &packed, &case.tiles, &epilogue);
+        assert_close(&what("cmma"), &gpu.download::<T>(&found), &expected, &size);
+    }
     if size_of::<T>() == 2 && has_matrix_units(gpu) {
         for plan in plans(gpu, c_in, c_out) {
             let found = mma::<T>(gpu, [&x, &w], &case.tiles, [c_in, c_out], plan, FORWARD, &epilogue);

@@ -8,7 +8,7 @@ use half::f16;
 use harness::{Element, Numbers, assert_close, devices, wide};
 use lattice_gpu::Gpu;
 use lattice_gpu::conv::mma::After;
-use lattice_gpu::norm::{batch_norm, batch_norm_grad};
+use lattice_gpu::norm::{Running, batch_norm, batch_norm_grad};
 
 const EPS: f64 = 1e-3;
 
@@ -41,8 +41,27 @@ fn check<T: Element>(device: &str, gpu: &Gpu, n: usize, c: usize, with_residual:
     let normal = |at: usize| (wx[at] - mean[at % c]) / (var[at % c] + EPS).sqrt();
     let [dx, dg, dr] = [&x, &g, &residual].map(|v| gpu.upload(v));
     let [dgamma, dbeta] = [&gamma, &beta].map(|v| gpu.upload(v));
-    let out =
-        batch_norm::<T>(gpu, &dx, c, [&dgamma, &dbeta], with_residual.then_some(&dr), EPS as f32, after);
+    let old: [Vec<f32>; 2] = [0; 2].map(|_| numbers.values(c));
+    let [old_mean, old_var] = old.each_ref().map(|v| gpu.upload(v));
+    let running = Running { mean: old_mean, var: old_var, momentum: 0.25, unbias: 1.5 };
+    let residual_there = with_residual.then_some(&dr);
+    let normed =
+        |running| batch_norm::<T>(gpu, &dx, c, [&dgamma, &dbeta], residual_there, running, EPS as f32, after);
+    let out = normed(Some(&running));
+    let moved = |old: &[f32], found: &[f64], factor: f64| -> Vec<f64> {
+        old.iter().zip(found).map(|(&old, found)| f64::from(old) * 0.75 + found * factor * 0.25).collect()
+    };
+    let expected = [moved(&old[0], &mean, 1.0), moved(&old[1], &var, 1.5)];
+    for (name, (found, expected)) in ["moved mean", "moved var"].iter().zip(out.moved.iter().zip(&expected)) {
+        assert_close(&what(name), &gpu.download::<f32>(found), expected, &vec![2.0; c]);
+    }
+    let still = normed(None);
+    assert_eq!(
+        gpu.download::<u32>(&still.moved[0]),
+        gpu.download::<u32>(&still.mean),
+        "{}",
+        what("no running")
+    );
     let before = |at: usize| {
         let residual = if with_residual { wr[at] } else { 0.0 };
         normal(at) * f64::from(gamma[at % c]) + f64::from(beta[at % c]) + residual
@@ -103,6 +122,7 @@ fn batch_norm_and_its_gradient_match_the_loops() {
             &gpu.upload::<f32>(&[]),
             4,
             [&gpu.upload(&[1.0f32; 4]), &gpu.upload(&[0.0f32; 4])],
+            None,
             None,
             1e-3,
             After::Nothing,

@@ -9,8 +9,8 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, AutodiffBackend, TensorMetadata};
 
 use super::{
-    Activation, BatchNormGrads, BatchNormOutput, BatchNormTape, ConvMap, FusedOperands, LatticeBackend,
-    LatticeKernels, Operand,
+    Activation, BatchNormGrads, BatchNormOptions, BatchNormOutput, BatchNormTape, ConvMap, FusedOperands,
+    LatticeBackend, LatticeKernels, Operand, RunningOperands,
 };
 use crate::RowMap;
 
@@ -140,24 +140,33 @@ fn sparse_batch_norm<B: LatticeKernels, C: CheckpointStrategy, const N: usize>(
     x: FloatTensor<Autodiff<B, C>>,
     [gamma, beta]: [FloatTensor<B>; 2],
     residual: Operand<B>,
-    eps: f64,
-    activation: Activation,
+    running: RunningOperands<B>,
+    options: BatchNormOptions,
 ) -> BatchNormOutput<Autodiff<B, C>> {
-    let statistic = <Autodiff<B, C> as AutodiffBackend>::from_inner;
+    let BatchNormOptions { eps, activation, .. } = options;
+    let with_statistics = |y, found: BatchNormOutput<B>| {
+        let statistic = <Autodiff<B, C> as AutodiffBackend>::from_inner;
+        BatchNormOutput {
+            y,
+            mean: statistic(found.mean),
+            var: statistic(found.var),
+            moved_mean: statistic(found.moved_mean),
+            moved_var: statistic(found.moved_var),
+        }
+    };
     match BatchNorm.prepare::<C>(nodes).compute_bound().stateful() {
         OpsKind::Tracked(mut prep) => {
             let node = prep.checkpoint(&x);
-            let BatchNormOutput { y, mean, var } =
-                B::sparse_batch_norm(x.into_primitive(), gamma.clone(), beta, residual, eps, activation);
-            let kept = (activation != Activation::None).then(|| y.clone());
-            let tape =
-                BatchNormTape { y: kept, mean: mean.clone(), var: var.clone(), gamma, eps, activation };
-            BatchNormOutput { y: prep.finish((node, tape), y), mean: statistic(mean), var: statistic(var) }
+            let found =
+                B::sparse_batch_norm(x.into_primitive(), gamma.clone(), beta, residual, running, options);
+            let kept = (activation != Activation::None).then(|| found.y.clone());
+            let (mean, var) = (found.mean.clone(), found.var.clone());
+            let tape = BatchNormTape { y: kept, mean, var, gamma, eps, activation };
+            with_statistics(prep.finish((node, tape), found.y.clone()), found)
         }
         OpsKind::UnTracked(prep) => {
-            let BatchNormOutput { y, mean, var } =
-                B::sparse_batch_norm(x.into_primitive(), gamma, beta, residual, eps, activation);
-            BatchNormOutput { y: prep.finish(y), mean: statistic(mean), var: statistic(var) }
+            let found = B::sparse_batch_norm(x.into_primitive(), gamma, beta, residual, running, options);
+            with_statistics(prep.finish(found.y.clone()), found)
         }
     }
 }
@@ -272,20 +281,25 @@ impl<B: LatticeKernels, C: CheckpointStrategy> LatticeBackend for Autodiff<B, C>
         gamma: FloatTensor<Self>,
         beta: FloatTensor<Self>,
         residual: Operand<Self>,
-        eps: f64,
-        activation: Activation,
+        running: RunningOperands<Self>,
+        options: BatchNormOptions,
     ) -> BatchNormOutput<Self> {
+        let inner = |operand: Operand<Self>| match operand {
+            Operand::Given(tensor) => Operand::Given(tensor.into_primitive()),
+            Operand::Absent => Operand::Absent,
+        };
+        let running = RunningOperands { mean: inner(running.mean), var: inner(running.var) };
         let [x_node, gamma_node, beta_node] = [x.node(), gamma.node(), beta.node()];
         let vectors = [gamma.into_primitive(), beta.into_primitive()];
         match residual {
             Operand::Absent => {
                 let nodes = [x_node, gamma_node, beta_node];
-                sparse_batch_norm::<B, C, 3>(nodes, x, vectors, Operand::Absent, eps, activation)
+                sparse_batch_norm::<B, C, 3>(nodes, x, vectors, Operand::Absent, running, options)
             }
             Operand::Given(residual) => {
                 let nodes = [x_node, gamma_node, beta_node, residual.node()];
                 let residual = Operand::Given(residual.into_primitive());
-                sparse_batch_norm::<B, C, 4>(nodes, x, vectors, residual, eps, activation)
+                sparse_batch_norm::<B, C, 4>(nodes, x, vectors, residual, running, options)
             }
         }
     }

@@ -1,5 +1,6 @@
 //! GPU backends: CubeCL tensors handed to `lattice-gpu` as buffers.
 
+use std::any::Any;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -11,10 +12,12 @@ use burn_cubecl::tensor::CubeTensor;
 use burn_cubecl::{CubeBackend, CubeDevice};
 use lattice_core as core;
 use lattice_cpu::ConvShape as Channels;
+use lattice_gpu::conv::cmma;
 use lattice_gpu::conv::direct::{conv_direct, pointwise_direct};
 use lattice_gpu::conv::mma::{self, After, Direction, Epilogue, MmaPlan};
 use lattice_gpu::conv::plain::{conv_plain, pointwise_plain};
 use lattice_gpu::conv::{ConvShape, reverse_taps, weight_grad};
+use lattice_gpu::cubecl::ir::{ElemType, FloatKind};
 use lattice_gpu::cubecl::prelude::{CubeElement, Float as CubeFloat};
 use lattice_gpu::tiles::Tiles;
 use lattice_gpu::{Buffer, Gpu, norm, rows};
@@ -22,10 +25,10 @@ use lattice_gpu::{Buffer, Gpu, norm, rows};
 use super::forms;
 use super::kept::packed_weight;
 use super::{
-    Activation, BatchNormGrads, BatchNormOutput, BatchNormTape, ConvMap, FusedOperands, LatticeBackend,
-    LatticeKernels, Operand,
+    Activation, BatchNormGrads, BatchNormOptions, BatchNormOutput, BatchNormTape, ConvMap, FusedOperands,
+    LatticeBackend, LatticeKernels, Operand, RunningOperands,
 };
-use crate::routes::{ConvKernel, ConvProblem, DeviceClass, conv_route};
+use crate::routes::{ConvKernel, ConvProblem, ConvWork, DeviceClass, MatrixUnits, conv_route};
 use crate::{Result, RowMap};
 
 /// Runs `$body` with `$T` bound to the element type of `$dtype`.
@@ -138,7 +141,13 @@ fn class_of(device: &CubeDevice) -> DeviceClass {
     if let Some(class) = lock().as_ref().and_then(|known| known.get(&key).copied()) {
         return class;
     }
-    let class = DeviceClass::Gpu { matrix_units: mma::has_matrix_units(&Gpu::new(device.client())) };
+    let gpu = Gpu::new(device.client());
+    gpu.reserve_room();
+    let class = DeviceClass::Gpu(MatrixUnits {
+        manual: mma::has_matrix_units(&gpu),
+        f16: cmma::has_fragments(&gpu, ElemType::Float(FloatKind::F16)),
+        bf16: cmma::has_fragments(&gpu, ElemType::Float(FloatKind::BF16)),
+    });
     lock().get_or_insert_default().insert(key, class);
     class
 }
@@ -191,6 +200,32 @@ pub(crate) fn n_pairs(device: &Device, relation: &core::Relation) -> usize {
     }
 }
 
+/// What a convolution over a relation stages and computes there, besides what it must.
+pub(crate) fn conv_work(device: &Device, relation: &core::Relation) -> Option<ConvWork> {
+    let device = gpu_device(device)?;
+    let gpu = Gpu::new(device.client());
+    let found = forms::tiles(&gpu, &device, relation, Direction::Forward).report();
+    Some(ConvWork {
+        tiles: found.tiles,
+        phases: found.phases,
+        staged_rows: found.staged_rows,
+        computed: found.computed,
+        table_bytes: found.bytes,
+    })
+}
+
+/// Bytes and operations a second that a device reaches at best.
+pub(crate) fn peaks(device: &Device, dtype: DType) -> Option<[f64; 2]> {
+    let gpu = Gpu::new(gpu_device(device)?.client());
+    let element = match dtype {
+        DType::F16 => FloatKind::F16,
+        DType::BF16 => FloatKind::BF16,
+        _ => FloatKind::F32,
+    };
+    let found = gpu.peaks(element);
+    Some([found.bytes_per_s, found.flop_per_s])
+}
+
 /// Whether the weights of a convolution stay as they are.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Weights {
@@ -237,17 +272,10 @@ fn convolve(
             (ConvMap::Pointwise, ConvKernel::GpuDirect) => {
                 pointwise_direct::<T>(gpu, &values, &w, rows, shape, direction, epilogue)
             }
-            (ConvMap::Pointwise, ConvKernel::GpuMma) => {
+            (ConvMap::Pointwise, ConvKernel::GpuMma | ConvKernel::GpuCmma) => {
                 let tiles = forms::identity_tiles(gpu, device, rows);
-                on_matrix_units::<T>(
-                    [&values, &w],
-                    [c_from, c_to],
-                    &tiles,
-                    direction,
-                    false,
-                    epilogue,
-                    weights,
-                )
+                let units = OnMatrixUnits { kernel, tiles: &tiles, direction, mirrored: false, weights };
+                units.run::<T>([&values, &w], [c_from, c_to], epilogue)
             }
             (ConvMap::Pointwise, _) => {
                 pointwise_plain::<T>(gpu, &values, &w, rows, shape, direction, epilogue)
@@ -257,12 +285,9 @@ fn convolve(
                 // Tiles of the forward direction serve both where a relation is its own mirror image, with the taps in reverse.
                 let mirrored = direction == Direction::Backward && relation.to_host().is_symmetric();
                 match kernel {
-                    ConvKernel::GpuMma => {
-                        let channels = [c_from, c_to];
-                        let operands = [&values, &w];
-                        on_matrix_units::<T>(
-                            operands, channels, &tiles, direction, mirrored, epilogue, weights,
-                        )
+                    ConvKernel::GpuMma | ConvKernel::GpuCmma => {
+                        let units = OnMatrixUnits { kernel, tiles: &tiles, direction, mirrored, weights };
+                        units.run::<T>([&values, &w], [c_from, c_to], epilogue)
                     }
                     other => {
                         let w = if mirrored { reverse_taps::<T>(gpu, &w, relation.taps()) } else { w };
@@ -280,29 +305,53 @@ fn convolve(
     x.tensor_from(y, [rows, c_to], x.dtype())
 }
 
-/// A convolution over tiles by matrix units; `mirrored` where the tiles are those of the other direction.
-fn on_matrix_units<T: CubeFloat + CubeElement>(
-    [x, weight]: [&Buffer; 2],
-    [c_from, c_to]: [usize; 2],
-    tiles: &Tiles,
+/// A convolution over tiles by matrix units.
+struct OnMatrixUnits<'a> {
+    kernel: ConvKernel,
+    tiles: &'a Tiles,
     direction: Direction,
+    /// Whether the tiles are those of the other direction.
     mirrored: bool,
-    epilogue: &Epilogue,
     weights: Weights,
-) -> Buffer {
-    let (gpu, taps) = (tiles.gpu(), tiles.taps());
-    let plan = MmaPlan::fitted(gpu, c_from, c_to, tiles.n_tiles());
-    let pack = || match mirrored {
-        true => mma::pack_weights_mirrored::<T>(gpu, weight, taps, c_from, c_to, plan),
-        false => mma::pack_weights::<T>(gpu, weight, taps, c_from, c_to, plan, direction),
-    };
-    let packed = match (weights, direction) {
-        (Weights::Fixed, Direction::Forward) => {
-            packed_weight(weight, [taps as usize, c_from, c_to], plan, pack)
+}
+
+impl OnMatrixUnits<'_> {
+    fn run<T: CubeFloat + CubeElement>(
+        &self,
+        [x, weight]: [&Buffer; 2],
+        [c_from, c_to]: [usize; 2],
+        epilogue: &Epilogue,
+    ) -> Buffer {
+        let Self { tiles, direction, mirrored, .. } = *self;
+        let (gpu, taps) = (tiles.gpu(), tiles.taps());
+        let shape = [taps as usize, c_from, c_to];
+        if self.kernel == ConvKernel::GpuCmma {
+            let pack = || cmma::pack_fragments::<T>(gpu, weight, taps, [c_from, c_to], direction, mirrored);
+            let packed = self.packed(weight, shape, None, pack);
+            return cmma::conv_cmma::<T>(gpu, x, &packed, tiles, epilogue);
         }
-        _ => Arc::new(pack()),
-    };
-    mma::conv_mma::<T>(gpu, x, &packed, tiles, epilogue)
+        let plan = MmaPlan::fitted(gpu, c_from, c_to, tiles.n_tiles());
+        let pack = || match mirrored {
+            true => mma::pack_weights_mirrored::<T>(gpu, weight, taps, c_from, c_to, plan),
+            false => mma::pack_weights::<T>(gpu, weight, taps, c_from, c_to, plan, direction),
+        };
+        let packed = self.packed(weight, shape, Some(plan), pack);
+        mma::conv_mma::<T>(gpu, x, &packed, tiles, epilogue)
+    }
+
+    /// Packed weights, kept where they stay as they are.
+    fn packed<P: Any + Send + Sync>(
+        &self,
+        weight: &Buffer,
+        shape: [usize; 3],
+        plan: Option<MmaPlan>,
+        pack: impl FnOnce() -> P,
+    ) -> Arc<P> {
+        match (self.weights, self.direction) {
+            (Weights::Fixed, Direction::Forward) => packed_weight(weight, shape, plan, pack),
+            _ => Arc::new(pack()),
+        }
+    }
 }
 
 /// A convolution with everything that follows in its pass.
@@ -373,12 +422,16 @@ impl LatticeBackend for CubeBackend {
         gamma: FloatTensor<Self>,
         beta: FloatTensor<Self>,
         residual: Operand<Self>,
-        eps: f64,
-        activation: Activation,
+        running: RunningOperands<Self>,
+        BatchNormOptions { eps, activation, momentum, unbias }: BatchNormOptions,
     ) -> BatchNormOutput<Self> {
         let (x, gamma, beta) = (Rows::new(x), Rows::new(gamma), Rows::new(beta));
         let dims: [usize; 2] = x.dims();
         let residual = residual.buffer();
+        let running = match (running.mean.buffer(), running.var.buffer()) {
+            (Some(mean), Some(var)) => Some(norm::Running { mean, var, momentum, unbias }),
+            _ => None,
+        };
         let out = with_gpu_float!(x.dtype(), T, {
             let operands = [&gamma.buffer(), &beta.buffer()];
             norm::batch_norm::<T>(
@@ -387,14 +440,19 @@ impl LatticeBackend for CubeBackend {
                 dims[1],
                 operands,
                 residual.as_ref(),
+                running.as_ref(),
                 eps as f32,
                 after(activation),
             )
         });
+        let channels = |buffer: Buffer| x.tensor_from(buffer, [dims[1]], DType::F32);
+        let [moved_mean, moved_var] = out.moved.map(channels);
         BatchNormOutput {
             y: x.tensor_from(out.y, dims, x.dtype()),
-            mean: x.tensor_from(out.mean, [dims[1]], DType::F32),
-            var: x.tensor_from(out.var, [dims[1]], DType::F32),
+            mean: channels(out.mean),
+            var: channels(out.var),
+            moved_mean,
+            moved_var,
         }
     }
 }

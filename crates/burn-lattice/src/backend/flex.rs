@@ -6,8 +6,8 @@ use burn::tensor::{Element, TensorData, bf16, f16};
 use lattice_cpu::{Acc, BatchNormShape, ConvShape, Epilogue, Scalar};
 
 use super::{
-    Activation, BatchNormGrads, BatchNormOutput, BatchNormTape, ConvMap, FusedOperands, LatticeBackend,
-    LatticeKernels, Operand,
+    Activation, BatchNormGrads, BatchNormOptions, BatchNormOutput, BatchNormTape, ConvMap, FusedOperands,
+    LatticeBackend, LatticeKernels, Operand, RunningOperands,
 };
 use crate::RowMap;
 use crate::routes::{ConvProblem, DeviceClass, conv_route};
@@ -161,8 +161,8 @@ impl LatticeBackend for Flex {
         gamma: FloatTensor<Self>,
         beta: FloatTensor<Self>,
         residual: Operand<Self>,
-        eps: f64,
-        activation: Activation,
+        running: RunningOperands<Self>,
+        BatchNormOptions { eps, activation, momentum, unbias }: BatchNormOptions,
     ) -> BatchNormOutput<Self> {
         let [n, c] = [x.shape()[0], x.shape()[1]];
         let (x, gamma, beta) = (Rows::new(x), Rows::new(gamma), Rows::new(beta));
@@ -174,8 +174,19 @@ impl LatticeBackend for Flex {
             let mut y = zeros::<T>(n * c);
             let residual = residual.as_ref().map(Rows::get::<T>);
             let moments = lattice_cpu::batch_norm_train(x.get::<T>(), shape, residual, &mut y);
+            let moved = |old: Operand<Self>, found: &[f64], factor: f64| match old.rows() {
+                Some(old) => {
+                    let blend = |(&old, &found): (&Sum, &f64)| {
+                        f64::from(old) * (1.0 - momentum) + found * factor * momentum
+                    };
+                    channels::<Sum>(&old.get::<Sum>().iter().zip(found).map(blend).collect::<Vec<f64>>())
+                }
+                None => channels::<Sum>(found),
+            };
             BatchNormOutput {
                 y: tensor_from(y, &[n, c]),
+                moved_mean: moved(running.mean, &moments.mean, 1.0),
+                moved_var: moved(running.var, &moments.variance, unbias),
                 mean: channels::<Sum>(&moments.mean),
                 var: channels::<Sum>(&moments.variance),
             }

@@ -7,19 +7,19 @@ use std::any::Any;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use burn::tensor::{DType, Device, Tensor};
+use burn::tensor::Tensor;
 use burn_cubecl::CubeBackend;
 use burn_cubecl::tensor::CubeTensor;
+use lattice_gpu::Buffer;
 use lattice_gpu::conv::mma::MmaPlan;
-use lattice_gpu::{Buffer, Gpu, norm};
 
-use super::cube::{Rows, gpu_device, tensor_of};
+use super::cube::{Rows, gpu_device};
 
 /// What a form was derived from, and how.
 #[derive(PartialEq, Eq, Hash)]
 enum Key {
-    /// Memory, taps, channels and plan of a packed weight.
-    Packed((usize, u64), [usize; 3], MmaPlan),
+    /// Memory, taps and channels of a packed weight, and the plan where the order of its fragments depends on one.
+    Packed((usize, u64), [usize; 3], Option<MmaPlan>),
     /// Memories of the statistics and parameters of a norm, and the bits of its `eps`.
     Folded(Vec<(usize, u64)>, u64),
 }
@@ -50,7 +50,7 @@ fn kept<T: Any + Send + Sync>(key: Key, sources: Vec<Buffer>, derive: impl FnOnc
 pub(super) fn packed_weight<T: Any + Send + Sync>(
     weight: &Buffer,
     shape: [usize; 3],
-    plan: MmaPlan,
+    plan: Option<MmaPlan>,
     pack: impl FnOnce() -> T,
 ) -> Arc<T> {
     kept(Key::Packed(weight.memory(), shape, plan), vec![weight.clone()], pack)
@@ -63,40 +63,15 @@ pub(crate) fn folded(
     eps: f64,
     fold: impl FnOnce() -> (Tensor<1>, Tensor<1>),
 ) -> (Tensor<1>, Tensor<1>) {
-    let buffers: Option<Vec<Buffer>> =
-        sources.iter().map(|source| Some(rows_of(source)?.1.buffer())).collect();
+    let buffers: Option<Vec<Buffer>> = sources.iter().map(|source| Some(rows_of(source)?.buffer())).collect();
     let Some(buffers) = buffers else { return fold() };
     let key = Key::Folded(buffers.iter().map(Buffer::memory).collect(), eps.to_bits());
     kept(key, buffers, fold).as_ref().clone()
 }
 
 /// A tensor of a GPU without a graph.
-fn rows_of(tensor: &Tensor<1>) -> Option<(Device, Rows)> {
-    let device = tensor.device();
-    gpu_device(&device).filter(|_| !tensor.is_autodiff())?;
+fn rows_of(tensor: &Tensor<1>) -> Option<Rows> {
+    gpu_device(&tensor.device()).filter(|_| !tensor.is_autodiff())?;
     let primitive: CubeTensor = tensor.clone().try_into_primitive::<CubeBackend>().ok()?;
-    Some((device, Rows::new(primitive)))
-}
-
-/// Running statistics moved towards found ones in one launch, all `[c]` in f32 on one GPU; `None` where they are not.
-pub(crate) fn blended(
-    old: [&Tensor<1>; 2],
-    found: [&Tensor<1>; 2],
-    momentum: f64,
-    unbias: f64,
-) -> Option<[Tensor<1>; 2]> {
-    let rows: Vec<(Device, Rows)> = old.into_iter().chain(found).map_while(rows_of).collect();
-    let [(device, a), (_, b), (_, c), (_, d)] = rows.as_slice() else { return None };
-    let alike = |(other, rows): &(Device, Rows)| other == device && rows.dtype() == DType::F32;
-    if !rows.iter().all(alike) {
-        return None;
-    }
-    let gpu: &Gpu = &a.gpu;
-    let new =
-        norm::blend_running(gpu, [&a.buffer(), &b.buffer()], [&c.buffer(), &d.buffer()], momentum, unbias);
-    let tensor = |buffer: Buffer| {
-        let dims = a.dims::<1>();
-        Tensor::from_primitive::<CubeBackend>(tensor_of(gpu, &a.tensor.device, buffer, dims, DType::F32))
-    };
-    Some(new.map(tensor))
+    Some(Rows::new(primitive))
 }

@@ -24,10 +24,11 @@ use burn::backend::{Backend, ExtensionType, backend_extension};
 
 #[cfg(feature = "gpu")]
 pub(crate) use cube::{
-    check_relation, check_row_map, device_class, device_name, is_software, n_pairs, prepare, takes_dtype,
+    check_relation, check_row_map, conv_work, device_class, device_name, is_software, n_pairs, peaks,
+    prepare, takes_dtype,
 };
 #[cfg(feature = "gpu")]
-pub(crate) use kept::{blended, folded};
+pub(crate) use kept::folded;
 #[cfg(feature = "gpu")]
 pub(crate) use made::{created_support, support_from_tensor, support_to_tensor};
 #[cfg(feature = "gpu")]
@@ -80,6 +81,34 @@ pub struct BatchNormOutput<B: Backend> {
     pub mean: FloatTensor<B>,
     /// Biased variance `[c]`, likewise.
     pub var: FloatTensor<B>,
+    /// The running mean moved by `mean`, or `mean` where none was given.
+    pub moved_mean: FloatTensor<B>,
+    /// The running variance moved by `var`, or `var` where none was given.
+    pub moved_var: FloatTensor<B>,
+}
+
+/// Running statistics `[c]` of a batch norm, in the type of its statistics; both or neither.
+#[derive(ExtensionType)]
+pub struct RunningOperands<B: Backend> {
+    /// Mean.
+    #[extension_type]
+    pub mean: Operand<B>,
+    /// Variance.
+    #[extension_type]
+    pub var: Operand<B>,
+}
+
+/// Numbers of a batch norm.
+#[derive(Clone, Copy, Debug)]
+pub struct BatchNormOptions {
+    /// Added to the variance.
+    pub eps: f64,
+    /// Comes last.
+    pub activation: Activation,
+    /// Running statistics become `old * (1 - momentum) + found * momentum`.
+    pub momentum: f64,
+    /// Multiplies the variance found, before it moves the running one.
+    pub unbias: f64,
 }
 
 /// What the backward pass of a batch norm reads.
@@ -157,8 +186,8 @@ pub trait LatticeBackend: Backend {
         gamma: FloatTensor<Self>,
         beta: FloatTensor<Self>,
         #[extension_type] residual: Operand<Self>,
-        eps: f64,
-        activation: Activation,
+        #[extension_type] running: RunningOperands<Self>,
+        options: BatchNormOptions,
     ) -> BatchNormOutput<Self>;
 }
 
@@ -224,7 +253,7 @@ mod cpu_alone {
 
     use super::{CornersOfPoints, Grid, NeighbourSearch, NeighboursFound, VoxelsOfPoints};
     use crate::Result;
-    use crate::routes::DeviceClass;
+    use crate::routes::{ConvWork, DeviceClass};
 
     pub(crate) fn device_class(_device: &Device) -> DeviceClass {
         DeviceClass::Cpu
@@ -260,21 +289,20 @@ mod cpu_alone {
         relation.n_pairs()
     }
 
+    pub(crate) fn conv_work(_device: &Device, _relation: &core::Relation) -> Option<ConvWork> {
+        None
+    }
+
+    pub(crate) fn peaks(_device: &Device, _dtype: DType) -> Option<[f64; 2]> {
+        None
+    }
+
     pub(crate) fn folded(
         _sources: &[Tensor<1>],
         _eps: f64,
         fold: impl FnOnce() -> (Tensor<1>, Tensor<1>),
     ) -> (Tensor<1>, Tensor<1>) {
         fold()
-    }
-
-    pub(crate) fn blended(
-        _old: [&Tensor<1>; 2],
-        _found: [&Tensor<1>; 2],
-        _momentum: f64,
-        _unbias: f64,
-    ) -> Option<[Tensor<1>; 2]> {
-        None
     }
 
     pub(crate) fn created_support(
@@ -418,8 +446,8 @@ mod cpu_alone {
 }
 #[cfg(not(feature = "gpu"))]
 pub(crate) use cpu_alone::{
-    batch_counts, batch_map, blended, cell_map, check_relation, check_row_map, created_support, device_class,
-    device_name, find_neighbours, flat_map, folded, is_software, joined, n_pairs, point_corners, prepare,
-    quantize, rows_inside, rows_named, rows_where, same_rows, support_from_tensor, support_to_tensor,
-    takes_dtype, top_rows,
+    batch_counts, batch_map, cell_map, check_relation, check_row_map, conv_work, created_support,
+    device_class, device_name, find_neighbours, flat_map, folded, is_software, joined, n_pairs, peaks,
+    point_corners, prepare, quantize, rows_inside, rows_named, rows_where, same_rows, support_from_tensor,
+    support_to_tensor, takes_dtype, top_rows,
 };

@@ -1,12 +1,14 @@
 //! Batch norm over all rows of all batch items.
 
 use burn::config::Config;
-use burn::module::{Module, Param, RunningState};
+use burn::module::{Module, Param};
 use burn::nn::Initializer;
 use burn::tensor::{Device, FloatDType, Tensor};
 
-use super::{ConvEpilogue, or_panic};
-use crate::ops::{NormAffine, NormStatistics, apply_epilogue, batch_norm_epilogue, float_dtype};
+use super::{ConvEpilogue, RunningStatistic, or_panic};
+use crate::ops::{
+    NormAffine, NormStatistics, RunningBlend, apply_epilogue, batch_norm_epilogue, float_dtype,
+};
 use crate::{Activation, Error, Result, SparseTensor, backend};
 
 /// Options of [`BatchNorm`].
@@ -42,9 +44,9 @@ pub struct BatchNorm {
     /// Bias `[c]`.
     pub beta: Option<Param<Tensor<1>>>,
     /// Running mean `[c]`.
-    pub running_mean: RunningState<Tensor<1>>,
+    pub running_mean: RunningStatistic,
     /// Running variance `[c]`.
-    pub running_var: RunningState<Tensor<1>>,
+    pub running_var: RunningStatistic,
     eps: f64,
     momentum: f64,
     track: bool,
@@ -61,8 +63,8 @@ impl BatchNormConfig {
         BatchNorm {
             gamma: self.affine.then(|| Initializer::Ones.init([self.channels], device)),
             beta: self.affine.then(|| Initializer::Zeros.init([self.channels], device)),
-            running_mean: RunningState::new(Tensor::zeros([self.channels], device)),
-            running_var: RunningState::new(Tensor::ones([self.channels], device)),
+            running_mean: RunningStatistic::new(Tensor::zeros([self.channels], device)),
+            running_var: RunningStatistic::new(Tensor::ones([self.channels], device)),
             eps: self.eps,
             momentum: self.momentum,
             track: self.track_running_stats,
@@ -124,43 +126,32 @@ impl BatchNorm {
             scale: self.gamma.as_ref().map(Param::val),
             bias: self.beta.as_ref().map(Param::val),
         };
-        let (y, found) = batch_norm_epilogue(feats, own, residual, self.eps, activation);
-        if let Some(found) = found
-            && training
-        {
-            self.update_running(found, rows);
-        }
+        let running = training.then(|| self.blend(rows));
+        let (y, moved) = batch_norm_epilogue(feats, own, residual, running, self.eps, activation);
+        self.set_running(moved);
         y
     }
 
-    fn update_running(&self, NormStatistics { mean, var }: NormStatistics, rows: usize) {
-        let old_mean = self.running_mean.value_sync();
-        let old_var = self.running_var.value_sync();
-        let stored = float_dtype(old_mean.dtype());
-        // Running statistics have no gradient: they are on the graph's device, but not in the graph.
-        let plain = |t: &Tensor<1>| if t.is_autodiff() { t.clone().inner() } else { t.clone() };
-        let on_graph =
-            |t: Tensor<1>, like: &Tensor<1>| if like.is_autodiff() { Tensor::from_inner(t) } else { t };
-        let unbias = if self.unbiased && rows > 1 { rows as f64 / (rows - 1) as f64 } else { 1.0 };
-        let [old_m, old_v, new_m, new_v] = [&old_mean, &old_var, &mean, &var].map(plain);
-        if let Some([m, v]) = backend::blended([&old_m, &old_v], [&new_m, &new_v], self.momentum, unbias) {
-            self.running_mean.update(on_graph(m, &mean));
-            self.running_var.update(on_graph(v, &var));
-            return;
+    /// How the statistics of so many rows move the running ones.
+    fn blend(&self, rows: usize) -> RunningBlend {
+        RunningBlend {
+            mean: self.running_mean.value(),
+            var: self.running_var.value(),
+            momentum: self.momentum,
+            unbias: if self.unbiased && rows > 1 { rows as f64 / (rows - 1) as f64 } else { 1.0 },
         }
-        let mean = mean.detach().cast(stored);
-        let var = var.detach().cast(stored) * unbias;
-        let keep = 1.0 - self.momentum;
-        let device = mean.device();
-        let old_mean = old_mean.to_device(&device);
-        let old_var = old_var.to_device(&device);
-        self.running_mean.update((old_mean * keep + mean * self.momentum).detach());
-        self.running_var.update((old_var * keep + var * self.momentum).detach());
+    }
+
+    fn set_running(&self, moved: Option<NormStatistics>) {
+        if let Some(NormStatistics { mean, var }) = moved {
+            self.running_mean.set(mean);
+            self.running_var.set(var);
+        }
     }
 
     /// Scale and shift `[c]` of the running statistics: `y = x · scale + shift`.
     pub fn folded(&self) -> (Tensor<1>, Tensor<1>) {
-        let (mean, var) = (self.running_mean.value_sync(), self.running_var.value_sync());
+        let (mean, var) = (self.running_mean.value(), self.running_var.value());
         let [gamma, beta] = [&self.gamma, &self.beta].map(|p| p.as_ref().map(Param::val));
         let sources: Vec<_> = [&mean, &var].into_iter().chain(&gamma).chain(&beta).cloned().collect();
         backend::folded(&sources, self.eps, || fold(mean, var, gamma, beta, self.eps))
@@ -171,10 +162,9 @@ impl BatchNorm {
     /// Used to calibrate a network that was not trained here. Has no effect where there are no rows.
     pub fn observe(&self, feats: &Tensor<2>) {
         let own = NormAffine::default();
-        let (_, found) = batch_norm_epilogue(feats.clone(), own, None, self.eps, Activation::None);
-        if let Some(found) = found {
-            self.update_running(found, feats.dims()[0]);
-        }
+        let running = Some(self.blend(feats.dims()[0]));
+        let (_, moved) = batch_norm_epilogue(feats.clone(), own, None, running, self.eps, Activation::None);
+        self.set_running(moved);
     }
 }
 

@@ -17,6 +17,7 @@ mod linear;
 mod norm;
 mod normalized;
 mod pool;
+mod running;
 
 pub use crate::ops::{ConvEpilogue, Target};
 pub use activation::*;
@@ -32,6 +33,7 @@ pub use linear::*;
 pub use norm::*;
 pub use normalized::*;
 pub use pool::*;
+pub use running::*;
 
 use crate::Result;
 

@@ -337,7 +337,7 @@ pub(crate) fn convolve(
                 DeviceClass::Cpu => {
                     relation.to_host().out_splits();
                 }
-                DeviceClass::Gpu { .. } => prepare(&device, relation.to_host(), false),
+                DeviceClass::Gpu(_) => prepare(&device, relation.to_host(), false),
             }
             map_ms += clock.ms_on(x.feats());
         }

@@ -6,9 +6,11 @@
 use burn::backend::Dispatch;
 use burn::tensor::{DType, Tensor};
 
-use super::conv::{ConvEpilogue, apply_epilogue, dtype_name, operand};
+use super::conv::{ConvEpilogue, apply_epilogue, dtype_name, float_dtype, operand};
 use super::precision::{accumulator, widened};
-use crate::backend::{Activation, BatchNormOutput, LatticeBackend};
+use crate::backend::{
+    Activation, BatchNormOptions, BatchNormOutput, LatticeBackend, Operand, RunningOperands,
+};
 use crate::tensor::check_features;
 use crate::{Error, Result, SparseTensor};
 
@@ -115,7 +117,7 @@ pub fn batch_norm_features(
         return Ok(feats);
     }
     let Some(NormStatistics { mean, var }) = statistics else {
-        return Ok(batch_norm_train(feats, affine, None, eps, Activation::None).0);
+        return Ok(batch_norm_train(feats, affine, None, None, eps, Activation::None).0);
     };
     Ok(widened(feats, |x| {
         let dtype = accumulator(x.dtype());
@@ -158,14 +160,24 @@ pub fn batch_norm_residual(
     }
     let residual = residual.map(|r| r.feats().clone());
     let feats = x.feats().clone();
-    x.with_feats(batch_norm_epilogue(feats, affine, residual, eps, activation).0)
+    x.with_feats(batch_norm_epilogue(feats, affine, residual, None, eps, activation).0)
 }
 
-/// [`batch_norm_residual`] on checked features, with the statistics where there are rows.
+/// Running statistics, and how those of a batch move them: `old * (1 - momentum) + found * momentum`, the variance found multiplied by
+/// `unbias` first.
+pub(crate) struct RunningBlend {
+    pub(crate) mean: Tensor<1>,
+    pub(crate) var: Tensor<1>,
+    pub(crate) momentum: f64,
+    pub(crate) unbias: f64,
+}
+
+/// [`batch_norm_residual`] on checked features, with the running statistics moved where they are given and there are rows.
 pub(crate) fn batch_norm_epilogue(
     feats: Tensor<2>,
     affine: NormAffine,
     residual: Option<Tensor<2>>,
+    running: Option<RunningBlend>,
     eps: f64,
     activation: Activation,
 ) -> (Tensor<2>, Option<NormStatistics>) {
@@ -174,23 +186,24 @@ pub(crate) fn batch_norm_epilogue(
         return (apply_epilogue(feats, apart(residual, activation)), None);
     }
     if !passes_by_sign(activation) {
-        let (y, found) = batch_norm_train(feats, affine, residual, eps, Activation::None);
-        return (apply_epilogue(y, apart(None, activation)), Some(found));
+        let (y, moved) = batch_norm_train(feats, affine, residual, running, eps, Activation::None);
+        return (apply_epilogue(y, apart(None, activation)), moved);
     }
-    let (y, found) = batch_norm_train(feats, affine, residual, eps, activation);
-    (y, Some(found))
+    batch_norm_train(feats, affine, residual, running, eps, activation)
 }
 
-/// `activation(batch_norm(x) + residual)` with the statistics of these rows, in one backend operation, and the statistics.
+/// `activation(batch_norm(x) + residual)` with the statistics of these rows, in one backend operation, and the running statistics moved
+/// by them, in the type they had.
 ///
 /// The caller has checked shapes, `eps`, that there are rows, and that [`passes_by_sign`] holds for the activation.
 fn batch_norm_train(
     feats: Tensor<2>,
     affine: NormAffine,
     residual: Option<Tensor<2>>,
+    running: Option<RunningBlend>,
     eps: f64,
     activation: Activation,
-) -> (Tensor<2>, NormStatistics) {
+) -> (Tensor<2>, Option<NormStatistics>) {
     let dtype = accumulator(feats.dtype());
     let channels = feats.dims()[1];
     let device = feats.device();
@@ -202,16 +215,32 @@ fn batch_norm_train(
         Some(bias) => bias.cast(dtype),
         None => Tensor::zeros([channels], (&device, DType::from(dtype))),
     };
-    let BatchNormOutput { y, mean, var } = <Dispatch as LatticeBackend>::sparse_batch_norm(
+    let mut options = BatchNormOptions { eps, activation, momentum: 0.0, unbias: 1.0 };
+    let mut stored = None;
+    let mut operands = RunningOperands { mean: Operand::Absent, var: Operand::Absent };
+    if let Some(RunningBlend { mean, var, momentum, unbias }) = running {
+        options = BatchNormOptions { momentum, unbias, ..options };
+        stored = Some(float_dtype(mean.dtype()));
+        let beside = |t: Tensor<1>| {
+            let t = if t.is_autodiff() { t.inner() } else { t };
+            let t = if feats.is_autodiff() { Tensor::from_inner(t) } else { t };
+            Operand::Given(t.to_device(&device).cast(dtype).into_dispatch())
+        };
+        operands = RunningOperands { mean: beside(mean), var: beside(var) };
+    }
+    let BatchNormOutput { y, moved_mean, moved_var, .. } = <Dispatch as LatticeBackend>::sparse_batch_norm(
         feats.into_dispatch(),
         gamma.into_dispatch(),
         beta.into_dispatch(),
         operand(residual),
-        eps,
-        activation,
+        operands,
+        options,
     );
-    let statistics = NormStatistics { mean: Tensor::from_dispatch(mean), var: Tensor::from_dispatch(var) };
-    (Tensor::from_dispatch(y), statistics)
+    let moved = stored.map(|stored| {
+        let [mean, var] = [moved_mean, moved_var].map(|t| Tensor::<1>::from_dispatch(t).cast(stored));
+        NormStatistics { mean, var }
+    });
+    (Tensor::from_dispatch(y), moved)
 }
 
 /// True where the sign of an activation's result is that of its input, which [`batch_norm_train`] asks for.

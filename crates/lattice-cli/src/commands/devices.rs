@@ -66,7 +66,10 @@ fn gpus() -> Vec<Found> {
                 threads: None,
                 memory_bytes: None,
                 instruction_set: None,
-                matrix_units: Some(info.class == DeviceClass::Gpu { matrix_units: true }),
+                matrix_units: match info.class {
+                    DeviceClass::Gpu(units) => Some(units.any()),
+                    DeviceClass::Cpu => None,
+                },
                 dtypes: names_of(&info),
             });
         }

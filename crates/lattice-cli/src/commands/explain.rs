@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use anyhow::{Result, bail, ensure};
-use burn_lattice::routes::{self, ConvProblem, DeviceClass};
-use burn_lattice::{KernelSpec, SupportPolicy, core};
+use burn_lattice::routes::{self, ConvProblem, ConvWork, DeviceClass};
+use burn_lattice::{KernelSpec, Peaks, SupportPolicy, core};
 use lattice_cpu::ConvShape;
 use serde::Serialize;
 
@@ -65,6 +65,11 @@ struct Report {
     measured_ms: f64,
     gflops: f64,
     gb_per_s: f64,
+    peak_gb_per_s: f64,
+    peak_gflops: f64,
+    floor_ms: f64,
+    share_of_floor: f64,
+    tiles: Option<TileLine>,
     accumulation: &'static str,
     route: &'static str,
     routes: Vec<RouteLine>,
@@ -77,6 +82,21 @@ struct KernelReport {
     padding: [u32; 3],
     dilation: [u32; 3],
     taps: usize,
+}
+
+/// What the staged routes of a GPU do besides what they must.
+#[derive(Serialize)]
+struct TileLine {
+    tiles: usize,
+    phases: usize,
+    /// Input rows staged, an input row of the relation.
+    staged_per_row: f64,
+    /// Rows that matrix units multiply, over all taps.
+    computed: usize,
+    /// Part of them that is no pair.
+    waste: f64,
+    table_bytes: usize,
+    table_bytes_per_row: f64,
 }
 
 #[derive(Serialize)]
@@ -142,6 +162,18 @@ pub fn run(args: &Args) -> Result<()> {
     let features = rows_in as f64 * args.cin as f64 + rows_out as f64 * args.cout as f64;
     let relation_bytes = relation.as_ref().map_or(0, core::Relation::bytes);
     let bytes = element * (features + weights) + 4.0 * pairs as f64;
+    let peaks = Peaks::measure(&chosen.device, args.dtype.dtype());
+    let floor_ms = 1e3 * peaks.floor_s(bytes, flop);
+    let work = relation.as_ref().and_then(|r| ConvWork::of(&chosen.device, r));
+    let tiles = work.map(|work| TileLine {
+        tiles: work.tiles,
+        phases: work.phases,
+        staged_per_row: work.staged_rows as f64 / rows_in.max(1) as f64,
+        computed: work.computed,
+        waste: 1.0 - pairs as f64 / work.computed.max(1) as f64,
+        table_bytes: work.table_bytes,
+        table_bytes_per_row: work.table_bytes as f64 / rows_out.max(1) as f64,
+    });
     let report = Report {
         op: args.op.clone(),
         device: chosen.name,
@@ -170,6 +202,11 @@ pub fn run(args: &Args) -> Result<()> {
         measured_ms,
         gflops: flop / measured_ms / 1e6,
         gb_per_s: bytes / measured_ms / 1e6,
+        peak_gb_per_s: peaks.bytes_per_s / 1e9,
+        peak_gflops: peaks.flop_per_s / 1e9,
+        floor_ms,
+        share_of_floor: floor_ms / measured_ms,
+        tiles,
         accumulation: if args.dtype == FloatKind::F64 { "f64" } else { "f32" },
         route: routes::conv_route(&problem).name,
         routes: routes::explain(&problem)
@@ -209,7 +246,18 @@ fn text(r: &Report) -> String {
             r.kernel.size, r.kernel.stride, r.kernel.padding, r.kernel.dilation, r.kernel.taps
         ),
     };
-    [
+    let tiles = r.tiles.as_ref().map(|t| {
+        format!(
+            "tiles      {} of 256 rows, staged {} times; {:.2} rows staged a row, {:.2} taps computed a row ({:.0} % without a pair); {:.1} table bytes a row",
+            table::count(t.tiles),
+            table::count(t.phases),
+            t.staged_per_row,
+            t.computed as f64 / r.rows_out.max(1) as f64,
+            100.0 * t.waste,
+            t.table_bytes_per_row
+        )
+    });
+    let lines = [
         format!("{} {} {}->{}{groups} on {}", r.op, r.dtype, r.cin, r.cout, r.device),
         format!("relation   {relation}"),
         format!(
@@ -225,6 +273,8 @@ fn text(r: &Report) -> String {
             r.relation_build_ms,
             table::count(r.relation_bytes)
         ),
+    ];
+    let figures = [
         format!(
             "predicted  {:.3} GFLOP, at least {:.1} MB to move; sums in {}",
             r.flop / 1e9,
@@ -232,10 +282,17 @@ fn text(r: &Report) -> String {
             r.accumulation
         ),
         format!(
-            "measured   {:.3} ms: {:.1} GFLOP/s, {:.1} GB/s (median)\n",
+            "measured   {:.3} ms: {:.1} GFLOP/s, {:.1} GB/s (median)",
             r.measured_ms, r.gflops, r.gb_per_s
         ),
+        format!(
+            "floor      {:.3} ms at the {:.0} GB/s and {:.0} GFLOP/s that this device reaches at best: {:.0} % of it\n",
+            r.floor_ms,
+            r.peak_gb_per_s,
+            r.peak_gflops,
+            100.0 * r.share_of_floor
+        ),
         table::render(&["", "route", "reason"], &r.routes.iter().map(route).collect::<Vec<_>>()),
-    ]
-    .join("\n")
+    ];
+    lines.into_iter().chain(tiles).chain(figures).collect::<Vec<_>>().join("\n")
 }

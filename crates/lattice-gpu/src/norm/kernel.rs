@@ -72,15 +72,24 @@ fn merge(count: &mut f32, center: &mut f32, square: &mut f32, n: f32, mean: f32,
 
 /// Merges the parts of each channel: `mean[c]` and biased `var[c]`. The units that share a channel merge a run of parts each, in order,
 /// and one of them merges the runs in order.
+///
+/// Where there are running statistics, they move: `old * (1 - momentum) + found * momentum`, the variance found times `unbias`.
 #[cube(launch_unchecked)]
 pub(crate) fn merge_moments_kernel(
     partial: &[f32],
+    old_mean: &[f32],
+    old_var: &[f32],
     mean: &mut [f32],
     var: &mut [f32],
+    moved_mean: &mut [f32],
+    moved_var: &mut [f32],
     n: usize,
     c: usize,
     rows: usize,
     parts: usize,
+    momentum: f32,
+    unbias: f32,
+    #[comptime] with_running: bool,
 ) {
     let mut counts = Shared::<[f32]>::new_slice(comptime!(UNITS as usize));
     let mut centers = Shared::<[f32]>::new_slice(comptime!(UNITS as usize));
@@ -107,29 +116,14 @@ pub(crate) fn merge_moments_kernel(
             let at = (other * CHANNELS + UNIT_POS) as usize;
             merge(&mut count, &mut center, &mut square, counts[at], centers[at], squares[at]);
         }
+        let variance = square / max(count, 1.0f32);
         mean[channel] = center;
-        var[channel] = square / max(count, 1.0f32);
-    }
-}
-
-/// `old * keep + found * (1 - keep)` of means and variances; the variance found is multiplied by `unbias` first. One unit a channel.
-#[cube(launch_unchecked)]
-pub(crate) fn blend_running_kernel(
-    old_mean: &[f32],
-    old_var: &[f32],
-    mean: &[f32],
-    var: &[f32],
-    new_mean: &mut [f32],
-    new_var: &mut [f32],
-    c: usize,
-    keep: f32,
-    take: f32,
-    unbias: f32,
-) {
-    let at = ABSOLUTE_POS;
-    if at < c {
-        new_mean[at] = old_mean[at] * keep + mean[at] * take;
-        new_var[at] = old_var[at] * keep + var[at] * unbias * take;
+        var[channel] = variance;
+        if comptime!(with_running) {
+            let keep = 1.0f32 - momentum;
+            moved_mean[channel] = old_mean[channel] * keep + center * momentum;
+            moved_var[channel] = old_var[channel] * keep + variance * unbias * momentum;
+        }
     }
 }
 

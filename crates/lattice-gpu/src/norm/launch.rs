@@ -3,8 +3,8 @@
 use cubecl::prelude::*;
 
 use super::kernel::{
-    CHANNELS, UNITS, add_parts_kernel, blend_running_kernel, gradient_sums_kernel, merge_moments_kernel,
-    moments_kernel, normalize_kernel, spread_gradient_kernel,
+    CHANNELS, UNITS, add_parts_kernel, gradient_sums_kernel, merge_moments_kernel, moments_kernel,
+    normalize_kernel, spread_gradient_kernel,
 };
 use crate::address::{address_of, room_for};
 use crate::conv::mma::After;
@@ -23,6 +23,8 @@ pub struct BatchNormed {
     pub mean: Buffer,
     /// Biased, `[c]` in f32.
     pub var: Buffer,
+    /// Mean and variance of [`Running`] as the batch moved them; where there is none, those of the batch.
+    pub moved: [Buffer; 2],
 }
 
 /// Gradients of [`batch_norm`].
@@ -44,51 +46,17 @@ fn parts_of(n: usize) -> (usize, usize) {
     (rows, n.div_ceil(rows))
 }
 
-/// Room for a number a channel: zeros unless it `is_written`.
-fn channels(gpu: &Gpu, c: usize, is_written: bool) -> Buffer {
-    match is_written {
-        true => gpu.empty(c, 4),
-        false => gpu.upload(&vec![0.0f32; c]),
-    }
-}
-
-/// Running statistics moved towards found ones: `old * (1 - momentum) + found * momentum` of means and variances `[c]`, the variance
-/// found multiplied by `unbias`. One launch.
-///
-/// # Panics
-/// When the buffers differ in length.
-pub fn blend_running(
-    gpu: &Gpu,
-    [old_mean, old_var]: [&Buffer; 2],
-    [mean, var]: [&Buffer; 2],
-    momentum: f64,
-    unbias: f64,
-) -> [Buffer; 2] {
-    let c = mean.len;
-    assert_eq!([old_mean.len, old_var.len, var.len], [c; 3], "blend_running: lengths of the statistics");
-    let new = [gpu.empty(c, 4), gpu.empty(c, 4)];
-    if c == 0 {
-        return new;
-    }
-    // SAFETY: one unit a channel, checked against the count that all buffers have.
-    unsafe {
-        blend_running_kernel::launch_unchecked(
-            gpu.client(),
-            Gpu::cubes(c, 64),
-            CubeDim::new_1d(64),
-            old_mean.arg(1),
-            old_var.arg(1),
-            mean.arg(1),
-            var.arg(1),
-            new[0].arg(1),
-            new[1].arg(1),
-            c,
-            (1.0 - momentum) as f32,
-            momentum as f32,
-            unbias as f32,
-        );
-    }
-    new
+/// Running statistics that a batch moves: `old * (1 - momentum) + found * momentum`, the variance found multiplied by `unbias` first.
+#[derive(Clone, Debug)]
+pub struct Running {
+    /// Old mean, `[c]` in f32.
+    pub mean: Buffer,
+    /// Old variance, `[c]` in f32.
+    pub var: Buffer,
+    /// Share of what is found.
+    pub momentum: f64,
+    /// 1, or `n / (n - 1)` for running variances without bias.
+    pub unbias: f64,
 }
 
 /// `activation((x - mean) / sqrt(var + eps) · gamma + beta + residual)` with the mean and biased variance of `x` itself.
@@ -104,20 +72,28 @@ pub fn batch_norm<F: Float + CubeElement>(
     c: usize,
     [gamma, beta]: [&Buffer; 2],
     residual: Option<&Buffer>,
+    running: Option<&Running>,
     eps: f32,
     after: After,
 ) -> BatchNormed {
     assert_eq!((gamma.len, beta.len), (c, c), "batch_norm: lengths of scale and bias");
+    if let Some(Running { mean, var, .. }) = running {
+        assert_eq!((mean.len, var.len), (c, c), "batch_norm: lengths of the running statistics");
+    }
     assert_eq!(residual.map_or(x.len, |r| r.len), x.len, "batch_norm: length of the residual");
     let n = x.len / c.max(1);
-    let out = BatchNormed {
-        y: room_for::<F>(gpu, x.len),
-        mean: channels(gpu, c, x.len > 0),
-        var: channels(gpu, c, x.len > 0),
-    };
+    let y = room_for::<F>(gpu, x.len);
     if x.len == 0 {
-        return out;
+        let [mean, var] = [0; 2].map(|_| gpu.upload(&vec![0.0f32; c]));
+        // Nothing was found, so nothing moves.
+        let moved = running.map_or_else(
+            || [mean.clone(), var.clone()],
+            |running| [running.mean.clone(), running.var.clone()],
+        );
+        return BatchNormed { y, mean, var, moved };
     }
+    // An output may not be bound twice, so there is room for moved statistics even where there are none.
+    let [mean, var, moved_mean, moved_var] = gpu.rooms(c);
     let (rows, parts) = parts_of(n);
     let partial = gpu.empty(2 * parts * c, 4);
     // SAFETY: units check their channel against `c` and their rows against `n`, whose product is the length of `x` and `y`; parts
@@ -139,12 +115,19 @@ pub fn batch_norm<F: Float + CubeElement>(
             CubeCount::Static((c as u32).div_ceil(CHANNELS), 1, 1),
             CubeDim::new_1d(UNITS),
             partial.arg(1),
-            out.mean.arg(1),
-            out.var.arg(1),
+            running.map_or(&partial, |running| &running.mean).arg(1),
+            running.map_or(&partial, |running| &running.var).arg(1),
+            mean.arg(1),
+            var.arg(1),
+            moved_mean.arg(1),
+            moved_var.arg(1),
             n,
             c,
             rows,
             parts,
+            running.map_or(0.0, |running| running.momentum) as f32,
+            running.map_or(1.0, |running| running.unbias) as f32,
+            running.is_some(),
         );
         normalize_kernel::launch_unchecked::<F>(
             gpu.client(),
@@ -152,19 +135,20 @@ pub fn batch_norm<F: Float + CubeElement>(
             CubeDim::new_1d(UNITS),
             address_of(&[x]),
             x.arg(1),
-            out.mean.arg(1),
-            out.var.arg(1),
+            mean.arg(1),
+            var.arg(1),
             gamma.arg(1),
             beta.arg(1),
             residual.unwrap_or(x).arg(1),
-            out.y.arg(1),
+            y.arg(1),
             c,
             eps,
             residual.is_some(),
             after,
         );
     }
-    out
+    let moved = if running.is_some() { [moved_mean, moved_var] } else { [mean.clone(), var.clone()] };
+    BatchNormed { y, mean, var, moved }
 }
 
 /// The gradients of [`batch_norm`] for `g`, the gradient of `y`; `y` tells what the activation let through.
@@ -184,10 +168,14 @@ pub fn batch_norm_grad<F: Float + CubeElement>(
     assert_eq!((y.len, g.len), (x.len, x.len), "batch_norm_grad: lengths of result and gradient");
     assert_eq!([mean.len, var.len, gamma.len], [c; 3], "batch_norm_grad: lengths of the statistics");
     let n = x.len / c.max(1);
+    let [gamma_sum, beta_sum] = match x.len {
+        0 => [0; 2].map(|_| gpu.upload(&vec![0.0f32; c])),
+        _ => gpu.rooms(c),
+    };
     let grads = BatchNormGrads {
         x: room_for::<F>(gpu, x.len),
-        gamma: channels(gpu, c, x.len > 0),
-        beta: channels(gpu, c, x.len > 0),
+        gamma: gamma_sum,
+        beta: beta_sum,
         residual: residual.then(|| room_for::<F>(gpu, x.len)),
     };
     if x.len == 0 {
@@ -195,8 +183,6 @@ pub fn batch_norm_grad<F: Float + CubeElement>(
     }
     let (rows, parts) = parts_of(n);
     let partial = gpu.empty(2 * parts * c, 4);
-    // An output may not be bound twice.
-    let unused = gpu.empty(4, 4);
     // SAFETY: as in `batch_norm`; every operand has the shape that the forward pass gave it.
     unsafe {
         gradient_sums_kernel::launch_unchecked::<F>(
@@ -240,7 +226,8 @@ pub fn batch_norm_grad<F: Float + CubeElement>(
             grads.beta.arg(1),
             grads.gamma.arg(1),
             grads.x.arg(1),
-            grads.residual.as_ref().unwrap_or(&unused).arg(1),
+            // Not written where it stands in: an output needs a binding of its own.
+            grads.residual.as_ref().unwrap_or(&partial).arg(1),
             n as f32,
             c,
             eps,

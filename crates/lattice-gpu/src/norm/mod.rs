@@ -6,4 +6,4 @@
 mod kernel;
 mod launch;
 
-pub use launch::{BatchNormGrads, BatchNormed, batch_norm, batch_norm_grad, blend_running};
+pub use launch::{BatchNormGrads, BatchNormed, Running, batch_norm, batch_norm_grad};

@@ -11,10 +11,12 @@ mod identity;
 mod kernel;
 mod launch;
 mod read;
+mod report;
 
 pub(crate) use kernel::{NO_ROW, SPAN_WORDS};
 pub use launch::{Geometry, Placement, Tiles, check_table};
 pub(crate) use read::local_number;
+pub use report::TileReport;
 
 /// Output rows of a tile.
 pub const TILE_ROWS: usize = 256;

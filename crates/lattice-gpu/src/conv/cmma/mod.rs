@@ -1,0 +1,109 @@
+//! Convolution with matrix instructions whose fragments the device lays out: 16 x 16 x 16, on every device that has them.
+//!
+//! A plane does 32 output rows of a tile and up to 64 output channels. For each tap that one of the rows has it gathers their input
+//! rows into shared memory of its own, zeros where a row lacks the tap, and multiplies them by the tap's weights, which
+//! are packed into whole fragments first. Planes never wait for one another.
+
+mod kernel;
+mod pack;
+
+use cubecl::ir::features::Plane;
+use cubecl::ir::{ElemType, FloatKind};
+use cubecl::prelude::*;
+
+use kernel::{CmmaShape, PLANES, conv_cmma_kernel};
+pub use pack::{FragmentWeights, pack_fragments};
+
+use super::finish::{check_epilogue, operands_of};
+use super::mma::Epilogue;
+use crate::address::address_of;
+use crate::gpu::{Buffer, Gpu};
+use crate::tiles::Tiles;
+
+/// Rows and columns of a fragment.
+const EDGE: usize = 16;
+
+/// Shared memory that the kernel takes at most, in bytes.
+const SHARED_BYTES: usize = 45_056;
+
+/// Units of a plane, where all planes of a device have as many and the kernel has a form for it.
+fn lanes(gpu: &Gpu) -> Option<u32> {
+    let hardware = &gpu.client().properties().hardware;
+    let (least, most) = (hardware.plane_size_min, hardware.plane_size_max);
+    (least == most && [32, 64].contains(&most)).then_some(most)
+}
+
+/// Whether a device has 16 x 16 x 16 fragments of an element type with f32 sums, and what else the kernel needs.
+pub fn has_fragments(gpu: &Gpu, element: ElemType) -> bool {
+    let properties = gpu.client().properties();
+    let fits = |c: &cubecl::features::MmaConfig| {
+        (c.m, c.n, c.k) == (EDGE as u32, EDGE as u32, EDGE as u32)
+            && c.a_type == element
+            && c.b_type == element
+            && c.cd_type == ElemType::Float(FloatKind::F32)
+    };
+    let units = lanes(gpu).map(|lanes| lanes * PLANES);
+    properties.features.matmul.cmma.iter().any(fits)
+        && properties.features.plane.contains(Plane::Sync)
+        && properties.hardware.max_shared_memory_size >= SHARED_BYTES
+        && units.is_some_and(|units| units <= properties.hardware.max_units_per_cube)
+}
+
+/// The convolution `[n_in, c_in]` to `[n_out, c_out]`; one launch.
+///
+/// # Panics
+/// When a buffer does not have its shape, the weights are of another number of taps, or [`has_fragments`] does not hold.
+pub fn conv_cmma<F: Float + CubeElement>(
+    gpu: &Gpu,
+    x: &Buffer,
+    weights: &FragmentWeights,
+    tiles: &Tiles,
+    epilogue: &Epilogue,
+) -> Buffer {
+    const OP: &str = "conv_cmma";
+    let FragmentWeights { c_in, c_out, .. } = *weights;
+    assert_eq!(x.len, tiles.n_in() * c_in, "{OP}: length of the features");
+    assert_eq!(weights.taps, tiles.taps(), "{OP}: taps of the weights");
+    check_epilogue(OP, epilogue, tiles.n_out(), c_out);
+    let lanes = lanes(gpu).expect("`has_fragments` was asked, and holds for planes of one size alone");
+    let y = gpu.empty(tiles.n_out() * c_out, 2);
+    if tiles.n_tiles == 0 || c_out == 0 {
+        return y;
+    }
+    let shape = CmmaShape {
+        c_in,
+        c_out,
+        taps: tiles.taps,
+        span_words: tiles.span_words,
+        lanes,
+        columns: c_out.div_ceil(EDGE).min(4),
+        steps: c_in.div_ceil(EDGE).clamp(1, 4),
+        after: epilogue.after,
+    };
+    let x_lanes = if c_in.is_multiple_of(8) { 8 } else { 1 };
+    let y_lanes = [8, 4, 2].into_iter().find(|&lanes| c_out.is_multiple_of(lanes)).unwrap_or(1);
+    // SAFETY: tiles hold rows of the source and the target, whose features `x` and `y` are; the operands have the shapes that
+    // the epilogue says; packed weights hold whole fragments of every tap.
+    unsafe {
+        conv_cmma_kernel::launch_unchecked::<F>(
+            gpu.client(),
+            Gpu::cubes(tiles.n_tiles * shape.blocks() as usize, 1),
+            CubeDim::new_1d(PLANES * lanes),
+            address_of(&[x, &y]),
+            x_lanes,
+            y_lanes,
+            x.arg(x_lanes),
+            weights.buffer.arg(8),
+            operands_of(epilogue, y_lanes),
+            y.arg(y_lanes),
+            tiles.rows.arg(1),
+            tiles.table.arg(1),
+            tiles.chunks.arg(1),
+            tiles.halo.arg(1),
+            tiles.spans.arg(1),
+            tiles.n_out as u32,
+            shape,
+        );
+    }
+    y
+}
