@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use half::f16;
 use lattice_core::{KernelSpec, Relation, RelationKind, Support};
+use lattice_gpu::Life;
 use lattice_gpu::conv::ConvShape;
 use lattice_gpu::conv::mma::{Direction, Epilogue, MmaPlan, conv_mma, pack_weights};
 use lattice_gpu::conv::weight_grad::{DevicePairs, weight_grad};
@@ -111,7 +112,7 @@ fn run_file(gpu: &Gpu, file: &str, channels: &[usize], plans: bool) {
             }
         }
         for plan in candidates {
-            let weights = pack_weights::<f16>(gpu, &dw, 27, c, c, plan, Direction::Forward);
+            let weights = pack_weights::<f16>(gpu, &dw, 27, [c, c], plan, Direction::Forward, Life::Lasting);
             let y = conv_mma::<f16>(gpu, &dx, &weights, &tiles, &Epilogue::none());
             let error = sampled_error(&relation, &x, &w, &download(gpu, &y), c);
             let name = format!(
@@ -136,7 +137,7 @@ fn run_file(gpu: &Gpu, file: &str, channels: &[usize], plans: bool) {
         gradients(gpu, &relation, &tiles, &back, &pairs, (&x, &dx), (&w, &dw), c);
         let plan = MmaPlan::choose(gpu, c, c);
         time(gpu, "pack weights", || {
-            pack_weights::<f16>(gpu, &dw, 27, c, c, plan, Direction::Forward);
+            pack_weights::<f16>(gpu, &dw, 27, [c, c], plan, Direction::Forward, Life::Lasting);
         });
     }
 }
@@ -155,7 +156,7 @@ fn gradients(
 ) {
     let plan = MmaPlan::choose(gpu, c, c);
     let input_grad = || {
-        let weights = pack_weights::<f16>(gpu, dw, 27, c, c, plan, Direction::Backward);
+        let weights = pack_weights::<f16>(gpu, dw, 27, [c, c], plan, Direction::Backward, Life::Lasting);
         conv_mma::<f16>(gpu, dx, &weights, back, &Epilogue::none())
     };
     let transposed: Vec<f16> =
@@ -183,7 +184,7 @@ fn gradients(
     println!("    error {:.1e}", worst / largest);
     assert!(worst / largest < 3e-5, "the error is above rounding");
     let forward = time(gpu, &format!("conv {c} forward with packing"), || {
-        let weights = pack_weights::<f16>(gpu, dw, 27, c, c, plan, Direction::Forward);
+        let weights = pack_weights::<f16>(gpu, dw, 27, [c, c], plan, Direction::Forward, Life::Lasting);
         conv_mma::<f16>(gpu, dx, &weights, tiles, &Epilogue::none());
     });
     println!("  conv {c} forward and gradients: {:.4} ms", dgrad + wgrad + forward);

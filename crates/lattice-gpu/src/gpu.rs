@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use cubecl::prelude::*;
 use cubecl::server::Handle;
 
+use crate::arena::{self, Life};
+
 /// A device's client and the properties that routes ask for.
 #[derive(Clone)]
 pub struct Gpu {
@@ -110,19 +112,17 @@ impl Gpu {
 
     /// Room for `len` elements of `size` bytes, not initialised.
     pub fn empty(&self, len: usize, size: usize) -> Buffer {
-        Buffer::own(self.client.empty((len * size).max(16)), len)
+        self.room(len, size, Life::Lasting)
     }
 
-    /// Room for several buffers of four-byte elements in one allocation, not initialised. They live and die together, and one alone is
-    /// never the last holder of its memory.
-    pub(crate) fn rooms<const N: usize>(&self, len: usize) -> [Buffer; N] {
-        let alignment = self.client.properties().memory.alignment as usize;
-        let each = (4 * len).max(16).next_multiple_of(alignment);
-        let all = self.client.empty(N * each);
-        std::array::from_fn(|at| {
-            let after = (N - at) * each - (4 * len).max(16);
-            Buffer::own(all.clone().offset_start((at * each) as u64).offset_end(after as u64), len)
-        })
+    /// Room for `len` elements of `size` bytes, not initialised, that lives so long.
+    pub(crate) fn room(&self, len: usize, size: usize, life: Life) -> Buffer {
+        Buffer::own(arena::room(&self.client, (len * size).max(16), life), len)
+    }
+
+    /// Room for `len` elements of four bytes in memory of its own, not initialised: for what is kept by the number of its memory.
+    pub(crate) fn apart(&self, len: usize) -> Buffer {
+        Buffer::own(self.client.empty((4 * len).max(16)), len)
     }
 
     /// Copies a buffer to the host.

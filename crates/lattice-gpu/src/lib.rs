@@ -8,6 +8,7 @@
 )]
 
 mod address;
+mod arena;
 pub mod conv;
 mod gpu;
 pub mod index;
@@ -20,6 +21,7 @@ pub mod sort;
 pub mod support;
 pub mod tiles;
 
+pub use arena::Life;
 pub use cubecl;
 pub use gpu::{Buffer, Gpu};
 pub use peaks::Peaks;

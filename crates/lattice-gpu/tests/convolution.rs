@@ -17,7 +17,7 @@ use lattice_gpu::conv::weight_grad::{DevicePairs, pointwise_weight_grad, weight_
 use lattice_gpu::conv::{ConvShape, reverse_taps};
 use lattice_gpu::index::BlockIndex;
 use lattice_gpu::tiles::{Geometry, Tiles};
-use lattice_gpu::{Buffer, Gpu};
+use lattice_gpu::{Buffer, Gpu, Life};
 use lattice_testkit::convolution::{Channels, convolve, convolve_input_grad, convolve_weight_grad};
 
 const FORWARD: Direction = Direction::Forward;
@@ -116,7 +116,7 @@ impl Case {
         }
         if shape.groups == 1 && size_of::<T>() == 2 && has_fragments(gpu, T::elem_type_native()) {
             let fragments = |w: &Buffer, channels, direction, reversed| {
-                pack_fragments::<T>(gpu, w, taps as u32, channels, direction, reversed)
+                pack_fragments::<T>(gpu, w, taps as u32, channels, (direction, reversed), Life::Passing)
             };
             let packed = fragments(&w, [shape.c_in, shape.c_out], FORWARD, false);
             let found = conv_cmma::<T>(gpu, &x, &packed, &self.tiles, &none);
@@ -144,7 +144,8 @@ impl Case {
             if shape.groups == 1 && size_of::<T>() == 2 && has_matrix_units(gpu) {
                 let (from, onto) = (shape.c_out, shape.c_in);
                 let plan = MmaPlan::choose(gpu, from, onto);
-                let packed = pack_weights_mirrored::<T>(gpu, &w, taps as u32, from, onto, plan);
+                let packed =
+                    pack_weights_mirrored::<T>(gpu, &w, taps as u32, [from, onto], plan, Life::Lasting);
                 let found = conv_mma::<T>(gpu, &g, &packed, &self.tiles, &none);
                 assert_close(&what("input gradient by mirrored weights"), &read(&found), &dx, &dx_size);
             }
@@ -195,7 +196,7 @@ fn mma<T: Element>(
     direction: Direction,
     epilogue: &Epilogue,
 ) -> Buffer {
-    let packed = pack_weights::<T>(gpu, w, tiles.taps(), c_in, c_out, plan, direction);
+    let packed = pack_weights::<T>(gpu, w, tiles.taps(), [c_in, c_out], plan, direction, Life::Passing);
     conv_mma::<T>(gpu, x, &packed, tiles, epilogue)
 }
 
@@ -442,7 +443,7 @@ fn epilogue<T: Element>(device: &str, gpu: &Gpu, case: &Case, c_in: usize, c_out
     assert_close(&what("plain"), &gpu.download::<T>(&found), &expected, &size);
     if size_of::<T>() == 2 && has_fragments(gpu, T::elem_type_native()) {
         let taps = case.tiles.taps();
-        let packed = pack_fragments::<T>(gpu, &w, taps, [c_in, c_out], FORWARD, false);
+        let packed = pack_fragments::<T>(gpu, &w, taps, [c_in, c_out], (FORWARD, false), Life::Lasting);
         let found = conv_cmma::<T>(gpu, &x, &packed, &case.tiles, &epilogue);
         assert_close(&what("cmma"), &gpu.download::<T>(&found), &expected, &size);
     }

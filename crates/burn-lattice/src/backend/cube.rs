@@ -20,7 +20,7 @@ use lattice_gpu::conv::{ConvShape, reverse_taps, weight_grad};
 use lattice_gpu::cubecl::ir::{ElemType, FloatKind};
 use lattice_gpu::cubecl::prelude::{CubeElement, Float as CubeFloat};
 use lattice_gpu::tiles::Tiles;
-use lattice_gpu::{Buffer, Gpu, norm, rows};
+use lattice_gpu::{Buffer, Gpu, Life, norm, rows};
 
 use super::forms;
 use super::kept::packed_weight;
@@ -324,22 +324,23 @@ impl OnMatrixUnits<'_> {
     ) -> Buffer {
         let Self { tiles, direction, mirrored, .. } = *self;
         let (gpu, taps) = (tiles.gpu(), tiles.taps());
-        let shape = [taps as usize, c_from, c_to];
+        let (shape, life) = ([taps as usize, c_from, c_to], self.life());
         if self.kernel == ConvKernel::GpuCmma {
-            let pack = || cmma::pack_fragments::<T>(gpu, weight, taps, [c_from, c_to], direction, mirrored);
+            let pack =
+                || cmma::pack_fragments::<T>(gpu, weight, taps, [c_from, c_to], (direction, mirrored), life);
             let packed = self.packed(weight, shape, None, pack);
             return cmma::conv_cmma::<T>(gpu, x, &packed, tiles, epilogue);
         }
         let plan = MmaPlan::fitted(gpu, c_from, c_to, tiles.n_tiles());
         let pack = || match mirrored {
-            true => mma::pack_weights_mirrored::<T>(gpu, weight, taps, c_from, c_to, plan),
-            false => mma::pack_weights::<T>(gpu, weight, taps, c_from, c_to, plan, direction),
+            true => mma::pack_weights_mirrored::<T>(gpu, weight, taps, [c_from, c_to], plan, life),
+            false => mma::pack_weights::<T>(gpu, weight, taps, [c_from, c_to], plan, direction, life),
         };
         let packed = self.packed(weight, shape, Some(plan), pack);
         mma::conv_mma::<T>(gpu, x, &packed, tiles, epilogue)
     }
 
-    /// Packed weights, kept where they stay as they are.
+    /// Packed weights, kept where they are [`Life::Lasting`].
     fn packed<P: Any + Send + Sync>(
         &self,
         weight: &Buffer,
@@ -347,9 +348,17 @@ impl OnMatrixUnits<'_> {
         plan: Option<MmaPlan>,
         pack: impl FnOnce() -> P,
     ) -> Arc<P> {
+        match self.life() {
+            Life::Lasting => packed_weight(weight, shape, plan, pack),
+            Life::Passing => Arc::new(pack()),
+        }
+    }
+
+    /// How long packed weights live.
+    fn life(&self) -> Life {
         match (self.weights, self.direction) {
-            (Weights::Fixed, Direction::Forward) => packed_weight(weight, shape, plan, pack),
-            _ => Arc::new(pack()),
+            (Weights::Fixed, Direction::Forward) => Life::Lasting,
+            _ => Life::Passing,
         }
     }
 }

@@ -8,6 +8,7 @@ use cubecl::prelude::*;
 use super::kernel::{
     COUNTERS, clear_table_kernel, insert_rows_kernel, place_blocks_kernel, place_rows_kernel,
 };
+use crate::arena::Life;
 use crate::gpu::{Buffer, Gpu};
 
 /// Units of a cube of these kernels.
@@ -54,7 +55,7 @@ impl BlockIndex {
             n_rows,
             handed_out: Arc::default(),
         };
-        let slot_of_row = gpu.empty(n_rows, 4);
+        let slot_of_row = gpu.room(n_rows, 4, Life::Passing);
         let client = gpu.client();
         let dim = CubeDim::new_1d(UNITS);
         let by_slot = || Gpu::cubes(n_slots, UNITS as usize);

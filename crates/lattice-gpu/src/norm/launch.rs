@@ -7,6 +7,7 @@ use super::kernel::{
     normalize_kernel, spread_gradient_kernel,
 };
 use crate::address::{address_of, room_for};
+use crate::arena::Life;
 use crate::conv::mma::After;
 use crate::gpu::{Buffer, Gpu};
 
@@ -93,9 +94,11 @@ pub fn batch_norm<F: Float + CubeElement>(
         return BatchNormed { y, mean, var, moved };
     }
     // An output may not be bound twice, so there is room for moved statistics even where there are none.
-    let [mean, var, moved_mean, moved_var] = gpu.rooms(c);
+    let [mean, var] = [0; 2].map(|_| gpu.empty(c, 4));
+    let [moved_mean, moved_var] =
+        [0; 2].map(|_| if running.is_some() { gpu.apart(c) } else { gpu.empty(c, 4) });
     let (rows, parts) = parts_of(n);
-    let partial = gpu.empty(2 * parts * c, 4);
+    let partial = gpu.room(2 * parts * c, 4, Life::Passing);
     // SAFETY: units check their channel against `c` and their rows against `n`, whose product is the length of `x` and `y`; parts
     // cover the rows.
     unsafe {
@@ -170,7 +173,7 @@ pub fn batch_norm_grad<F: Float + CubeElement>(
     let n = x.len / c.max(1);
     let [gamma_sum, beta_sum] = match x.len {
         0 => [0; 2].map(|_| gpu.upload(&vec![0.0f32; c])),
-        _ => gpu.rooms(c),
+        _ => [0; 2].map(|_| gpu.empty(c, 4)),
     };
     let grads = BatchNormGrads {
         x: room_for::<F>(gpu, x.len),
@@ -182,7 +185,7 @@ pub fn batch_norm_grad<F: Float + CubeElement>(
         return grads;
     }
     let (rows, parts) = parts_of(n);
-    let partial = gpu.empty(2 * parts * c, 4);
+    let partial = gpu.room(2 * parts * c, 4, Life::Passing);
     // SAFETY: as in `batch_norm`; every operand has the shape that the forward pass gave it.
     unsafe {
         gradient_sums_kernel::launch_unchecked::<F>(

@@ -4,6 +4,7 @@ use cubecl::prelude::*;
 
 use super::kernel::{DIGITS, TILE, UNITS, count_digits_kernel, move_rows_kernel, number_rows_kernel};
 use super::scan::exclusive_sum;
+use crate::arena::Life;
 use crate::gpu::{Buffer, Gpu};
 
 /// Keys of up to 64 bits as two words each, of which the low `bits` count.
@@ -39,11 +40,13 @@ pub fn sort_rows(gpu: &Gpu, keys: &Keys) -> (Keys, Buffer) {
     let n_tiles = n.div_ceil(TILE as usize);
     let wide = keys.bits > 32;
     let lanes = gpu.client().properties().hardware.plane_size_max.min(UNITS);
-    for pass in 0..keys.bits.div_ceil(8) {
-        let counts = gpu.empty(DIGITS as usize * n_tiles, 4);
-        let high = if wide { gpu.empty(n, 4) } else { keys.high.clone() };
-        let moved = Keys { low: gpu.empty(n, 4), high, bits: keys.bits };
-        let moved_rows = gpu.empty(n, 4);
+    let passes = keys.bits.div_ceil(8);
+    for pass in 0..passes {
+        let life = if pass + 1 == passes { Life::Lasting } else { Life::Passing };
+        let counts = gpu.room(DIGITS as usize * n_tiles, 4, Life::Passing);
+        let high = if wide { gpu.room(n, 4, life) } else { keys.high.clone() };
+        let moved = Keys { low: gpu.room(n, 4, life), high, bits: keys.bits };
+        let moved_rows = gpu.room(n, 4, life);
         // SAFETY: positions are checked against the count, which is the length of every buffer that is read; places are a permutation
         // of the rows.
         unsafe {

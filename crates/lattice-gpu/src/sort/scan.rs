@@ -2,6 +2,7 @@
 
 use cubecl::prelude::*;
 
+use crate::arena::Life;
 use crate::gpu::{Buffer, Gpu};
 
 /// Units of a cube.
@@ -157,7 +158,7 @@ pub fn exclusive_sum(gpu: &Gpu, values: &Buffer) -> Buffer {
     }
     let tile = (SUM_UNITS * ITEMS) as usize;
     let n_tiles = n.div_ceil(tile);
-    let totals = gpu.empty(n_tiles, 4);
+    let totals = gpu.room(n_tiles, 4, Life::Passing);
     // SAFETY: positions are checked against the lengths given.
     unsafe {
         sum_tiles_kernel::launch_unchecked(

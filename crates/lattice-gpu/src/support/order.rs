@@ -5,6 +5,7 @@ use lattice_core::Coord;
 
 use super::kernel::{DESCRIPTION, describe_kernel, pack_keys_kernel};
 use crate::address::UNITS;
+use crate::arena::Life;
 use crate::gpu::{Buffer, Gpu};
 use crate::index::BlockIndex;
 use crate::sort::{Keys, sort_rows};
@@ -78,7 +79,8 @@ pub fn canonical_order(gpu: &Gpu, coords: &Buffer, bounds: &(Coord, Coord)) -> O
         return None;
     }
     let n = coords.len / 4;
-    let keys = Keys { low: gpu.empty(n, 4), high: gpu.empty(n, 4), bits };
+    let [low, high] = [0; 2].map(|_| gpu.room(n, 4, Life::Passing));
+    let keys = Keys { low, high, bits };
     // SAFETY: one unit a row, checked against the count.
     unsafe {
         pack_keys_kernel::launch_unchecked(

@@ -3,6 +3,7 @@
 use cubecl::prelude::*;
 
 use super::EDGE;
+use crate::arena::Life;
 use crate::conv::mma::Direction;
 use crate::gpu::{Buffer, Gpu};
 
@@ -72,13 +73,13 @@ pub fn pack_fragments<F: Float + CubeElement>(
     weight: &Buffer,
     taps: u32,
     [c_in, c_out]: [usize; 2],
-    direction: Direction,
-    reversed: bool,
+    (direction, reversed): (Direction, bool),
+    life: Life,
 ) -> FragmentWeights {
     assert_eq!(weight.len, taps as usize * c_in * c_out, "pack_fragments: length of the weight");
     let (steps, columns) = (c_in.div_ceil(EDGE), c_out.div_ceil(EDGE));
     let n_vectors = taps as usize * steps * columns * FRAGMENT_VECTORS;
-    let buffer = gpu.empty(8 * n_vectors, 2);
+    let buffer = gpu.room(8 * n_vectors, 2, life);
     // SAFETY: one unit a packed vector; weight positions are checked against the channel counts.
     unsafe {
         pack_fragments_kernel::launch_unchecked::<F>(

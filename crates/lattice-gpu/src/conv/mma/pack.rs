@@ -4,6 +4,7 @@ use cubecl::cmma::{MatrixIdent, MmaDefinition};
 use cubecl::prelude::*;
 
 use super::plan::{EDGE, LANES, MmaPlan};
+use crate::arena::Life;
 use crate::gpu::{Buffer, Gpu};
 
 /// Weights `[taps, c_in, c_out]` in fragment order `[tap, c_in / 16, c_out / 16, lane, 8]`, missing channels zero. One unit a lane.
@@ -102,12 +103,12 @@ pub fn pack_weights<F: Float + CubeElement>(
     gpu: &Gpu,
     weight: &Buffer,
     taps: u32,
-    c_in: usize,
-    c_out: usize,
+    [c_in, c_out]: [usize; 2],
     plan: MmaPlan,
     direction: Direction,
+    life: Life,
 ) -> PackedWeights {
-    pack::<F>(gpu, weight, taps, [c_in, c_out], plan, direction, false)
+    pack::<F>(gpu, weight, taps, [c_in, c_out], plan, (direction, false), life)
 }
 
 /// [`pack_weights`] for the input gradient over the forward tiles of a relation that is its own mirror image: taps run in reverse.
@@ -118,11 +119,11 @@ pub fn pack_weights_mirrored<F: Float + CubeElement>(
     gpu: &Gpu,
     weight: &Buffer,
     taps: u32,
-    c_in: usize,
-    c_out: usize,
+    [c_in, c_out]: [usize; 2],
     plan: MmaPlan,
+    life: Life,
 ) -> PackedWeights {
-    pack::<F>(gpu, weight, taps, [c_in, c_out], plan, Direction::Backward, true)
+    pack::<F>(gpu, weight, taps, [c_in, c_out], plan, (Direction::Backward, true), life)
 }
 
 fn pack<F: Float + CubeElement>(
@@ -131,15 +132,15 @@ fn pack<F: Float + CubeElement>(
     taps: u32,
     [c_in, c_out]: [usize; 2],
     plan: MmaPlan,
-    direction: Direction,
-    reversed: bool,
+    (direction, reversed): (Direction, bool),
+    life: Life,
 ) -> PackedWeights {
     plan.check();
     assert_eq!(weight.len, taps as usize * c_in * c_out, "pack_weights: length of the weight");
     let steps = c_in.div_ceil(plan.depth) * plan.depth / EDGE;
     let slices = c_out.next_multiple_of(plan.block()) / EDGE;
     let n_lanes = taps as usize * steps * slices * LANES as usize;
-    let buffer = gpu.empty(8 * n_lanes, 2);
+    let buffer = gpu.room(8 * n_lanes, 2, life);
     // SAFETY: one unit a packed vector; weight positions are checked against the channel counts.
     unsafe {
         pack_weights_kernel::launch_unchecked::<F>(

@@ -7,6 +7,7 @@ use super::mma;
 use super::pairs::DevicePairs;
 use super::segment::count_segments;
 use crate::address::{UNITS, address_of, lanes_of, room_for};
+use crate::arena::Life;
 use crate::conv::load::load_lanes;
 use crate::conv::mma::has_matrix_units;
 use crate::conv::shape::ConvShape;
@@ -104,7 +105,7 @@ fn launch<F: Float + CubeElement, O: Float + CubeElement>(
     let device_splits =
         own.as_ref().or(pairs.map(|pairs| &pairs.device_splits)).expect("one of them is there");
     let cut = Cut { splits: device_splits, taps, length, n_segments };
-    let partials = room_for::<f32>(gpu, n_segments * width);
+    let partials = gpu.room(n_segments * width, 4, Life::Passing);
     if n_segments > 0 {
         let rows = pairs.map(|pairs| [&pairs.in_rows, &pairs.out_rows]);
         let grad = GradShape {

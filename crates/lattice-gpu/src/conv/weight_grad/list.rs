@@ -2,6 +2,7 @@
 
 use cubecl::prelude::*;
 
+use crate::arena::Life;
 use crate::gpu::{Buffer, Gpu};
 use crate::sort::exclusive_sum;
 use crate::tiles::{HALO_ROWS, SPAN_WORDS, TILE_ROWS, Tiles, local_number};
@@ -141,7 +142,7 @@ pub(super) fn list_pairs(gpu: &Gpu, tiles: &Tiles) -> (Buffer, Buffer, Buffer, V
     }
     let lanes = gpu.client().properties().hardware.plane_size_max.min(UNITS);
     let shape = ListShape { taps, span_words: tiles.span_words, lanes };
-    let counts = gpu.empty(taps as usize * n_tiles, 4);
+    let counts = gpu.room(taps as usize * n_tiles, 4, Life::Passing);
     let splits = gpu.empty(taps as usize + 1, 4);
     let dim = CubeDim::new_1d(UNITS);
     // SAFETY: every kernel checks its tile; tables are those of the tiles.
