@@ -132,7 +132,7 @@ impl Relation {
     }
 
     /// Pairs over all taps, counted where the relation's device form lies.
-    pub(crate) fn n_pairs_on(&self, device: &Device) -> usize {
+    pub fn n_pairs_on(&self, device: &Device) -> usize {
         backend::n_pairs(device, &self.host)
     }
 

@@ -269,6 +269,9 @@ fn kernels_of_many_taps_match_the_loops() {
         let case = Case::new(&gpu, Relation::submanifold(&support, &cube(5, 1)).unwrap());
         case.check_dtypes(&device, &gpu, ConvShape::dense(8, 20));
         case.check::<f32>(&device, &gpu, ConvShape { c_in: 8, c_out: 8, groups: 8 });
+        let case = Case::new(&gpu, Relation::submanifold(&support, &cube(7, 1)).unwrap());
+        case.check::<f16>(&device, &gpu, ConvShape::dense(8, 20));
+        case.check::<f32>(&device, &gpu, ConvShape { c_in: 8, c_out: 8, groups: 8 });
     }
 }
 

@@ -29,7 +29,7 @@ use super::{
     LatticeBackend, LatticeKernels, Operand, RunningOperands,
 };
 use crate::routes::{ConvKernel, ConvProblem, ConvWork, DeviceClass, MatrixUnits, conv_route};
-use crate::{Result, RowMap};
+use crate::{Error, Result, RowMap};
 
 /// Runs `$body` with `$T` bound to the element type of `$dtype`.
 macro_rules! with_gpu_float {
@@ -178,6 +178,21 @@ pub(crate) fn check_relation(op: &'static str, device: &Device, relation: &core:
 /// Refuses a row map that a GPU cannot hold; a CPU takes all.
 pub(crate) fn check_row_map(op: &'static str, device: &Device, map: &core::RowMap) -> Result<()> {
     gpu_device(device).map_or(Ok(()), |_| forms::check_map(op, map))
+}
+
+/// Refuses a result that is larger than a device's largest buffer.
+pub(crate) fn check_room(op: &'static str, device: &Device, bytes: u64) -> Result<()> {
+    let most = gpu_device(device).map(|device| device.client().properties().memory.max_page_size);
+    match most {
+        Some(most) if bytes > most => Err(Error::Limit {
+            op,
+            what: format!(
+                "expected a result of at most {most} bytes, the largest buffer of this device, found {bytes}; split the batch or \
+                 take fewer channels"
+            ),
+        }),
+        _ => Ok(()),
+    }
 }
 
 /// Builds what convolutions read on a GPU, with gradients in training; nothing on the CPU. `check_relation` was asked.

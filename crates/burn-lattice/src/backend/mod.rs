@@ -24,8 +24,8 @@ use burn::backend::{Backend, ExtensionType, backend_extension};
 
 #[cfg(feature = "gpu")]
 pub(crate) use cube::{
-    check_relation, check_row_map, conv_work, device_class, device_name, is_software, n_pairs, peaks,
-    prepare, takes_dtype,
+    check_relation, check_room, check_row_map, conv_work, device_class, device_name, is_software, n_pairs,
+    peaks, prepare, takes_dtype,
 };
 #[cfg(feature = "gpu")]
 pub(crate) use kept::folded;
@@ -279,6 +279,10 @@ mod cpu_alone {
         Ok(())
     }
 
+    pub(crate) fn check_room(_op: &'static str, _device: &Device, _bytes: u64) -> Result<()> {
+        Ok(())
+    }
+
     pub(crate) fn check_row_map(_op: &'static str, _device: &Device, _map: &core::RowMap) -> Result<()> {
         Ok(())
     }
@@ -446,7 +450,7 @@ mod cpu_alone {
 }
 #[cfg(not(feature = "gpu"))]
 pub(crate) use cpu_alone::{
-    batch_counts, batch_map, cell_map, check_relation, check_row_map, conv_work, created_support,
+    batch_counts, batch_map, cell_map, check_relation, check_room, check_row_map, conv_work, created_support,
     device_class, device_name, find_neighbours, flat_map, folded, is_software, joined, n_pairs, peaks,
     point_corners, prepare, quantize, rows_inside, rows_named, rows_where, same_rows, support_from_tensor,
     support_to_tensor, takes_dtype, top_rows,

@@ -7,7 +7,9 @@ use burn::backend::Dispatch;
 use burn::tensor::{DType, Tensor};
 use lattice_cpu::ConvShape;
 
-use crate::backend::{Activation, ConvMap, FusedOperands, LatticeBackend, Operand, check_relation, prepare};
+use crate::backend::{
+    Activation, ConvMap, FusedOperands, LatticeBackend, Operand, check_relation, check_room, prepare,
+};
 use crate::routes::{self, ConvProblem, DeviceClass};
 use crate::support::BatchCounts;
 use crate::tensor::check_features;
@@ -328,6 +330,8 @@ pub(crate) fn convolve(
     let device = x.device();
     let problem = ConvProblem { dtype: x.dtype(), rows, shape, pointwise, device: DeviceClass::of(&device) };
     routes::check_forced(&problem)?;
+    let bytes = (rows as u64).saturating_mul((shape.c_out * x.dtype().size()) as u64);
+    check_room(op, &device, bytes)?;
     let mut map_ms = geometry.map_ms;
     if let ConvMap::Relation(relation) = &geometry.map {
         check_relation(op, &device, relation.to_host())?;
