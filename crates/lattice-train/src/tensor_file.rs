@@ -70,11 +70,13 @@ impl TensorFile {
     /// # Errors
     /// What the system refuses.
     pub fn write(&self, path: &Path) -> Result<()> {
-        let bytes: Vec<(&String, Vec<u8>)> = self
-            .tensors
-            .iter()
-            .map(|(name, tensor)| (name, tensor.values.iter().flat_map(|v| v.to_le_bytes()).collect()))
-            .collect();
+        let bytes = |tensor: &NamedTensor| {
+            let mut bytes = Vec::with_capacity(4 * tensor.values.len());
+            tensor.values.iter().for_each(|v| bytes.extend_from_slice(&v.to_le_bytes()));
+            bytes
+        };
+        let bytes: Vec<(&String, Vec<u8>)> =
+            self.tensors.iter().map(|(name, tensor)| (name, bytes(tensor))).collect();
         let refuse =
             |e: safetensors::SafeTensorError| TrainError::checkpoint(path, format!("cannot be written: {e}"));
         let mut views = Vec::with_capacity(bytes.len());

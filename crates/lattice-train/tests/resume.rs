@@ -58,11 +58,11 @@ fn stopping_and_resuming_changes_no_bit(#[case] change: fn(&mut TrainConfig)) {
         let mut file = checkpoint.tensors;
         let names: Vec<String> = file.names().map(String::from).collect();
         let path = Path::new("");
-        let shape = |name: &String| TensorFile::read(&folder.join(LAST)).unwrap().dims(name).unwrap();
-        names
-            .iter()
-            .map(|name| (name.clone(), file.take(path, name, &shape(name)).unwrap()))
-            .collect::<Vec<_>>()
+        let take = |name: String| {
+            let dims = file.dims(&name).unwrap();
+            (file.take(path, &name, &dims).unwrap(), name)
+        };
+        names.into_iter().map(take).collect::<Vec<_>>()
     };
     assert!(tensors(&whole) == tensors(&parts), "optimizer, running statistics and loss scale are equal");
 }
@@ -132,7 +132,7 @@ fn damaged_checkpoints_are_errors_that_name_what_is_wrong() {
     restore(&|file| file.insert("network.extra", &[1], vec![0.0]));
     refused(&["tensor `network.extra`"]);
     restore(&|file| file.insert_text("config", "{}"));
-    refused(&["configuration of another run"]);
+    refused(&["that of another run"]);
     // The header says that a tensor has another type.
     let header = u64::from_le_bytes(whole[..8].try_into().unwrap()) as usize;
     let mut bytes = whole.clone();

@@ -63,6 +63,7 @@ pub fn run(args: &Args) -> Result<()> {
     let chosen = args.shared.prepare()?;
     routes::check_for_networks(&chosen.device, DType::F32)?;
     let network = weights::network(Some(&args.weights), args.model.as_deref(), lattice_train::DEFAULT_MODEL)?;
+    let model = network.load(0, &chosen.device)?;
     let voxel_size = args.voxel_size.or(network.voxel_size).ok_or_else(|| {
         anyhow!("--voxel-size: expected a length, since the weights do not say which they were trained with")
     })?;
@@ -72,7 +73,6 @@ pub fn run(args: &Args) -> Result<()> {
     );
     let (scenes, name) = scenes(args, network.classes.len())?;
     let out = args.out.as_deref().map(|path| OutFolder::prepare(path, &FILES)).transpose()?;
-    let model = network.load(0, &chosen.device)?;
 
     let clock = Instant::now();
     let steps = Steps::new(scenes.len() as u64);

@@ -65,6 +65,7 @@ fn panel(canvas: &mut Canvas, left: i64, axis: &str, curve: &Curve, colour: [u8;
         curve.points.iter().copied().filter(|p| p.iter().all(|v| v.is_finite())).collect();
     let [x0, x1] = range(points.iter().map(|p| p[0]), true);
     let [y0, y1] = range(points.iter().map(|p| p[1]), curve.from_zero);
+    let y1 = y1 + 0.05 * (y1 - y0);
     let step = legend::round_length((y1 - y0) / 4.0);
     let [corner, size] = [
         [left + MARGIN[0] as i64, MARGIN[2] as i64],
