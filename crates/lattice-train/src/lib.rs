@@ -4,6 +4,7 @@
 //! * One step: [`make_batch`] voxelizes scenes on background threads, [`LossConfig`] combines cross-entropy and Lovász-softmax,
 //!   [`Trainer`] runs forward, backward and the [`OptimizerConfig`]'s step without waiting for the device.
 //! * A run: [`Run`] trains, validates, stops early, writes a [run folder](Run#run-folder) and resumes bit for bit.
+//! * [`Descent`] moves any module down the gradient of any loss.
 //! * Scoring: [`segment`] classifies the points of a scene, [`ConfusionMatrix`] says how well.
 //!
 //! Input features are made of positions alone ([`input_features`]): networks trained here read any scan.
@@ -16,6 +17,7 @@ mod batch;
 mod checkpoint;
 mod config;
 mod dataset;
+mod descent;
 mod error;
 mod history;
 mod input;
@@ -42,6 +44,7 @@ pub use batch::{Batch, make_batch};
 pub use checkpoint::{Checkpoint, LAST, PREVIOUS};
 pub use config::{DataConfig, Precision, TrainConfig};
 pub use dataset::{Dataset, GeneratedScenes, SampleOrder};
+pub use descent::Descent;
 pub use error::{Result, TrainError};
 pub use history::{History, Validation};
 pub use input::{INPUT_CHANNELS, INPUT_NAMES, ground_height, input_features};
