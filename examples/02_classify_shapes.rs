@@ -16,6 +16,7 @@ use lattice_train::{Descent, OptimizerConfig};
 
 const SHAPES: [&str; 4] = ["ball", "box", "cylinder", "ring"];
 const POINTS: usize = 400;
+const STEPS: usize = 200;
 
 /// Points on the surface of a shape, of a random size and turned about z.
 fn shape(kind: usize, random: &mut Random) -> Vec<f32> {
@@ -86,14 +87,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut random = Random::new(&[7]);
     let mut training = Descent::new(seed_parameters(Classifier::new(&device), 1), OptimizerConfig::adamw())?;
     let cross_entropy = CrossEntropyLossConfig::new().init(&device);
-    for step in 0..60 {
+    for step in 0..STEPS {
         let (x, kinds) = batch(16, &mut random, &device)?;
         let scores = training.model().forward(x, kinds.len())?;
         let kinds: Vec<i64> = kinds.into_iter().map(|kind| kind as i64).collect();
         let loss = cross_entropy.forward(scores, Tensor::from_data(kinds.as_slice(), &device));
-        let loss = training.step(loss, 0.005);
-        if step % 10 == 9 {
-            println!("step {:>2}: loss {:.3}", step + 1, loss.into_scalar::<f32>());
+        let loss = training.step(loss, 0.01 * (1.0 - step as f64 / STEPS as f64));
+        if step % 50 == 49 {
+            println!("step {:>3}: loss {:.3}", step + 1, loss.into_scalar::<f32>());
         }
     }
 

@@ -19,6 +19,8 @@ use lattice_train::{Descent, OptimizerConfig};
 
 type Rows = BTreeSet<[i32; 4]>;
 
+const STEPS: usize = 200;
+
 /// The voxels of a generated object, 32 along its longest side.
 fn object(seed: u64) -> Rows {
     let cloud = generate(SceneKind::Object, seed, &SceneOptions::default().with_density(0.02));
@@ -116,14 +118,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut random = Random::new(&[3]);
     let mut training = Descent::new(seed_parameters(Completion::new(&device), 2), OptimizerConfig::adamw())?;
     let shapes: Vec<Rows> = (0..10).map(object).collect();
-    for step in 0..80 {
+    for step in 0..STEPS {
         let shape = &shapes[step % shapes.len()];
         let truth = [coarser(shape), shape.clone()];
         let x = thinned(shape, &mut random, &device)?;
         let scores = training.model().forward(&x, Some(&truth))?;
         let loss = occupancy_loss(&scores[0], &truth[0]) + occupancy_loss(&scores[1], &truth[1]);
-        let loss = training.step(loss, 0.005);
-        if step % 20 == 19 {
+        let loss = training.step(loss, 0.01 * (1.0 - step as f64 / STEPS as f64));
+        if step % 50 == 49 {
             println!("step {}: loss {:.3}", step + 1, loss.into_scalar::<f32>());
         }
     }

@@ -60,7 +60,7 @@ pub const MINKUNET_NAMES: [&str; 17] = [
 
 impl MinkUNetConfig {
     /// A published configuration: depth 14, 18 or 34 and a channel list (none, `a`, `b`, `c`, `d`), such as `minkunet34c`;
-    /// or `minkunet-bench`, the network of the shared benchmark; or `minkunet-small`, 1.5 million parameters for training in minutes.
+    /// or `minkunet-bench`, the network of the shared benchmark; or `minkunet-small`, 1.6 million parameters for training in minutes.
     ///
     /// # Errors
     /// [`Error::Value`] for another name.

@@ -5,7 +5,7 @@ use burn::tensor::Device;
 use lattice_scenes::SceneKind;
 use lattice_train::{Augmentation, DataConfig, Event, Run, Schedule, StepReport, TrainConfig};
 
-/// Rooms of a few hundred points, a network of 1.5 million parameters, large voxels.
+/// Rooms of a few hundred points, a network of 1.6 million parameters, large voxels.
 pub fn config(steps: usize) -> TrainConfig {
     let mut config = TrainConfig::generated(SceneKind::Indoor);
     config.data = DataConfig::Generated { scenes: "indoor".into(), train: 3, validation: 1, density: 0.02 };
