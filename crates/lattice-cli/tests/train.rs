@@ -124,9 +124,11 @@ fn options_that_train_nothing_are_refused_and_leave_nothing() {
         (&["--lovasz", "0", "--cross-entropy", "0"], "loss: expected"),
         (&["--validation", "nowhere"], "expected a folder of scenes beside them"),
         (&["nowhere"], "nowhere: expected labelled scenes"),
-        (&["--resume", "nowhere"], "expected the configuration of a run"),
     ] {
         place.fail(&with(args), &[part]);
     }
+    place.fail(&["train", "--resume", "nowhere"], &["expected the configuration of a run"]);
+    let both = place.run(&["train", "--resume", "nowhere", "--steps", "3"]);
+    assert!(both.code == 2 && both.stderr.contains("cannot be used with"), "{}", both.stderr);
     assert!(place.names().is_empty(), "{:?}", place.names());
 }

@@ -74,6 +74,15 @@ impl TrainError {
         Self::Scene { scene: scene.into(), what: what.into() }
     }
 
+    /// The same with the scene that an operation refused, where the error does not name it.
+    pub(crate) fn in_scene(self, scene: &str) -> Self {
+        match self {
+            Self::Lattice(error) => Self::scene(scene, error.to_string()),
+            Self::Option { option, what } => Self::scene(scene, format!("{option}: {what}")),
+            other => other,
+        }
+    }
+
     pub(crate) fn option(option: &'static str, what: impl Into<String>) -> Self {
         Self::Option { option, what: what.into() }
     }

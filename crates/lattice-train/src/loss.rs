@@ -111,7 +111,7 @@ pub struct LossTargets<'a> {
 /// The combined loss `[1]` of scores `[n, classes]`; 0 where no row counts. Differentiable, in f32 (f64 for f64 scores).
 ///
 /// Cross-entropy is `Σ w[y] · -log p[y] / Σ w[y]`. Lovász-softmax is the mean over the classes that occur of the Lovász extension of
-/// `1 - IoU` at the errors `|[y = c] - p[c]|`; it reads the probabilities back once, since Burn has no sort on GPUs.
+/// `1 - IoU` at the errors `|[y = c] - p[c]|`; it reads the probabilities back once, since Burn has no sort on GPUs: the host sorts, on all threads.
 ///
 /// # Panics
 /// Labels that are not one a row and below the number of classes (or 255), weights that are not one a class.

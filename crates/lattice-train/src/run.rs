@@ -9,9 +9,9 @@ use lattice_models::MinkUNet;
 
 use crate::history::HistoryRow;
 use crate::{
-    Batch, Checkpoint, ConfusionMatrix, Dataset, History, LAST, Loader, PREVIOUS, Result, SampleOrder,
-    Segmenter, StepReport, TrainConfig, TrainError, Trainer, Validation, WeightsInfo, build_model,
-    make_batch, segment,
+    Batch, Checkpoint, ConfusionMatrix, Dataset, History, LAST, LabelledScene, Loader, PREVIOUS, Result,
+    SampleOrder, Segmenter, StepReport, TrainConfig, TrainError, Trainer, Validation, WeightsInfo,
+    build_model, make_batch, segment,
 };
 
 /// Name of the weights of the best validation.
@@ -336,7 +336,11 @@ fn training_batch(config: &TrainConfig, scenes: &Dataset, number: u64) -> Result
         Ok(config.augmentation.apply(&scene, partner.transpose()?.as_deref(), seed))
     });
     let changed = changed.collect::<Result<Vec<_>>>()?;
-    make_batch(&changed.iter().collect::<Vec<_>>(), config.voxel_size as f32, config.classes.len())
+    let scenes: Vec<&LabelledScene> = changed.iter().collect();
+    make_batch(&scenes, config.voxel_size as f32, config.classes.len()).map_err(|e| {
+        let names: Vec<&str> = scenes.iter().map(|scene| scene.name.as_str()).collect();
+        e.in_scene(&names.join(" and "))
+    })
 }
 
 /// Scores a network, on a device without autodiff, at the points of scenes; `progress` hears of scenes done and in all.
@@ -353,7 +357,8 @@ pub fn evaluate<M: Segmenter>(
     let mut matrix = ConfusionMatrix::new(scenes.classes());
     for index in 0..scenes.len() {
         let scene = scenes.scene(index)?;
-        let found = segment(model, &scene.positions, voxel_size, device)?;
+        let found =
+            segment(model, &scene.positions, voxel_size, device).map_err(|e| e.in_scene(&scene.name))?;
         matrix.add(&scene.labels, &found.classes);
         progress(index + 1, scenes.len());
     }

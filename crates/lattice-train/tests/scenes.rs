@@ -4,9 +4,11 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use burn::tensor::Device;
 use lattice_io::{Attribute, PlyFormat, PointCloud, write_ply};
 use lattice_train::{
-    Augmentation, DataConfig, Dataset, LabelMap, LabelledScene, Mix, SceneFiles, TrainConfig,
+    Augmentation, DataConfig, Dataset, LabelMap, LabelledScene, Mix, SceneFiles, TrainConfig, build_model,
+    evaluate,
 };
 
 fn cloud(attributes: &[(&str, Attribute)]) -> PointCloud {
@@ -219,6 +221,17 @@ fn mixed_scenes_hold_points_of_both() {
         assert!(expected.contains(&mixed.len()), "{mix:?}: {}", mixed.len());
     }
     assert!(!Augmentation::none().mixes(3));
+}
+
+#[test]
+fn a_scene_that_no_grid_holds_is_named() {
+    let mut scene = ring(10, 0);
+    scene.name = "far away".into();
+    scene.positions[0][0] = 1e30;
+    let network = build_model("minkunet-small", 2, 0, &Device::flex()).unwrap();
+    let scenes = Dataset::given(vec![ring(10, 1), scene], 2);
+    let text = evaluate(&network, &scenes, 0.5, &Device::flex(), &mut |_, _| ()).unwrap_err().to_string();
+    assert!(text.starts_with("far away: "), "{text}");
 }
 
 #[test]

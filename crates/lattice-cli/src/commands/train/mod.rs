@@ -35,8 +35,8 @@ pub struct Args {
     /// Folder of the run: config.json, metrics.csv, metrics.json, curves.png, best.safetensors and the checkpoints.
     #[arg(long, default_value = "training")]
     out: PathBuf,
-    /// Goes on with the run of this folder, with its own configuration; --stop-at alone has a meaning beside it.
-    #[arg(long, value_name = "FOLDER")]
+    /// Goes on with the run of this folder, with its own configuration: of the options of a run --stop-at alone goes with it.
+    #[arg(long, value_name = "FOLDER", conflicts_with = "out", conflicts_with_all = options::OF_A_NEW_RUN)]
     resume: Option<PathBuf>,
     /// Stops after this step with a checkpoint; the schedule is that of the whole run.
     #[arg(long, value_name = "STEP")]

@@ -11,6 +11,48 @@ use lattice_train::{
 
 use crate::commands::generate::kind;
 
+/// Every option here: none of them goes with a run that is resumed.
+pub const OF_A_NEW_RUN: [&str; 38] = [
+    "scenes",
+    "kind",
+    "scene_count",
+    "validation_count",
+    "density",
+    "validation",
+    "label_map",
+    "columns",
+    "classes",
+    "model",
+    "voxel_size",
+    "seed",
+    "steps",
+    "epochs",
+    "batch",
+    "accumulate",
+    "optimizer",
+    "learning_rate",
+    "weight_decay",
+    "warmup",
+    "final_share",
+    "clip",
+    "precision",
+    "cross_entropy",
+    "lovasz",
+    "class_weights",
+    "validate_every",
+    "report_every",
+    "patience",
+    "workers",
+    "no_augment",
+    "no_rotate",
+    "no_flip",
+    "scale",
+    "jitter",
+    "dropout",
+    "mix",
+    "mix_chance",
+];
+
 /// Where scenes come from.
 #[derive(clap::Args)]
 pub struct DataArgs {
