@@ -10,7 +10,7 @@ pub const LAST: &str = "last.safetensors";
 /// Name of the checkpoint before it.
 pub const PREVIOUS: &str = "previous.safetensors";
 /// Where a checkpoint waits until the one before it has moved away.
-const NEXT: &str = "next.safetensors";
+pub(crate) const NEXT: &str = "next.safetensors";
 
 /// Text that says what the file is, with the version of its content.
 const KIND: (&str, &str) = ("lattice.checkpoint", "1");

@@ -1,5 +1,6 @@
 //! A whole run: training, validation, early stop, checkpoints, and the folder that keeps them.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -8,21 +9,12 @@ use burn::tensor::Device;
 use lattice_models::MinkUNet;
 
 use crate::history::HistoryRow;
+use crate::run_folder::{BEST, CONFIG, CURVES, METRICS_CSV, METRICS_JSON, lock, remove_halves};
 use crate::{
-    Batch, Checkpoint, ConfusionMatrix, Dataset, History, LAST, LabelledScene, Loader, PREVIOUS, Result,
-    SampleOrder, Segmenter, StepReport, TrainConfig, TrainError, Trainer, Validation, WeightsInfo,
-    build_model, make_batch, segment,
+    Batch, Checkpoint, ConfusionMatrix, Dataset, History, LAST, LabelledScene, Loader, Result, SampleOrder,
+    Segmenter, StepReport, TrainConfig, TrainError, Trainer, Validation, WeightsInfo, build_model,
+    make_batch, segment,
 };
-
-/// Name of the weights of the best validation.
-pub const BEST: &str = "best.safetensors";
-const CONFIG: &str = "config.json";
-const METRICS_CSV: &str = "metrics.csv";
-const METRICS_JSON: &str = "metrics.json";
-const CURVES: &str = "curves.png";
-
-/// What a run folder holds in the end.
-pub const FILES: [&str; 7] = [CONFIG, METRICS_CSV, METRICS_JSON, CURVES, BEST, LAST, PREVIOUS];
 
 /// Scenes whose points weigh the classes, where weights follow from them.
 const COUNTED_SCENES: usize = 32;
@@ -83,26 +75,30 @@ pub struct Run {
     validation: Dataset,
     history: History,
     device: Device,
+    /// Nobody else trains in the folder while this is open.
+    _lock: Option<File>,
 }
 
 impl Run {
     /// A new run in a folder that has none yet.
     ///
     /// # Errors
-    /// Options that train nothing; scenes that cannot be used; a folder that holds a run or cannot be written.
+    /// Options that train nothing; scenes that cannot be used; a folder that holds a run, is trained in, or cannot be written.
     pub fn start(folder: &Path, config: TrainConfig, device: &Device) -> Result<Self> {
         config.check()?;
         if let Some(path) = Checkpoint::find(folder) {
             let what = "expected no run in the folder, found a checkpoint; resume it, or name another folder";
             return Err(TrainError::folder(path, what));
         }
-        let run = Self::build(folder, config, device)?;
+        let mut run = Self::build(folder, config, device)?;
         std::fs::create_dir_all(folder).map_err(|e| {
             TrainError::folder(
                 folder,
                 format!("expected a folder that can be written to, found: {e}; name another one"),
             )
         })?;
+        run._lock = Some(lock(folder)?);
+        remove_halves(folder);
         let text = serde_json::to_string_pretty(&run.config).expect("texts and numbers are always JSON");
         lattice_io::write_text(folder.join(CONFIG), &text)?;
         Ok(run)
@@ -111,7 +107,7 @@ impl Run {
     /// The run of a folder, to go on from its newest checkpoint.
     ///
     /// # Errors
-    /// A folder without a run; a configuration or checkpoint that is damaged or does not fit.
+    /// A folder without a run, or that another process trains in; a configuration or checkpoint that is damaged or does not fit.
     pub fn resume(folder: &Path, device: &Device) -> Result<Self> {
         let path = folder.join(CONFIG);
         let text = std::fs::read_to_string(&path).map_err(|e| {
@@ -127,6 +123,8 @@ impl Run {
             )
         })?;
         config.check()?;
+        let taken = lock(folder)?;
+        remove_halves(folder);
         let Some(path) = Checkpoint::find(folder) else {
             let what = format!("expected a checkpoint {LAST} to resume from, found none; start a new run");
             return Err(TrainError::folder(folder, what));
@@ -149,6 +147,7 @@ impl Run {
         let mut run = Self::build(folder, config, device)?;
         run.trainer.restore(checkpoint, &path)?;
         run.history = history;
+        run._lock = Some(taken);
         Ok(run)
     }
 
@@ -171,6 +170,7 @@ impl Run {
             history: History::default(),
             device: device.clone(),
             config,
+            _lock: None,
         })
     }
 

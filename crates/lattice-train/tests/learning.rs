@@ -80,6 +80,7 @@ fn a_run_that_does_not_improve_stops_early() {
     assert_eq!(run.train(None, &mut |_| {}).unwrap(), Outcome::StoppedEarly);
     let done = run.trainer().steps_done();
     assert!(done < 60, "{done}");
+    drop(run);
     // A stopped run stays stopped.
     let mut run = Run::resume(&folder.path().join("run"), &device()).unwrap();
     assert_eq!(run.train(None, &mut |_| {}).unwrap(), Outcome::StoppedEarly);

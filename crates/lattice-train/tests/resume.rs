@@ -88,12 +88,16 @@ fn a_kill_while_saving_leaves_a_checkpoint_to_go_on_from() {
     train(&mut run, Some(2)).unwrap();
     let step = |name: &str| Checkpoint::load(&path.join(name)).unwrap().step;
     assert_eq!((step(LAST), step(PREVIOUS)), (2, 1));
+    drop(run);
     // Killed after the old file moved away and before the new one took its name.
     std::fs::rename(path.join(LAST), path.join("next.safetensors")).unwrap();
     assert_eq!(Run::resume(&path, &device()).unwrap().trainer().steps_done(), 1);
     // Killed while the new file was being written: it has another name until it is complete.
-    std::fs::write(path.join("next.safetensors"), "half").unwrap();
+    let half = path.join(".next.safetensors.123-4.part");
+    std::fs::write(&half, "half").unwrap();
+    std::fs::write(path.join("next.safetensors"), "complete, but not yet renamed").unwrap();
     let mut run = Run::resume(&path, &device()).unwrap();
+    assert!(!half.exists(), "halves are removed");
     assert_eq!(run.train(None, &mut |_| {}).unwrap(), Outcome::Complete);
     assert_eq!(step(LAST), 4);
 }
@@ -148,9 +152,12 @@ fn folders_that_do_not_fit_are_refused() {
     let path = folder.path().join("run");
     let resumed = |path: &Path| Run::resume(path, &device()).map(|_| ()).unwrap_err().to_string();
     assert!(resumed(&path).contains("expected the configuration of a run"));
-    let mut run = started(&path, &plain(2));
+    drop(started(&path, &plain(2)));
     assert!(resumed(&path).contains("expected a checkpoint last.safetensors"));
+    let mut run = started(&path, &plain(2));
     train(&mut run, Some(1)).unwrap();
+    assert!(resumed(&path).contains("found: a run that goes on in it"));
+    drop(run);
     let text = Run::start(&path, plain(2), &device()).map(|_| ()).unwrap_err().to_string();
     assert!(text.contains("found a checkpoint; resume it"), "{text}");
     std::fs::write(path.join("config.json"), "{").unwrap();
