@@ -43,7 +43,7 @@ pub(crate) fn remove_halves(folder: &Path) {
     let Ok(entries) = std::fs::read_dir(folder) else { return };
     for name in entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()) {
         let of_ours = |file: &&str| name.starts_with(&format!(".{file}."));
-        if name.ends_with(".part") && FILES.iter().chain(&[NEXT]).any(|file| of_ours(file)) {
+        if name.ends_with(".part") && FILES.iter().chain(&[NEXT]).any(of_ours) {
             // Nothing depends on it: a half that stays only takes space.
             let _ = std::fs::remove_file(folder.join(name));
         }

@@ -28,7 +28,8 @@ pub struct SceneFiles {
 impl SceneFiles {
     /// Finds the scenes at `path`.
     ///
-    /// A file is one scene. In a folder, and the folders in it, every file of a known point format is one, but for those of labels:
+    /// A file is one scene. In a folder, and the folders in it, every file of a known point format is one, but for what lies beside
+    /// a folder `velodyne`:
     /// a `.label` file of the same name belongs to a scan, beside it or in a folder `labels` beside the scan's folder `velodyne`.
     /// Without `map`, scans with `.label` files have raw SemanticKITTI ids and others have classes.
     ///
@@ -150,6 +151,9 @@ impl SceneFiles {
     }
 }
 
+/// Folder of the sweeps in a SemanticKITTI sequence.
+const SWEEPS: &str = "velodyne";
+
 /// Deeper folders are not looked into: links may lead in circles.
 const MAX_DEPTH: usize = 8;
 
@@ -157,12 +161,14 @@ const MAX_DEPTH: usize = 8;
 fn collect(folder: &Path, scans: &mut Vec<PathBuf>, depth: usize) -> Result<()> {
     let refuse =
         |e: std::io::Error| TrainError::scene(folder.display().to_string(), format!("cannot be listed: {e}"));
+    // What lies beside the sweeps of a sequence (poses, times, calibration) is no scan.
+    let sequence = folder.join(SWEEPS).is_dir();
     for entry in std::fs::read_dir(folder).map_err(refuse)? {
         let path = entry.map_err(refuse)?.path();
         let hidden = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
         if path.is_dir() && !hidden && depth < MAX_DEPTH {
             collect(&path, scans, depth + 1)?;
-        } else if path.is_file() && !hidden && Format::from_path(&path).is_some() {
+        } else if !sequence && path.is_file() && !hidden && Format::from_path(&path).is_some() {
             scans.push(path);
         }
     }
@@ -177,7 +183,7 @@ fn entry(scan: PathBuf) -> Result<Entry> {
     }
     let folder = scan.parent();
     if let Some(sequence) =
-        folder.filter(|f| f.file_name().is_some_and(|n| n == "velodyne")).and_then(Path::parent)
+        folder.filter(|f| f.file_name().is_some_and(|n| n == SWEEPS)).and_then(Path::parent)
     {
         let labels = sequence.join("labels").join(beside.file_name().unwrap_or_default());
         if !labels.is_file() {

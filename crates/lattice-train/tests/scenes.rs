@@ -90,8 +90,9 @@ fn semantic_kitti_sequences_become_lidar_classes() {
     let folder = Folder::new();
     // The high half of a word is the instance.
     folder.sweep("000000", &[40, 10 | 7 << 16, 252, 70, 0, 50], true);
+    std::fs::write(folder.0.path().join("sequences/00/poses.txt"), "1 0 0 0 0 1 0 0 0 0 1 0").unwrap();
     let files = folder.open().unwrap();
-    assert_eq!(files.label_map(), LabelMap::SemanticKittiRaw);
+    assert_eq!((files.len(), files.label_map()), (1, LabelMap::SemanticKittiRaw));
     let scene = files.read(0, 7).unwrap();
     assert_eq!(scene.labels, [0, 2, 2, 3, 255, 1]);
     assert_eq!(scene.positions[2], [2.0, 1.0, 2.0]);
