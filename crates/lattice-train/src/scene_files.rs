@@ -29,8 +29,8 @@ impl SceneFiles {
     /// Finds the scenes at `path`.
     ///
     /// A file is one scene. In a folder, and the folders in it, every file of a known point format is one, but for what lies beside
-    /// a folder `velodyne`:
-    /// a `.label` file of the same name belongs to a scan, beside it or in a folder `labels` beside the scan's folder `velodyne`.
+    /// a folder `velodyne`. A `.label` file of the same name belongs to a scan: beside it, or in a folder `labels` beside the scan's
+    /// folder `velodyne`.
     /// Without `map`, scans with `.label` files have raw SemanticKITTI ids and others have classes.
     ///
     /// # Errors
