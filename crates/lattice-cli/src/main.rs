@@ -51,6 +51,10 @@ pub struct Shared {
 enum Command {
     /// Segment a scan: load, voxelize, network, devoxelize, picture and report.
     Run(commands::run::Args),
+    /// Train a network on labelled scenes: files, SemanticKITTI sequences or generated ones.
+    Train(Box<commands::train::Args>),
+    /// Score trained weights on labelled scenes.
+    Eval(commands::eval::Args),
     /// Points, box, voxels and neighbour histogram of a scan.
     Info(commands::info::Args),
     /// Backends compiled in and devices found.
@@ -72,6 +76,8 @@ fn main() -> ExitCode {
     burn_lattice::keep_kernels();
     let work = || match command {
         Command::Run(args) => commands::run::run(&args),
+        Command::Train(args) => commands::train::run(&args),
+        Command::Eval(args) => commands::eval::run(&args),
         Command::Info(args) => commands::info::run(&args),
         Command::Devices(args) => commands::devices::run(&args),
         Command::Explain(args) => commands::explain::run(&args),

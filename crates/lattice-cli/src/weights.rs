@@ -1,11 +1,68 @@
-//! Weights from a safetensors file, all of them or none.
+//! Weights from a safetensors file, all of them or none, and the network that they are for.
 
 use std::path::Path;
 
 use anyhow::{Result, anyhow, bail};
 use burn::module::{Module, ModuleMapper, Param};
-use burn::tensor::{FloatDType, Tensor};
+use burn::tensor::{Device, FloatDType, Tensor};
 use burn_store::{ApplyError, ApplyResult, ModuleSnapshot, SafetensorsStore};
+use lattice_models::MinkUNet;
+use lattice_scenes::{SceneKind, class_names};
+use lattice_train::{WeightsInfo, build_model};
+
+/// A network by name, with what its weights say of it.
+pub struct Network<'a> {
+    weights: Option<&'a Path>,
+    /// Name of the network.
+    pub model: String,
+    /// Names of the classes, in the order of the scores.
+    pub classes: Vec<String>,
+    /// Edge of the voxels of the training, where the weights say.
+    pub voxel_size: Option<f64>,
+}
+
+/// The network that weights describe, or that is asked for by name; else `otherwise`, with the lidar classes.
+///
+/// # Errors
+/// Weights that cannot be read or whose input cannot be computed; a name that differs from that in the weights.
+pub fn network<'a>(weights: Option<&'a Path>, asked: Option<&str>, otherwise: &str) -> Result<Network<'a>> {
+    let info = match weights {
+        // What is no weights file is refused when it is loaded, with more to say.
+        Some(path) if path.is_file() => WeightsInfo::read(path).map_err(|e| anyhow!("--weights {e}"))?,
+        _ => None,
+    };
+    if let (Some(info), Some(asked)) = (&info, asked)
+        && info.model != asked
+    {
+        bail!(
+            "--model: expected {}, which the weights were trained as, found {asked}; leave it out",
+            info.model
+        );
+    }
+    let lidar = class_names(SceneKind::Lidar).iter().map(ToString::to_string).collect();
+    Ok(match info {
+        Some(WeightsInfo { model, classes, voxel_size, .. }) => {
+            Network { weights, model, classes, voxel_size: Some(voxel_size) }
+        }
+        None => {
+            Network { weights, model: asked.unwrap_or(otherwise).into(), classes: lidar, voxel_size: None }
+        }
+    })
+}
+
+impl Network<'_> {
+    /// The network with its weights, or with those that a seed draws where it has none.
+    ///
+    /// # Errors
+    /// An unknown name; what [`load`] refuses.
+    pub fn load(&self, seed: u64, device: &Device) -> Result<MinkUNet> {
+        let model = build_model(&self.model, self.classes.len(), seed, device)?;
+        match self.weights {
+            Some(path) => load(model, path, &self.model),
+            None => Ok(model),
+        }
+    }
+}
 
 /// Loads every parameter of `model` from a file; `name` is the model's name in messages. Half and double precision become f32.
 ///

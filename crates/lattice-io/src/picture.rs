@@ -6,6 +6,7 @@
 
 mod camera;
 mod canvas;
+mod chart;
 mod colour;
 mod font;
 mod legend;
@@ -16,6 +17,7 @@ use std::io::{self, Write};
 use std::path::Path;
 
 pub use canvas::Canvas;
+pub use chart::{Curve, curves_png, matrix_png};
 pub use colour::{Ramp, class_colour};
 pub use options::{ColourBy, RenderOptions, Up, View};
 

@@ -27,4 +27,5 @@ mod street;
 mod sweep;
 
 pub use options::{Beams, ParseSceneKindError, RoomSampling, SceneKind, SceneOptions};
+pub use random::Random;
 pub use scene::{IGNORED, class_names, generate};

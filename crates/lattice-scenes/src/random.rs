@@ -19,8 +19,8 @@ pub fn unit(word: u64) -> f64 {
     (word >> 11) as f64 * (1.0 / (1u64 << 53) as f64)
 }
 
-/// A stream of random numbers.
-#[derive(Clone)]
+/// A stream of random numbers: the same for equal seeds on every platform and in every version.
+#[derive(Clone, Debug)]
 pub struct Random(u64);
 
 impl Random {

@@ -2,7 +2,9 @@
 
 pub mod bench;
 pub mod devices;
+pub mod eval;
 pub mod explain;
 pub mod generate;
 pub mod info;
 pub mod run;
+pub mod train;

@@ -10,14 +10,12 @@ use burn_lattice::ops;
 use burn_lattice::routes::DeviceClass;
 use burn_lattice::trace::{self, LayerRecord};
 use lattice_io::{Attribute, PointCloud, RenderOptions};
-use lattice_models::{MINKUNET_NAMES, MinkUNet, MinkUNetConfig, seed_parameters};
-use lattice_scenes::{SceneKind, SceneOptions, class_names};
+use lattice_models::MinkUNet;
+use lattice_scenes::{SceneKind, SceneOptions};
+use lattice_train::{INPUT_CHANNELS, input_features};
 use serde::Serialize;
 
 use crate::{Shared, folder::OutFolder, output, progress::Steps, routes, scene, table, weights};
-
-/// Input channels: constant 1, place inside the voxel (3), height above the lowest 1 % of the scan.
-pub const INPUT_CHANNELS: usize = 5;
 
 /// What the command writes.
 const FILES: [&str; 3] = ["points.ply", "picture.png", "report.json"];
@@ -27,13 +25,15 @@ const FILES: [&str; 3] = ["points.ply", "picture.png", "report.json"];
 pub struct Args {
     /// A scan; without one a lidar sweep is generated.
     scene: Option<PathBuf>,
-    /// Network: minkunet14, minkunet18 or minkunet34, each also with a, b, c or d appended for other decoder widths; minkunet-bench.
-    #[arg(long, default_value = "minkunet18")]
-    model: String,
-    /// Trained weights (.safetensors); without them they are drawn from the seed, and the classes mean nothing.
+    /// Network: minkunet14, minkunet18 or minkunet34, each also with a, b, c or d appended for other decoder widths; minkunet-bench, minkunet-small.
+    /// Where trained weights say it, theirs; else minkunet18.
+    #[arg(long)]
+    model: Option<String>,
+    /// Trained weights (.safetensors), such as best.safetensors of `lattice train`; without them they are drawn from the seed, and
+    /// the classes mean nothing.
     #[arg(long)]
     weights: Option<PathBuf>,
-    /// Voxel size in the scan's unit; one suited to the extent by default.
+    /// Voxel size in the scan's unit; that of the training or one suited to the extent by default.
     #[arg(long, allow_negative_numbers = true)]
     voxel_size: Option<f64>,
     /// Folder for points.ply, picture.png and report.json.
@@ -135,10 +135,8 @@ struct Segmentation {
 /// A scan, weights or folder that cannot be used; an unknown model; a device that is not there.
 pub fn run(args: &Args) -> Result<()> {
     let chosen = args.shared.prepare()?;
-    let names = class_names(SceneKind::Lidar);
-    let config = MinkUNetConfig::named(&args.model, INPUT_CHANNELS, names.len()).map_err(|_| {
-        anyhow!("--model: expected one of {}, found `{}`", MINKUNET_NAMES.join(", "), args.model)
-    })?;
+    let network = weights::network(args.weights.as_deref(), args.model.as_deref(), "minkunet18")?;
+    let names = &network.classes;
     routes::check_for_networks(&chosen.device, DType::F32)?;
 
     let steps = Steps::new(5);
@@ -157,15 +155,15 @@ pub fn run(args: &Args) -> Result<()> {
             cloud.dropped
         );
     }
-    let voxel_size = scene::voxel_size(args.voxel_size, &cloud)?;
+    let voxel_size = scene::voxel_size(args.voxel_size.or(network.voxel_size), &cloud)?;
     steps.done();
 
-    steps.begin(format!("{}: weights", args.model));
-    let model = load_model(&config, args, &chosen.device)?;
+    steps.begin(format!("{}: weights", network.model));
+    let model = network.load(args.seed, &chosen.device)?;
     steps.done();
     // Find out before the work that the results have a place.
     let out = OutFolder::prepare(&args.out, &FILES)?;
-    steps.begin(format!("{} on {} points", args.model, table::count(cloud.len())));
+    steps.begin(format!("{} on {} points", network.model, table::count(cloud.len())));
     let found = segment(&model, &cloud, voxel_size, &chosen.device)
         .map_err(|e| e.context(format!("{scene_name} at voxel size {voxel_size}")))?;
     steps.done();
@@ -174,14 +172,14 @@ pub fn run(args: &Args) -> Result<()> {
     let classified = with_classes(&cloud, &found.labels, names);
     lattice_io::write_ply(out.file(FILES[0]), &classified, lattice_io::PlyFormat::BinaryLittleEndian)
         .map_err(|e| anyhow!("--out: {e}"))?;
-    let options = RenderOptions::default().by_class("label", names.iter().copied());
+    let options = RenderOptions::default().by_class("label", names.iter().cloned());
     lattice_io::render_png(out.file(FILES[1]), &classified, &options).map_err(|e| anyhow!("--out: {e}"))?;
     steps.done();
 
     let report = Report {
         scene: scene_name,
         device: chosen.name,
-        model: args.model.clone(),
+        model: network.model.clone(),
         seed: args.seed,
         weights: match &args.weights {
             Some(path) => path.display().to_string(),
@@ -194,9 +192,9 @@ pub fn run(args: &Args) -> Result<()> {
         classes: names
             .iter()
             .enumerate()
-            .map(|(id, &name)| Class {
+            .map(|(id, name)| Class {
                 id,
-                name: name.into(),
+                name: name.clone(),
                 points: found.labels.iter().filter(|&&l| usize::from(l) == id).count(),
             })
             .collect(),
@@ -220,14 +218,6 @@ pub fn run(args: &Args) -> Result<()> {
     }
 }
 
-fn load_model(config: &MinkUNetConfig, args: &Args, device: &Device) -> Result<MinkUNet> {
-    let model = seed_parameters(config.init(device), args.seed);
-    match &args.weights {
-        Some(path) => weights::load(model, path, &args.model),
-        None => Ok(model),
-    }
-}
-
 /// The class of the highest score of each point, the first of equal ones.
 ///
 /// # Errors
@@ -245,35 +235,13 @@ fn best_classes(scores: Tensor<2>) -> Result<Vec<u8>> {
     Ok(scores.chunks(classes.max(1)).map(best).collect())
 }
 
-/// The height that 1 % of the points lie below.
-fn ground_height(cloud: &PointCloud) -> f64 {
-    let mut heights: Vec<f64> = cloud.positions.iter().map(|p| p[2]).collect();
-    let rank = heights.len() / 100;
-    let (_, height, _) = heights.select_nth_unstable_by(rank, f64::total_cmp);
-    *height
-}
-
-/// Constant 1, place inside the voxel in -0.5..0.5, height above the ground, for each point.
-fn input_features(cloud: &PointCloud, voxel_size: f64, device: &Device) -> Tensor<2> {
-    let ground = ground_height(cloud);
-    let size = voxel_size as f32;
-    let features: Vec<f32> = cloud
-        .positions
-        .iter()
-        .flat_map(|p| {
-            // In f32, as voxels are found: a point on a cell's border stands on the same side for both.
-            let place = p.map(|v| (v as f32 / size - (v as f32 / size).floor()) - 0.5);
-            [1.0, place[0], place[1], place[2], (p[2] - ground) as f32]
-        })
-        .collect();
-    Tensor::from_data(TensorData::new(features, [cloud.len(), INPUT_CHANNELS]), device)
-}
-
 fn segment(model: &MinkUNet, cloud: &PointCloud, voxel_size: f64, device: &Device) -> Result<Segmentation> {
     let start = Instant::now();
-    let flat: Vec<f32> = scene::positions_f32(cloud).into_iter().flatten().collect();
+    let positions = scene::positions_f32(cloud);
+    let flat: Vec<f32> = positions.iter().flatten().copied().collect();
     let points = Tensor::<2>::from_data(TensorData::new(flat, [cloud.len(), 3]), device);
-    let features = input_features(cloud, voxel_size, device);
+    let features = input_features(&positions, voxel_size as f32);
+    let features = Tensor::<2>::from_data(TensorData::new(features, [cloud.len(), INPUT_CHANNELS]), device);
     let grid = VoxelGrid::cubic(voxel_size as f32)?;
     // A voxel's scores belong to its centre, half a voxel above its corner.
     let centres = VoxelGrid::try_new(grid.voxel_size, grid.voxel_size.map(|s| s / 2.0))?;
@@ -379,7 +347,7 @@ fn segment(model: &MinkUNet, cloud: &PointCloud, voxel_size: f64, device: &Devic
     })
 }
 
-fn with_classes(cloud: &PointCloud, labels: &[u8], names: &[&str]) -> PointCloud {
+fn with_classes(cloud: &PointCloud, labels: &[u8], names: &[String]) -> PointCloud {
     let mut out = cloud.clone();
     // What the file said stays beside what the network says.
     if let Some(given) = out.attributes.remove("label") {

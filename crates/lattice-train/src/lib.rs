@@ -1,0 +1,69 @@
+//! Training and scoring of sparse segmentation networks.
+//!
+//! * Scenes: [`Dataset`] is generated scenes, a folder of labelled files, or SemanticKITTI sequences; [`Augmentation`] varies them.
+//! * One step: [`make_batch`] voxelizes scenes on background threads, [`LossConfig`] combines cross-entropy and Lovász-softmax,
+//!   [`Trainer`] runs forward, backward and the [`OptimizerConfig`]'s step without waiting for the device.
+//! * A run: [`Run`] trains, validates, stops early, writes a [run folder](Run#run-folder) and resumes bit for bit.
+//! * [`Descent`] moves any module down the gradient of any loss.
+//! * Scoring: [`segment`] classifies the points of a scene, [`ConfusionMatrix`] says how well.
+//!
+//! Input features are made of positions alone ([`input_features`]): networks trained here read any scan.
+//!
+//! Not for detection or generation, nor for several devices at once.
+#![forbid(unsafe_code)]
+
+mod augment;
+mod batch;
+mod checkpoint;
+mod config;
+mod dataset;
+mod descent;
+mod error;
+mod history;
+mod input;
+mod labels;
+mod loader;
+mod loss;
+mod metrics;
+mod mix;
+mod model;
+mod optimizer;
+mod parameters;
+mod run;
+mod run_folder;
+mod scale;
+mod scene;
+mod scene_files;
+mod schedule;
+mod segment;
+mod tensor_file;
+mod trainer;
+mod weights;
+
+pub use augment::Augmentation;
+pub use batch::{Batch, make_batch};
+pub use checkpoint::{Checkpoint, LAST, PREVIOUS};
+pub use config::{DataConfig, Precision, TrainConfig};
+pub use dataset::{Dataset, GeneratedScenes, SampleOrder};
+pub use descent::Descent;
+pub use error::{Result, TrainError};
+pub use history::{History, Validation};
+pub use input::{INPUT_CHANNELS, INPUT_NAMES, ground_height, input_features};
+pub use labels::LabelMap;
+pub use loader::Loader;
+pub use loss::{ClassWeights, LossConfig, LossTargets, combined_loss, lovasz_slopes};
+pub use metrics::{ConfusionMatrix, Scores};
+pub use mix::Mix;
+pub use model::{DEFAULT_MODEL, Segmenter, build_model};
+pub use optimizer::{Optimizer, OptimizerConfig};
+pub use parameters::ParameterLayout;
+pub use run::{Event, Outcome, Run, evaluate};
+pub use run_folder::{BEST, FILES};
+pub use scale::LossScale;
+pub use scene::LabelledScene;
+pub use scene_files::SceneFiles;
+pub use schedule::Schedule;
+pub use segment::{PointClasses, segment};
+pub use tensor_file::TensorFile;
+pub use trainer::{StepReport, Trainer};
+pub use weights::WeightsInfo;
