@@ -24,4 +24,4 @@ pub use error::{Fault, Place, ReadError, WriteError};
 pub use npy_array::{NpyArray, read_npy_array, write_npy_array};
 pub use picture::{Canvas, ColourBy, Ramp, RenderOptions, Up, View, class_colour, render, render_png};
 pub use read::{Format, ReadOptions, read, read_from_bytes};
-pub use write::{PlyFormat, write_npy, write_npz, write_ply, write_text};
+pub use write::{PlyFormat, write_bytes, write_npy, write_npz, write_ply, write_text};

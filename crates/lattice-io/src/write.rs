@@ -16,7 +16,14 @@ use crate::{PointCloud, WriteError};
 /// # Errors
 /// [`WriteError`] when the file cannot be written.
 pub fn write_text(path: impl AsRef<Path>, text: &str) -> Result<(), WriteError> {
-    atomic::write_file(path.as_ref(), |out| out.write_all(text.as_bytes()))
+    write_bytes(path, text.as_bytes())
+}
+
+/// Writes a file of another format, such as weights; nothing partial stands under `path`, ever.
+/// # Errors
+/// [`WriteError`] when the file cannot be written.
+pub fn write_bytes(path: impl AsRef<Path>, bytes: &[u8]) -> Result<(), WriteError> {
+    atomic::write_file(path.as_ref(), |out| out.write_all(bytes))
 }
 
 /// Attributes must be as long as the cloud, with names that every format can hold; triangles must name its points.

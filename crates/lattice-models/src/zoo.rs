@@ -230,7 +230,7 @@ impl ModuleVisitor for Places {
     }
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         let path = self.at.join(".");
-        let shape = param.val().dims().to_vec();
+        let shape = param.lazy_shape().to_vec();
         let role = match shape.len() {
             1 => ParameterRole::Vector,
             2 => ParameterRole::Linear,
