@@ -1,6 +1,7 @@
 //! From a checkpoint's tensors to the parameters of a network.
 
 use std::collections::{BTreeMap, HashMap};
+use std::io::Read;
 use std::path::Path;
 
 use burn::tensor::Device;
@@ -429,14 +430,33 @@ impl Imported {
     }
 }
 
-/// The network that a `.safetensors` file says it is for, where it does.
+/// The network that a `.safetensors` file says it is for; none where it says nothing, or is no such file, which loading it then says.
 ///
 /// # Errors
-/// A file that cannot be read or is no `.safetensors` file; a name of a network that cannot be read.
+/// Metadata of a network that cannot be read.
 pub fn model_of(path: &Path) -> Result<Option<ModelSpec>> {
     let fault = |found: String| ImportError::File { path: path.into(), found };
-    let bytes = std::fs::read(path).map_err(|e| fault(e.to_string()))?;
-    let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).map_err(|e| fault(e.to_string()))?;
-    let Some(text) = header.metadata().as_ref().and_then(|m| m.get(MODEL_KEY)) else { return Ok(None) };
+    let Some(text) =
+        header(path).and_then(|mut header| header.remove("__metadata__")?.get(MODEL_KEY).cloned())
+    else {
+        return Ok(None);
+    };
+    let text = text.as_str().unwrap_or_default();
     serde_json::from_str(text).map(Some).map_err(|e| fault(format!("metadata `{MODEL_KEY}`: {e}")))
+}
+
+/// Longest header that is read.
+const LONGEST_HEADER: u64 = 100 << 20;
+
+/// The header of a `.safetensors` file: the length of a JSON object in 8 bytes, then the object.
+fn header(path: &Path) -> Option<serde_json::Map<String, serde_json::Value>> {
+    // A pipe would be waited for.
+    std::fs::metadata(path).ok().filter(std::fs::Metadata::is_file)?;
+    let mut file = std::fs::File::open(path).ok()?;
+    let mut length = [0; 8];
+    file.read_exact(&mut length).ok()?;
+    let length = Some(u64::from_le_bytes(length)).filter(|length| *length <= LONGEST_HEADER)?;
+    let mut text = String::new();
+    file.take(length).read_to_string(&mut text).ok()?;
+    serde_json::from_str(&text).ok()
 }

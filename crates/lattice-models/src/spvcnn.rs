@@ -156,10 +156,24 @@ impl Spvcnn {
         batch: Option<Tensor<1, Int>>,
         grid: &VoxelGrid,
     ) -> Result<Tensor<2>> {
-        let cloud = Cloud { points, batch, grid };
         let options = ops::VoxelizeOptions::new(*grid);
-        let voxels = ops::voxelize(cloud.points.clone(), feats, cloud.batch.clone(), &options)?;
-        let fine = run_stem(&self.stem, &voxels)?;
+        let voxels = ops::voxelize(points.clone(), feats, batch.clone(), &options)?;
+        self.try_forward_from(&voxels, points, batch, grid)
+    }
+
+    /// [`try_forward`](Self::try_forward) from voxels that were made of these points with this grid.
+    ///
+    /// # Errors
+    /// As [`try_forward`](Self::try_forward).
+    pub fn try_forward_from(
+        &self,
+        voxels: &SparseTensor,
+        points: Tensor<2>,
+        batch: Option<Tensor<1, Int>>,
+        grid: &VoxelGrid,
+    ) -> Result<Tensor<2>> {
+        let cloud = Cloud { points, batch, grid };
+        let fine = run_stem(&self.stem, voxels)?;
         let at_points = scope("points0", || cloud.read(&fine))?;
         let mut y = scope("voxels0", || cloud.write(at_points.clone(), &fine))?;
 

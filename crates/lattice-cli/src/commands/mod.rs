@@ -4,5 +4,6 @@ pub mod bench;
 pub mod devices;
 pub mod explain;
 pub mod generate;
+pub mod import;
 pub mod info;
 pub mod run;

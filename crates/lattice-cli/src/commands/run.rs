@@ -10,14 +10,12 @@ use burn_lattice::ops;
 use burn_lattice::routes::DeviceClass;
 use burn_lattice::trace::{self, LayerRecord};
 use lattice_io::{Attribute, PointCloud, RenderOptions};
-use lattice_models::{MINKUNET_NAMES, MinkUNet, MinkUNetConfig, seed_parameters};
 use lattice_scenes::{SceneKind, SceneOptions, class_names};
 use serde::Serialize;
 
-use crate::{Shared, folder::OutFolder, output, progress::Steps, routes, scene, table, weights};
-
-/// Input channels: constant 1, place inside the voxel (3), height above the lowest 1 % of the scan.
-pub const INPUT_CHANNELS: usize = 5;
+use crate::features::{self, Feature};
+use crate::segmenter::{self, Segmenter};
+use crate::{Shared, folder::OutFolder, output, progress::Steps, routes, scene, table};
 
 /// What the command writes.
 const FILES: [&str; 3] = ["points.ply", "picture.png", "report.json"];
@@ -27,9 +25,14 @@ const FILES: [&str; 3] = ["points.ply", "picture.png", "report.json"];
 pub struct Args {
     /// A scan; without one a lidar sweep is generated.
     scene: Option<PathBuf>,
-    /// Network: minkunet14, minkunet18 or minkunet34, each also with a, b, c or d appended for other decoder widths; minkunet-bench.
-    #[arg(long, default_value = "minkunet18")]
-    model: String,
+    /// Network: minkunet14, minkunet18 or minkunet34, each also with a, b, c or d appended for other decoder widths; minkunet42, spvcnn,
+    /// ptv3, minkunet-bench. The one that the weights name, else minkunet18, by default.
+    #[arg(long)]
+    model: Option<String>,
+    /// What the network is told of each point, in this order: one, place (3), height, xyz (3), intensity, rgb (3); one,place,height by
+    /// default.
+    #[arg(long)]
+    features: Option<String>,
     /// Trained weights (.safetensors); without them they are drawn from the seed, and the classes mean nothing.
     #[arg(long)]
     weights: Option<PathBuf>,
@@ -135,10 +138,20 @@ struct Segmentation {
 /// A scan, weights or folder that cannot be used; an unknown model; a device that is not there.
 pub fn run(args: &Args) -> Result<()> {
     let chosen = args.shared.prepare()?;
-    let names = class_names(SceneKind::Lidar);
-    let config = MinkUNetConfig::named(&args.model, INPUT_CHANNELS, names.len()).map_err(|_| {
-        anyhow!("--model: expected one of {}, found `{}`", MINKUNET_NAMES.join(", "), args.model)
-    })?;
+    let told = match &args.features {
+        Some(list) => features::parse(list)?,
+        None => features::DEFAULT.to_vec(),
+    };
+    let lidar = class_names(SceneKind::Lidar);
+    let weights = args.weights.as_deref();
+    let spec = segmenter::choose(args.model.as_deref(), weights, features::channels(&told), lidar.len())?;
+    features::check(&told, spec.in_channels)?;
+    let numbered: Vec<String> = (0..spec.classes).map(|class| format!("class {class}")).collect();
+    // Classes of other data sets have no names here.
+    let names: Vec<&str> = match spec.classes == lidar.len() {
+        true => lidar.to_vec(),
+        false => numbered.iter().map(String::as_str).collect(),
+    };
     routes::check_for_networks(&chosen.device, DType::F32)?;
 
     let steps = Steps::new(5);
@@ -160,18 +173,18 @@ pub fn run(args: &Args) -> Result<()> {
     let voxel_size = scene::voxel_size(args.voxel_size, &cloud)?;
     steps.done();
 
-    steps.begin(format!("{}: weights", args.model));
-    let model = load_model(&config, args, &chosen.device)?;
+    steps.begin(format!("{}: weights", spec.name));
+    let model = Segmenter::load(&spec, weights, args.seed, &chosen.device)?;
     steps.done();
     // Find out before the work that the results have a place.
     let out = OutFolder::prepare(&args.out, &FILES)?;
-    steps.begin(format!("{} on {} points", args.model, table::count(cloud.len())));
-    let found = segment(&model, &cloud, voxel_size, &chosen.device)
+    steps.begin(format!("{} on {} points", spec.name, table::count(cloud.len())));
+    let found = segment(&model, &cloud, &told, voxel_size, &chosen.device)
         .map_err(|e| e.context(format!("{scene_name} at voxel size {voxel_size}")))?;
     steps.done();
 
     steps.begin("points.ply and picture.png");
-    let classified = with_classes(&cloud, &found.labels, names);
+    let classified = with_classes(&cloud, &found.labels, &names);
     lattice_io::write_ply(out.file(FILES[0]), &classified, lattice_io::PlyFormat::BinaryLittleEndian)
         .map_err(|e| anyhow!("--out: {e}"))?;
     let options = RenderOptions::default().by_class("label", names.iter().copied());
@@ -181,7 +194,7 @@ pub fn run(args: &Args) -> Result<()> {
     let report = Report {
         scene: scene_name,
         device: chosen.name,
-        model: args.model.clone(),
+        model: spec.name.clone(),
         seed: args.seed,
         weights: match &args.weights {
             Some(path) => path.display().to_string(),
@@ -220,14 +233,6 @@ pub fn run(args: &Args) -> Result<()> {
     }
 }
 
-fn load_model(config: &MinkUNetConfig, args: &Args, device: &Device) -> Result<MinkUNet> {
-    let model = seed_parameters(config.init(device), args.seed);
-    match &args.weights {
-        Some(path) => weights::load(model, path, &args.model),
-        None => Ok(model),
-    }
-}
-
 /// The class of the highest score of each point, the first of equal ones.
 ///
 /// # Errors
@@ -245,35 +250,18 @@ fn best_classes(scores: Tensor<2>) -> Result<Vec<u8>> {
     Ok(scores.chunks(classes.max(1)).map(best).collect())
 }
 
-/// The height that 1 % of the points lie below.
-fn ground_height(cloud: &PointCloud) -> f64 {
-    let mut heights: Vec<f64> = cloud.positions.iter().map(|p| p[2]).collect();
-    let rank = heights.len() / 100;
-    let (_, height, _) = heights.select_nth_unstable_by(rank, f64::total_cmp);
-    *height
-}
-
-/// Constant 1, place inside the voxel in -0.5..0.5, height above the ground, for each point.
-fn input_features(cloud: &PointCloud, voxel_size: f64, device: &Device) -> Tensor<2> {
-    let ground = ground_height(cloud);
-    let size = voxel_size as f32;
-    let features: Vec<f32> = cloud
-        .positions
-        .iter()
-        .flat_map(|p| {
-            // In f32, as voxels are found: a point on a cell's border stands on the same side for both.
-            let place = p.map(|v| (v as f32 / size - (v as f32 / size).floor()) - 0.5);
-            [1.0, place[0], place[1], place[2], (p[2] - ground) as f32]
-        })
-        .collect();
-    Tensor::from_data(TensorData::new(features, [cloud.len(), INPUT_CHANNELS]), device)
-}
-
-fn segment(model: &MinkUNet, cloud: &PointCloud, voxel_size: f64, device: &Device) -> Result<Segmentation> {
+fn segment(
+    model: &Segmenter,
+    cloud: &PointCloud,
+    told: &[Feature],
+    voxel_size: f64,
+    device: &Device,
+) -> Result<Segmentation> {
     let start = Instant::now();
     let flat: Vec<f32> = scene::positions_f32(cloud).into_iter().flatten().collect();
     let points = Tensor::<2>::from_data(TensorData::new(flat, [cloud.len(), 3]), device);
-    let features = input_features(cloud, voxel_size, device);
+    let features = features::of_points(cloud, told, voxel_size, device)?;
+    let channels = features.dims()[1];
     let grid = VoxelGrid::cubic(voxel_size as f32)?;
     // A voxel's scores belong to its centre, half a voxel above its corner.
     let centres = VoxelGrid::try_new(grid.voxel_size, grid.voxel_size.map(|s| s / 2.0))?;
@@ -284,9 +272,7 @@ fn segment(model: &MinkUNet, cloud: &PointCloud, voxel_size: f64, device: &Devic
         let clock = Instant::now();
         let options = ops::VoxelizeOptions::new(grid);
         let voxels = ops::voxelize(points.clone(), features.clone(), None, &options)?;
-        let scores = model.try_forward(&voxels)?;
-        let options = ops::DevoxelizeOptions::new(centres).with_renormalize(true);
-        ops::devoxelize(&scores, points.clone(), None, &options)?;
+        model.forward(&voxels, &points, &grid)?.at(points.clone(), centres)?;
         device.sync().map_err(|e| anyhow::anyhow!("{e:?}"))?;
         warmup_ms = clock.elapsed().as_secs_f64() * 1e3;
     }
@@ -298,13 +284,11 @@ fn segment(model: &MinkUNet, cloud: &PointCloud, voxel_size: f64, device: &Devic
         let voxels = ops::voxelize(points.clone(), features, None, &ops::VoxelizeOptions::new(grid))?;
         voxelize_ms = clock.elapsed().as_secs_f64() * 1e3;
         let clock = Instant::now();
-        let scores = model.try_forward(&voxels)?;
+        let scores = model.forward(&voxels, &points, &grid)?;
         device.sync().map_err(|e| anyhow::anyhow!("{e:?}"))?;
         network_ms = clock.elapsed().as_secs_f64() * 1e3;
         let clock = Instant::now();
-        let options = ops::DevoxelizeOptions::new(centres).with_renormalize(true);
-        let point_scores = ops::devoxelize(&scores, points, None, &options)?;
-        let labels = best_classes(point_scores)?;
+        let labels = best_classes(scores.at(points, centres)?)?;
         devoxelize_ms = clock.elapsed().as_secs_f64() * 1e3;
         Ok((voxels, labels))
     });
@@ -328,7 +312,7 @@ fn segment(model: &MinkUNet, cloud: &PointCloud, voxel_size: f64, device: &Devic
             2,
             "build tensors",
             "done",
-            format!("{} voxels, {INPUT_CHANNELS} channels", voxels.n_rows()),
+            format!("{} voxels, {channels} channels", voxels.n_rows()),
             voxelize_ms,
         ),
         stage(
