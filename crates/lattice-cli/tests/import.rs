@@ -27,7 +27,7 @@ const IMPORT: [&str; 8] =
 fn an_imported_checkpoint_runs() {
     let place = place();
     let report = place.json(&[&IMPORT[..], &["--json"]].concat());
-    for (field, value) in [("in_channels", 3), ("classes", 6), ("tensors", 117)] {
+    for (field, value) in [("in_channels", 3), ("classes", 6), ("tensors", 162)] {
         assert_eq!(report[field], value, "{report}");
     }
     assert_eq!((&report["layout"], &report["axes"]), (&"taps-in-out".into(), &"xyz".into()));
@@ -59,7 +59,7 @@ fn what_does_not_fit_is_named_and_nothing_is_written() {
     for (args, parts) in [
         (
             with("minkowski", "minkunet18a", &[]),
-            &["does not fit minkunet18a", "are missing", "`encoder.0.blocks.1.conv1.conv.weight`"][..],
+            &["does not fit minkunet18a", "are missing", "`decoder.0.blocks.1.conv1.conv.weight`"][..],
         ),
         (with("spconv", "minkunet14a", &[]), &["are unknown", "block1.0.conv1.kernel"]),
         (with("keras", "minkunet14a", &[]), &["--from", "found `keras`", "torchsparse"]),

@@ -248,6 +248,15 @@ fn rule(place: &ParameterPlace, layout: WeightLayout, mapping: &Mapping) -> Weig
     }
 }
 
+/// Grouped and plain weights of one library stand side by side: the number of dimensions tells them apart.
+fn grouped(layout: WeightLayout, shape: &[usize], target: &WeightTarget) -> WeightLayout {
+    let depthwise = shape.len() == 2 && target.kernel != [1; 3];
+    match layout {
+        WeightLayout::TapsInOut if shape.len() == 4 || depthwise => WeightLayout::TapsGroupInOut,
+        layout => layout,
+    }
+}
+
 /// The one layout that every convolution weight fits, of those that the library may have used.
 fn common_layout(
     places: &[ParameterPlace],
@@ -260,7 +269,7 @@ fn common_layout(
     }
     let mut left = mapping.layouts_tried.clone();
     let mut undecided: Option<(&str, &[usize])> = None;
-    let mut faults = Vec::new();
+    let mut faults = false;
     for place in places {
         let (Some(target), Some(tensor)) = (target(place), tensors.get(&place.path)) else { continue };
         let own = mapping.layouts.contains_key(&place.path)
@@ -269,24 +278,20 @@ fn common_layout(
         if own || shape.len() == 2 && target.kernel == [1; 3] {
             continue;
         }
-        let fitting = |layout: &WeightLayout| fits(shape, &rule(place, *layout, mapping), &target);
+        let fitting = |layout: &WeightLayout| {
+            fits(shape, &rule(place, grouped(*layout, shape, &target), mapping), &target)
+        };
         if !mapping.layouts_tried.iter().any(fitting) {
-            faults.push(misfit(place, tensor.stored, &mapping.layouts_tried));
+            faults = true;
             continue;
         }
-        // Grouped and plain weights of one library stand side by side: the number of dimensions tells them apart.
-        let ranks = |layout: &WeightLayout| *layout == WeightLayout::TapsGroupInOut && shape.len() != 4;
-        if mapping.layouts_tried.contains(&WeightLayout::TapsGroupInOut) {
-            left.retain(|layout| fitting(layout) || ranks(layout));
-        } else {
-            left.retain(fitting);
-        }
+        left.retain(fitting);
         if undecided.is_none() {
             undecided = Some((tensor.name, shape));
         }
     }
     // What fits no layout is named with the others when it is converted.
-    if !faults.is_empty() || undecided.is_none() {
+    if faults || undecided.is_none() {
         return Ok(left.first().or(mapping.layouts_tried.first()).copied());
     }
     match (left.as_slice(), undecided) {
@@ -362,17 +367,12 @@ fn convert(
         let by_name = tensor.name.ends_with("kernel").then_some(MatrixLayout::InOut);
         return matrix(place, stored, values, by_name.unwrap_or(mapping.matrix), [target.c_in, target.c_out]);
     }
-    let grouped = |layout: &WeightLayout| {
-        mapping.layouts_tried.contains(&WeightLayout::TapsGroupInOut)
-            && *layout == WeightLayout::TapsInOut
-            && stored.shape.len() != 3
-    };
     let transposed = mapping.transposed_layout.filter(|_| matches!(place.role, ParameterRole::Transposed(_)));
     let layout = mapping.layouts.get(&place.path).copied().or(transposed).or(common);
-    let layout = layout.map(|l| if grouped(&l) { WeightLayout::TapsGroupInOut } else { l });
     let Some(layout) = layout else {
         return Err("expected a layout of convolution weights, found none in the mapping".into());
     };
+    let layout = grouped(layout, &stored.shape, &target);
     to_taps(&values, &stored.shape, &rule(place, layout, mapping), &target)
         .ok_or_else(|| misfit(place, stored, &[layout]))
 }

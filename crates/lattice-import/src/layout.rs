@@ -18,7 +18,8 @@ pub enum WeightLayout {
     TapsInOut,
     /// `[taps, out, in]`: deconvolutions of OCNN.
     TapsOutIn,
-    /// `[taps, groups, in / groups, out / groups]`, depthwise `[taps, channels]`: WarpConvNet, SparseConvNet.
+    /// `[taps, groups, in / groups, out / groups]`, depthwise `[taps, channels]`: WarpConvNet, SparseConvNet. Weights of these
+    /// dimensions are taken so under `TapsInOut` too.
     TapsGroupInOut,
 }
 

@@ -137,9 +137,7 @@ pub struct Mapping {
 impl Mapping {
     /// The mapping of a library for one of the networks.
     pub fn of(library: Library, model: &str) -> Self {
-        use WeightLayout::{
-            KernelInOut, KernelOutIn, OutInKernel, OutKernelIn, TapsGroupInOut, TapsInOut, TapsOutIn,
-        };
+        use WeightLayout::{KernelInOut, KernelOutIn, OutInKernel, OutKernelIn, TapsInOut, TapsOutIn};
         let detector = zoo().iter().any(|e| e.name == model && e.task == Task::Detection);
         let mut mapping = Self {
             axes: Some(Axes::XYZ),
@@ -178,7 +176,7 @@ impl Mapping {
                 mapping.ignore.push(r"(^|\.)kernel_positions$".into());
             }
             Library::WarpConvNet => {
-                mapping.layouts_tried = vec![TapsInOut, TapsGroupInOut];
+                mapping.layouts_tried = vec![TapsInOut];
                 mapping.matrix = MatrixLayout::InOut;
             }
             Library::Ocnn => {

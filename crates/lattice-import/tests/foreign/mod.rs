@@ -33,7 +33,7 @@ pub fn parameters(spec: &ModelSpec) -> Vec<(ParameterPlace, Vec<f32>)> {
     let mut pairs: Vec<_> = network.parameters().into_iter().zip(values.0).collect();
     for (i, (place, values)) in pairs.iter_mut().enumerate() {
         if place.role == ParameterRole::Vector {
-            values.iter_mut().enumerate().for_each(|(c, v)| *v += ((i * 31 + c * 7) % 13) as f32 / 26.0);
+            values.iter_mut().enumerate().for_each(|(c, v)| *v = ((i * 31 + c * 7) % 13 + 13) as f32 / 26.0);
         }
     }
     pairs
