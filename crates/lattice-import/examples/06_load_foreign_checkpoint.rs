@@ -50,7 +50,10 @@ fn write_checkpoint(network: &MinkUNet, path: &Path) -> Fallible<()> {
     network.visit(&mut found);
     let mut views = Vec::new();
     for (name, shape, bytes) in &found.tensors {
-        views.push((name, safetensors::tensor::TensorView::new(safetensors::Dtype::F32, shape.clone(), bytes)?));
+        views.push((
+            name,
+            safetensors::tensor::TensorView::new(safetensors::Dtype::F32, shape.clone(), bytes)?,
+        ));
     }
     std::fs::write(path, safetensors::serialize(views, None)?)?;
     Ok(())

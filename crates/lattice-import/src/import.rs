@@ -1,22 +1,17 @@
 //! From a checkpoint's tensors to the parameters of a network.
 
-use std::collections::{BTreeMap, HashMap};
-use std::io::Read;
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use burn::tensor::Device;
 use lattice_models::{ModelSpec, ParameterPlace, ParameterRole};
-use regex::Regex;
-use safetensors::tensor::{Dtype, TensorView};
 use serde::Serialize;
 
 use crate::checkpoint::{Stored, Tensors, read_checkpoint};
 use crate::layout::{Axes, WeightRule, WeightTarget, fits, to_taps};
 use crate::mapping::{EvenKernels, GenerativeTaps, Mapping, MatrixLayout};
+use crate::paths::{Named, Renamed, rename};
 use crate::{ImportError, Mismatch, Result, WeightLayout};
-
-/// Key of the metadata that names the network, as JSON of a [`ModelSpec`].
-pub const MODEL_KEY: &str = "lattice.model";
 
 /// Parameters of a network, read from a checkpoint.
 #[derive(Clone, Debug)]
@@ -105,98 +100,6 @@ pub fn import(tensors: &Tensors, spec: &ModelSpec, mapping: &Mapping) -> Result<
     Ok(Imported { spec, parameters, report })
 }
 
-/// The path in a network that a mapping gives to each tensor of a file; none where it holds no parameter or lies outside.
-///
-/// # Errors
-/// A pattern that is not one.
-pub fn paths(tensors: &Tensors, mapping: &Mapping) -> Result<BTreeMap<String, Option<String>>> {
-    let renamed = rename(tensors, mapping)?;
-    let mut paths: BTreeMap<String, Option<String>> =
-        tensors.keys().map(|name| (name.clone(), None)).collect();
-    for (path, tensor) in renamed.tensors {
-        paths.insert(tensor.name.into(), Some(path));
-    }
-    Ok(paths)
-}
-
-/// A tensor with its name in the file.
-struct Named<'a> {
-    name: &'a str,
-    stored: &'a Stored,
-}
-
-/// Tensors by the network's paths.
-struct Renamed<'a> {
-    tensors: BTreeMap<String, Named<'a>>,
-    ignored: Vec<String>,
-    outside: Vec<String>,
-    /// Names that were given twice.
-    twice: Vec<String>,
-}
-
-/// Dictionaries that hold the parameters beside other things.
-const ROOTS: [&str; 4] = ["state_dict.", "model_state.", "model_state_dict.", "net_state_dict."];
-/// Prefixes that wrappers give to all parameters.
-const WRAPPERS: [&str; 4] = ["module.", "model.", "net.", "network."];
-/// What training leaves beside the parameters.
-const TRAINING: [&str; 7] = ["optimizer", "optim", "lr_scheduler", "scheduler", "ema", "scaler", "epoch"];
-
-fn rename<'a>(tensors: &'a Tensors, mapping: &Mapping) -> Result<Renamed<'a>> {
-    let pattern = |text: &String| {
-        Regex::new(text).map_err(|e| ImportError::Mapping(format!("expected a pattern, found `{text}`: {e}")))
-    };
-    let ignore: Vec<Regex> = mapping.ignore.iter().map(pattern).collect::<Result<_>>()?;
-    let renames: Vec<(Regex, &str)> =
-        mapping.rename.iter().map(|(from, to)| Ok((pattern(from)?, to.as_str()))).collect::<Result<_>>()?;
-
-    let mut outside = Vec::new();
-    // (name in the file, name inside its part)
-    let mut parts: Vec<(&str, &str)> = tensors.keys().map(|name| (name.as_str(), name.as_str())).collect();
-    let mut keep_only = |parts: &mut Vec<(&'a str, &'a str)>, prefix: &str| {
-        parts.retain_mut(|(name, inner)| match inner.strip_prefix(prefix) {
-            Some(rest) => {
-                *inner = rest;
-                true
-            }
-            None => {
-                outside.push((*name).to_owned());
-                false
-            }
-        });
-    };
-    if let Some(root) = ROOTS.iter().find(|root| parts.iter().any(|(_, inner)| inner.starts_with(*root))) {
-        keep_only(&mut parts, root);
-    }
-    let of_training = |inner: &str| TRAINING.iter().any(|t| inner.split('.').next() == Some(t));
-    while let Some(wrapper) = WRAPPERS.iter().find(|wrapper| {
-        let mut own = parts.iter().filter(|(_, inner)| !of_training(inner)).peekable();
-        own.peek().is_some() && own.all(|(_, inner)| inner.starts_with(*wrapper))
-    }) {
-        keep_only(&mut parts, wrapper);
-    }
-    if let Some(scope) = mapping.scope.iter().find(|s| parts.iter().any(|(_, inner)| inner.starts_with(*s))) {
-        keep_only(&mut parts, scope);
-    }
-
-    let mut renamed = Renamed { tensors: BTreeMap::new(), ignored: Vec::new(), outside, twice: Vec::new() };
-    for (name, inner) in parts {
-        if ignore.iter().any(|pattern| pattern.is_match(inner)) {
-            renamed.ignored.push(name.into());
-            continue;
-        }
-        let path =
-            renames.iter().fold(inner.to_owned(), |path, (from, to)| from.replace(&path, *to).into_owned());
-        let tensor = Named { name, stored: &tensors[name] };
-        if let Some(other) = renamed.tensors.insert(path.clone(), tensor) {
-            renamed.twice.push(format!(
-                "`{name}`: expected a place of its own, found `{}` at `{path}` too",
-                other.name
-            ));
-        }
-    }
-    Ok(renamed)
-}
-
 /// The spec with the checkpoint's input channels and classes.
 fn widths(spec: &ModelSpec, named: &Renamed<'_>, mapping: &Mapping) -> Result<ModelSpec> {
     let mut spec = spec.clone();
@@ -219,7 +122,7 @@ fn widths(spec: &ModelSpec, named: &Renamed<'_>, mapping: &Mapping) -> Result<Mo
     let head =
         ["head.conv.bias", "head.bias", "classifier.bias"].iter().find_map(|path| named.tensors.get(*path));
     if let Some(head) = head
-        && head.stored.len() > 0
+        && !head.stored.is_empty()
     {
         spec.classes = head.stored.len();
     }
@@ -405,58 +308,4 @@ fn matrix(
             .map(|[i, o]| values[o * c_in + i])
             .collect(),
     })
-}
-
-impl Imported {
-    /// Writes a `.safetensors` file of f32 parameters, whose metadata names the network. The file appears when it is complete.
-    ///
-    /// # Errors
-    /// [`ImportError::Write`] where it cannot be written.
-    pub fn save(&self, path: &Path) -> Result<()> {
-        let write = |e: String| ImportError::Write(e);
-        let spec = serde_json::to_string(&self.spec).map_err(|e| write(e.to_string()))?;
-        let metadata = HashMap::from([(MODEL_KEY.to_owned(), spec)]);
-        let views = self
-            .parameters
-            .iter()
-            .map(|(path, (shape, values))| {
-                TensorView::new(Dtype::F32, shape.clone(), bytemuck::cast_slice(values))
-                    .map(|view| (path, view))
-            })
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(|e| write(e.to_string()))?;
-        let bytes = safetensors::serialize(views, Some(metadata)).map_err(|e| write(e.to_string()))?;
-        lattice_io::write_bytes(path, &bytes).map_err(|e| write(e.to_string()))
-    }
-}
-
-/// The network that a `.safetensors` file says it is for; none where it says nothing, or is no such file, which loading it then says.
-///
-/// # Errors
-/// Metadata of a network that cannot be read.
-pub fn model_of(path: &Path) -> Result<Option<ModelSpec>> {
-    let fault = |found: String| ImportError::File { path: path.into(), found };
-    let Some(text) =
-        header(path).and_then(|mut header| header.remove("__metadata__")?.get(MODEL_KEY).cloned())
-    else {
-        return Ok(None);
-    };
-    let text = text.as_str().unwrap_or_default();
-    serde_json::from_str(text).map(Some).map_err(|e| fault(format!("metadata `{MODEL_KEY}`: {e}")))
-}
-
-/// Longest header that is read.
-const LONGEST_HEADER: u64 = 100 << 20;
-
-/// The header of a `.safetensors` file: the length of a JSON object in 8 bytes, then the object.
-fn header(path: &Path) -> Option<serde_json::Map<String, serde_json::Value>> {
-    // A pipe would be waited for.
-    std::fs::metadata(path).ok().filter(std::fs::Metadata::is_file)?;
-    let mut file = std::fs::File::open(path).ok()?;
-    let mut length = [0; 8];
-    file.read_exact(&mut length).ok()?;
-    let length = Some(u64::from_le_bytes(length)).filter(|length| *length <= LONGEST_HEADER)?;
-    let mut text = String::new();
-    file.take(length).read_to_string(&mut text).ok()?;
-    serde_json::from_str(&text).ok()
 }

@@ -13,9 +13,13 @@ mod import;
 mod layout;
 mod mapping;
 mod names;
+mod paths;
+mod weights_file;
 
 pub use checkpoint::*;
 pub use error::*;
 pub use import::*;
 pub use layout::*;
 pub use mapping::*;
+pub use paths::paths;
+pub use weights_file::*;

@@ -99,7 +99,7 @@ pub fn serialize(support: &Support, order: SerialOrder) -> Serialization {
         // A difference of two i32 fits u32.
         std::array::from_fn(|a| (i64::from(c[a + 1]) - i64::from(low[a])) as u32)
     };
-    let largest = coords.iter().flat_map(|c| cell(c)).max().unwrap_or(0);
+    let largest = coords.iter().flat_map(&cell).max().unwrap_or(0);
     let depth = 32 - largest.leading_zeros();
     let mut keyed: Vec<(i32, u128, u32)> =
         coords.iter().enumerate().map(|(row, c)| (c[0], order.code(cell(c), depth), row as u32)).collect();

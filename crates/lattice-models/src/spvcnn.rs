@@ -108,7 +108,7 @@ impl Cloud<'_> {
         for (edge, stride) in size.iter_mut().zip(x.stride()) {
             *edge *= stride as f32;
         }
-        Ok(VoxelGrid::try_new(size, self.grid.origin)?)
+        VoxelGrid::try_new(size, self.grid.origin)
     }
 
     /// Features of the voxels around each point.
