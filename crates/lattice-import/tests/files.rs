@@ -294,6 +294,19 @@ fn a_mapping_file_changes_names_layouts_and_eps() {
     assert!("caffe".parse::<Library>().unwrap_err().to_string().contains("torch-lattice"));
 }
 
+#[test]
+fn the_mapping_of_the_documentation_is_read() {
+    let text = include_str!("../../../docs/import.md");
+    let toml = text.split("```toml").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let path = Folder::new();
+    let mapping = Mapping::of(Library::Ocnn, "minkunet14").changed_by(&path.write("map.toml", toml)).unwrap();
+    assert_eq!(mapping.layout, Some(WeightLayout::KernelOutIn));
+    assert_eq!(mapping.layouts["head.conv.weight"], WeightLayout::TapsOutIn);
+    assert_eq!(mapping.rename[0], (r"^unet\.".into(), String::new()));
+    assert!(mapping.rename.len() > 2, "the library's own renames stay");
+    import(&Tensors::new(), &ModelSpec::new("ptv3-block".into(), 1), &mapping).unwrap_err();
+}
+
 /// `eps` is not in a checkpoint: the published one, or the mapping's, enters the norm.
 #[test]
 fn norms_use_the_eps_of_the_mapping() {

@@ -317,6 +317,24 @@ fn the_transformer_keeps_rows_and_trains() {
 }
 
 #[test]
+fn attention_does_not_depend_on_the_number_of_threads() {
+    let run = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| {
+            let device = Device::flex();
+            let block = seed_parameters(PtBlockConfig::new(8, 2).init(&device), 9);
+            let x = tensor(&device, 60, 8);
+            // Enough scores for several tasks.
+            let patches = Patches::new(x.support(), SerialOrder::Morton, 1000).unwrap();
+            let y = block.forward(&x, &patches).into_feats().into_data();
+            y.iter::<f32>().map(f32::to_bits).collect::<Vec<_>>()
+        })
+    };
+    let one = run(1);
+    assert!(one == run(2) && one == run(5));
+}
+
+#[test]
 fn attention_follows_its_definition() {
     let device = Device::flex();
     let (channels, heads, size) = (6, 2, 10);
