@@ -21,6 +21,16 @@ pub(crate) fn renames(library: Library, model: &str) -> Renames {
         (Library::Spconv, "ptv3") => ptv3(),
         _ => Renames::new(),
     };
+    // What a library calls its weights and norms everywhere.
+    match library {
+        Library::Minkowski => {
+            add(&mut list, r"(norm[0-9]*)\.bn\.", "$1.");
+            add(&mut list, r"(^|\.)kernel$", "${1}weight");
+        }
+        Library::Torchsparse | Library::Open3d => add(&mut list, r"(^|\.)kernel$", "${1}weight"),
+        Library::Ocnn => add(&mut list, r"(^|\.)weights$", "${1}weight"),
+        _ => {}
+    }
     // Norms call their scale and shift as linear maps do.
     add(&mut list, r"((?:^|[._])norm[0-9]*)\.weight$", "$1.gamma");
     add(&mut list, r"((?:^|[._])norm[0-9]*)\.bias$", "$1.beta");

@@ -112,17 +112,17 @@ fn a_unet_of_each_library_comes_back_as_it_was() {
                 // Biases are rows there.
                 values.get_mut("final.bias").unwrap().0 = vec![1, 11];
             }
-            Library::Torchsparse | Library::Open3d => {
-                let kernel = |name: String| match name.strip_suffix(".conv.weight") {
-                    Some(start) => format!("{start}.conv.kernel"),
+            Library::Torchsparse | Library::Open3d | Library::Ocnn => {
+                let word = if library == Library::Ocnn { "weights" } else { "kernel" };
+                let own = |name: String| match name.strip_suffix(".conv.weight") {
+                    Some(start) => format!("{start}.conv.{word}"),
                     None => name,
                 };
-                values = values.into_iter().map(|(name, value)| (kernel(name), value)).collect();
+                values = values.into_iter().map(|(name, value)| (own(name), value)).collect();
             }
             _ => {}
         }
-        let mut mapping = Mapping::of(library, "minkunet14a");
-        mapping.rename.insert(0, (r"\.conv\.kernel$".into(), ".conv.weight".into()));
+        let mapping = Mapping::of(library, "minkunet14a");
         let asked = ModelSpec::new("minkunet14a".into(), 1);
         let found = import(&stored(&values), &asked, &mapping);
         if library == Library::Open3d {
