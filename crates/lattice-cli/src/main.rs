@@ -4,12 +4,14 @@
 
 mod commands;
 mod device;
+mod features;
 mod folder;
 mod memory;
 mod output;
 mod progress;
 mod routes;
 mod scene;
+mod segmenter;
 mod table;
 mod weights;
 
@@ -23,7 +25,8 @@ use clap::{Parser, Subcommand};
 const EXAMPLES: &str = "Examples:
   lattice run scan.ply --out result      classes, a picture and a report of a scan
   lattice info scan.bin --voxel-size 0.05 0.1
-  lattice bench --suite smoke --ops subm_k3";
+  lattice bench --suite smoke --ops subm_k3
+  lattice import net.pth --from minkowski --model minkunet34c --out net.safetensors";
 
 /// Sparse-voxel and point-cloud deep learning: scans in, classes out, on CPU and GPU.
 #[derive(Parser)]
@@ -65,6 +68,8 @@ enum Command {
     Generate(commands::generate::Args),
     /// Measure operations and networks on public shapes.
     Bench(commands::bench::Args),
+    /// Turn a checkpoint of another library into weights of a network here.
+    Import(commands::import::Args),
 }
 
 fn main() -> ExitCode {
@@ -83,6 +88,7 @@ fn main() -> ExitCode {
         Command::Explain(args) => commands::explain::run(&args),
         Command::Generate(args) => commands::generate::run(&args),
         Command::Bench(args) => commands::bench::run(&args),
+        Command::Import(args) => commands::import::run(&args),
     };
     let text = match catch_unwind(AssertUnwindSafe(work)) {
         Ok(Ok(())) => return ExitCode::SUCCESS,

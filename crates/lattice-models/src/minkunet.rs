@@ -1,7 +1,8 @@
 //! MinkUNet: the residual U-Net of sparse segmentation.
 //!
 //! Source: Choy, Gwak, Savarese, "4D Spatio-Temporal ConvNets" (CVPR 2019, arXiv:1904.08755); depths and channel lists are those
-//! of its published configurations. Kernel cells here are ordered z fastest. No weights are shipped.
+//! of its published configurations; `minkunet42` is the variant of Tang et al., "SPVNAS" (ECCV 2020, arXiv:2007.16100). Kernel cells
+//! here are ordered z fastest. No weights are shipped.
 
 use burn::config::Config;
 use burn::module::Module;
@@ -35,10 +36,16 @@ pub struct MinkUNetConfig {
     /// Residual blocks of the encoder's, then the decoder's stages.
     #[config(default = "[2, 2, 2, 2, 2, 2, 2, 2]")]
     pub blocks: [usize; 8],
+    /// `eps` of the norms.
+    #[config(default = 1e-5)]
+    pub norm_eps: f64,
+    /// `momentum` of the norms: the weight of the new value.
+    #[config(default = 0.1)]
+    pub norm_momentum: f64,
 }
 
 /// Names that [`MinkUNetConfig::named`] takes.
-pub const MINKUNET_NAMES: [&str; 17] = [
+pub const MINKUNET_NAMES: [&str; 19] = [
     "minkunet14",
     "minkunet14a",
     "minkunet14b",
@@ -54,20 +61,25 @@ pub const MINKUNET_NAMES: [&str; 17] = [
     "minkunet34b",
     "minkunet34c",
     "minkunet34d",
+    "minkunet42",
+    "sparseresunet42",
     "minkunet-bench",
     "minkunet-small",
 ];
 
 impl MinkUNetConfig {
     /// A published configuration: depth 14, 18 or 34 and a channel list (none, `a`, `b`, `c`, `d`), such as `minkunet34c`;
-    /// or `minkunet-bench`, the network of the shared benchmark; or `minkunet-small`, 1.6 million parameters for training in minutes.
+    /// `minkunet42`, also called `sparseresunet42`, with a stem of two convolutions of 3 in place of one of 5; `minkunet-bench`, the
+    /// network of the shared benchmark; or `minkunet-small`, 1.6 million parameters for training in minutes.
     ///
     /// # Errors
     /// [`Error::Value`] for another name.
     pub fn named(name: &str, in_channels: usize, classes: usize) -> Result<Self> {
         let config = Self::new(in_channels, classes);
-        if name == "minkunet-bench" {
-            return Ok(config.with_stem(vec![3, 3]).with_decoder([128, 64, 32, 32]));
+        match name {
+            "minkunet-bench" => return Ok(config.with_stem(vec![3, 3]).with_decoder([128, 64, 32, 32])),
+            "minkunet42" | "sparseresunet42" => return Ok(config.with_stem(vec![3, 3])),
+            _ => {}
         }
         if name == "minkunet-small" {
             let narrow = config.with_stem(vec![3]).with_stem_channels(16).with_blocks([1; 8]);
@@ -102,6 +114,14 @@ impl MinkUNetConfig {
         Ok(config.with_blocks(blocks).with_decoder(decoder))
     }
 
+    /// Every width times `width`, rounded down, but for the input and the classes.
+    pub fn with_width(mut self, width: f64) -> Self {
+        let scale = |c: &mut usize| *c = (*c as f64 * width) as usize;
+        scale(&mut self.stem_channels);
+        self.encoder.iter_mut().chain(&mut self.decoder).for_each(scale);
+        self
+    }
+
     /// Allocates the network; see [`seed_parameters`](crate::seed_parameters) for weights that do not depend on the device.
     ///
     /// # Panics
@@ -110,21 +130,22 @@ impl MinkUNetConfig {
         assert!(!self.stem.is_empty(), "MinkUNet: expected at least one stem kernel size, found none");
         let mut channels = self.in_channels;
         let stem = self.stem.iter().map(|&size| {
-            let block = ConvBlockConfig::new([channels, self.stem_channels])
-                .with_kernel_size([size; 3])
-                .init_subm(device);
+            let block =
+                self.block([channels, self.stem_channels]).with_kernel_size([size; 3]).init_subm(device);
             channels = self.stem_channels;
             block
         });
         let stem = stem.collect();
         let stage = |c_in: usize, c_out: usize, count: usize| {
-            let block =
-                |i: usize| ResidualBlockConfig::new([if i == 0 { c_in } else { c_out }, c_out]).init(device);
+            let block = |i: usize| {
+                ResidualBlockConfig::new([if i == 0 { c_in } else { c_out }, c_out])
+                    .with_norm_eps(self.norm_eps)
+                    .with_norm_momentum(self.norm_momentum)
+                    .init(device)
+            };
             (0..count).map(block).collect::<Vec<_>>()
         };
-        let step = |channels: [usize; 2]| {
-            ConvBlockConfig::new(channels).with_kernel_size([2; 3]).with_stride([2; 3])
-        };
+        let step = |channels: [usize; 2]| self.block(channels).with_kernel_size([2; 3]).with_stride([2; 3]);
 
         let mut encoder = Vec::new();
         let mut skips = vec![channels];
@@ -153,6 +174,10 @@ impl MinkUNetConfig {
             .with_activation(BlockActivation::None)
             .init_subm(device);
         MinkUNet { stem, encoder, decoder, head }
+    }
+
+    fn block(&self, channels: [usize; 2]) -> ConvBlockConfig {
+        ConvBlockConfig::new(channels).with_norm_eps(self.norm_eps).with_norm_momentum(self.norm_momentum)
     }
 }
 
@@ -187,11 +212,41 @@ pub struct MinkUNet {
     pub head: ConvBlock,
 }
 
-fn run_blocks(blocks: &[ResidualBlock], mut x: SparseTensor) -> Result<SparseTensor> {
+pub(crate) fn run_blocks(blocks: &[ResidualBlock], mut x: SparseTensor) -> Result<SparseTensor> {
     for (i, block) in blocks.iter().enumerate() {
         x = scope(&format!("block{i}"), || block.try_forward(&x))?;
     }
     Ok(x)
+}
+
+/// Convolutions one after another.
+pub(crate) fn run_stem(stem: &[ConvBlock], x: &SparseTensor) -> Result<SparseTensor> {
+    let mut y = x.clone();
+    for (i, conv) in stem.iter().enumerate() {
+        y = scope(&format!("stem{i}"), || conv.try_forward(&y, None, None))?;
+    }
+    Ok(y)
+}
+
+impl EncoderStage {
+    pub(crate) fn run(&self, level: usize, x: &SparseTensor) -> Result<SparseTensor> {
+        scope(&format!("encoder{level}"), || {
+            let y = scope("down", || self.down.try_forward(x, None, None))?;
+            run_blocks(&self.blocks, y)
+        })
+    }
+}
+
+impl DecoderStage {
+    /// Takes the coarse tensor, so that it is freed before the wider ones are made.
+    pub(crate) fn run(&self, level: usize, x: SparseTensor, skip: SparseTensor) -> Result<SparseTensor> {
+        scope(&format!("decoder{level}"), || {
+            let up = scope("up", || self.up.try_forward(&x, Some(&Target::from(&skip)), None))?;
+            drop(x);
+            let joined = scope("cat", || ops::cat(&[up, skip], Join::Inner))?;
+            run_blocks(&self.blocks, joined)
+        })
+    }
 }
 
 impl MinkUNet {
@@ -208,28 +263,25 @@ impl MinkUNet {
     /// # Errors
     /// Channels that differ from the config's, features of another type than the weights, and what building a relation may meet.
     pub fn try_forward(&self, x: &SparseTensor) -> Result<SparseTensor> {
-        let mut y = x.clone();
-        for (i, conv) in self.stem.iter().enumerate() {
-            y = scope(&format!("stem{i}"), || conv.try_forward(&y, None, None))?;
-        }
+        let y = self.try_features(x)?;
+        scope("head", || self.head.try_forward(&y, None, None))
+    }
+
+    /// The last decoder stage's features `[n, decoder[3]]`, without the head: the network as a backbone.
+    ///
+    /// # Errors
+    /// As [`try_forward`](Self::try_forward).
+    pub fn try_features(&self, x: &SparseTensor) -> Result<SparseTensor> {
+        let mut y = run_stem(&self.stem, x)?;
         let mut skips = Vec::with_capacity(self.encoder.len());
         for (level, stage) in self.encoder.iter().enumerate() {
-            skips.push(y.clone());
-            y = scope(&format!("encoder{level}"), || {
-                let y = scope("down", || stage.down.try_forward(&y, None, None))?;
-                run_blocks(&stage.blocks, y)
-            })?;
+            let coarse = stage.run(level, &y)?;
+            skips.push(std::mem::replace(&mut y, coarse));
         }
         for (level, stage) in self.decoder.iter().enumerate() {
             let skip = skips.pop().expect("there is one skip a decoder stage");
-            y = scope(&format!("decoder{level}"), || {
-                let up = scope("up", || stage.up.try_forward(&y, Some(&Target::from(&skip)), None))?;
-                // Free the coarse features before the wider ones are made.
-                drop(y);
-                let joined = scope("cat", || ops::cat(&[up, skip], Join::Inner))?;
-                run_blocks(&stage.blocks, joined)
-            })?;
+            y = stage.run(level, y, skip)?;
         }
-        scope("head", || self.head.try_forward(&y, None, None))
+        Ok(y)
     }
 }

@@ -1,17 +1,20 @@
-//! The strided encoder of voxel detectors, down to a dense bird's-eye view.
+//! Strided encoders of voxel detectors, down to a dense bird's-eye view.
 //!
-//! Source: Yan, Mao, Li, "SECOND" (Sensors 2018); the layer list is the one detectors share under the name VoxelBackBone8x. Axes
-//! here are x, y, z; that list writes its kernels z first. No weights are shipped.
+//! Source: Yan, Mao, Li, "SECOND" (Sensors 2018), and Yin, Zhou, Krähenbühl, "CenterPoint" (CVPR 2021, arXiv:2006.11275); the layer
+//! lists are those that detectors share under the names VoxelBackBone8x and VoxelResBackBone8x. Axes here are x, y, z; those lists
+//! write their kernels z first. No weights are shipped.
 
 use burn::config::Config;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
-use burn_lattice::nn::{ConvBlock, ConvBlockConfig};
+use burn_lattice::nn::ConvBlock;
 use burn_lattice::ops::{self, Axis, BevWindow};
 use burn_lattice::trace::scope;
 use burn_lattice::{Result, SparseTensor};
 
-/// Options of [`SecondEncoder`].
+use crate::detector::{DetectorLayers, SecondLevel};
+
+/// Options of [`SecondEncoder`]; the defaults are VoxelBackBone8x.
 #[derive(Config, Debug)]
 pub struct SecondEncoderConfig {
     /// Channels of the input features.
@@ -24,6 +27,12 @@ pub struct SecondEncoderConfig {
     /// Channels of the last convolution along z.
     #[config(default = 128)]
     pub out_channels: usize,
+    /// Two residual blocks a level in place of submanifold convolutions.
+    #[config(default = false)]
+    pub residual: bool,
+    /// Padding of the last convolution along x, y, z; counts where `kernel_reach` is set.
+    #[config(default = "[0, 0, 0]")]
+    pub last_padding: [usize; 3],
     /// Makes every row that a strided kernel reaches, as detectors were trained with, in place of the floor-divided rows.
     #[config(default = true)]
     pub kernel_reach: bool,
@@ -35,16 +44,7 @@ pub struct SecondEncoderConfig {
     pub norm_momentum: f64,
 }
 
-/// One level: a strided convolution, but for the first level, then submanifold ones.
-#[derive(Module, Debug)]
-pub struct SecondLevel {
-    /// Strided convolution.
-    pub down: Option<ConvBlock>,
-    /// Submanifold convolutions.
-    pub convs: Vec<ConvBlock>,
-}
-
-/// Sparse encoder from voxels to a dense image `[b, out_channels · depth, h, w]` at an eighth of the resolution.
+/// Sparse encoder from voxels to a dense image `[b, out_channels · depth, x cells, y cells]` at an eighth of the resolution.
 #[derive(Module, Debug)]
 pub struct SecondEncoder {
     /// From fine to coarse.
@@ -63,59 +63,57 @@ pub struct SecondOutput {
     pub image: Tensor<4>,
 }
 
-/// Extent after a strided step: every row that the kernel reaches, or the floor-divided rows.
-fn extent(cells: usize, size: usize, stride: usize, padding: usize, reach: bool) -> usize {
-    match reach {
-        true => (cells + 2 * padding).saturating_sub(size) / stride + 1,
-        false => cells.div_ceil(stride),
+impl SecondOutput {
+    /// The image as heads of detectors were trained with it: `[b, out_channels · depth, y cells, x cells]`, where place `d` along z of
+    /// channel `k` is image channel `k · depth + d`.
+    pub fn head_input(&self) -> Tensor<4> {
+        let channels = self.levels.last().map_or(1, SparseTensor::channels);
+        let [batch, folded, x, y] = self.image.dims();
+        let depth = folded / channels.max(1);
+        let split: Tensor<5> = self.image.clone().reshape([batch, depth, channels, x, y]);
+        split.permute([0, 2, 1, 4, 3]).reshape([batch, folded, y, x])
     }
 }
 
 impl SecondEncoderConfig {
+    /// VoxelResBackBone8x, CenterPoint's encoder: residual blocks, 128 channels at the coarsest level.
+    pub fn residual(in_channels: usize, grid: [usize; 3]) -> Self {
+        Self::new(in_channels, grid).with_levels([16, 32, 64, 128]).with_residual(true)
+    }
+
     /// Allocates the encoder.
     ///
     /// # Panics
     /// Zero channels.
     pub fn init(&self, device: &Device) -> SecondEncoder {
-        let block = |channels: [usize; 2]| {
-            ConvBlockConfig::new(channels).with_norm_eps(self.norm_eps).with_norm_momentum(self.norm_momentum)
+        let mut layers = DetectorLayers {
+            device,
+            norm_eps: self.norm_eps,
+            norm_momentum: self.norm_momentum,
+            grid: self.grid,
+            reach: self.kernel_reach,
         };
-        let mut grid = self.grid;
-        let mut strided = |channels: [usize; 2],
-                           size: [usize; 3],
-                           stride: [usize; 3],
-                           padding: [usize; 3]| {
-            let before = grid;
-            for axis in 0..3 {
-                grid[axis] = extent(grid[axis], size[axis], stride[axis], padding[axis], self.kernel_reach);
+        let mut channels = self.in_channels;
+        let mut levels = Vec::new();
+        for (i, &c) in self.levels.iter().enumerate() {
+            // The coarsest level is not padded along z: 41 cells become 21, 11 and 5.
+            let padding = if i == 3 { [1, 1, 0] } else { [1; 3] };
+            let down = (i > 0).then(|| layers.strided([channels, c], [3; 3], [2; 3], padding));
+            let mut convs = Vec::new();
+            if i == 0 {
+                convs.push(layers.subm([channels, c]));
             }
-            let config = block(channels).with_kernel_size(size).with_stride(stride);
-            match self.kernel_reach {
-                true => config.with_padding(padding).with_kernel_reach(true).with_reach_range(Some(before)),
-                // Centred kernels need no padding under the floor rule.
-                false => config,
+            let mut blocks = Vec::new();
+            if self.residual {
+                blocks.extend((0..2).map(|_| layers.residual(c)));
+            } else {
+                convs.extend((0..if i == 0 { 1 } else { 2 }).map(|_| layers.subm([c, c])));
             }
-            .init_strided(device)
-        };
-        let subm = |channels: [usize; 2]| block(channels).init_subm(device);
-        let [c1, c2, c3, c4] = self.levels;
-        let levels = vec![
-            SecondLevel { down: None, convs: vec![subm([self.in_channels, c1]), subm([c1, c1])] },
-            SecondLevel {
-                down: Some(strided([c1, c2], [3; 3], [2; 3], [1; 3])),
-                convs: vec![subm([c2, c2]), subm([c2, c2])],
-            },
-            SecondLevel {
-                down: Some(strided([c2, c3], [3; 3], [2; 3], [1; 3])),
-                convs: vec![subm([c3, c3]), subm([c3, c3])],
-            },
-            SecondLevel {
-                down: Some(strided([c3, c4], [3; 3], [2; 3], [1, 1, 0])),
-                convs: vec![subm([c4, c4]), subm([c4, c4])],
-            },
-        ];
-        let last = strided([c4, self.out_channels], [1, 1, 3], [1, 1, 2], [0; 3]);
-        SecondEncoder { levels, last, image: grid }
+            channels = c;
+            levels.push(SecondLevel { down, convs, blocks });
+        }
+        let last = layers.strided([channels, self.out_channels], [1, 1, 3], [1, 1, 2], self.last_padding);
+        SecondEncoder { levels, last, image: layers.grid }
     }
 }
 
@@ -133,22 +131,13 @@ impl SecondEncoder {
     /// # Errors
     /// A row outside the config's grid; channels that differ from the config's.
     pub fn try_forward(&self, x: &SparseTensor) -> Result<SecondOutput> {
-        let mut outputs = Vec::new();
-        let mut y = x.clone();
+        let mut outputs: Vec<SparseTensor> = Vec::new();
         for (i, level) in self.levels.iter().enumerate() {
-            y = scope(&format!("level{i}"), || -> Result<SparseTensor> {
-                let mut y = match &level.down {
-                    Some(down) => scope("down", || down.try_forward(&y, None, None))?,
-                    None => y,
-                };
-                for (j, conv) in level.convs.iter().enumerate() {
-                    y = scope(&format!("conv{j}"), || conv.try_forward(&y, None, None))?;
-                }
-                Ok(y)
-            })?;
-            outputs.push(y.clone());
+            let y = level.run(i, outputs.last().unwrap_or(x))?;
+            outputs.push(y);
         }
-        let y = scope("last", || self.last.try_forward(&y, None, None))?;
+        let coarsest = outputs.last().unwrap_or(x);
+        let y = scope("last", || self.last.try_forward(coarsest, None, None))?;
         let image = scope("bev", || ops::bev_height_compression(&y, &BevWindow::new(self.image), Axis::Z))?;
         outputs.push(y);
         Ok(SecondOutput { levels: outputs, image })

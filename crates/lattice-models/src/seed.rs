@@ -6,15 +6,17 @@ use burn::tensor::{Tensor, TensorData};
 /// Draws every weight matrix of a module anew from a seed.
 ///
 /// Weights of rank 2 and above are uniform in ±sqrt(6 / fan_in), which keeps the size of ReLU activations; `fan_in` is the product
-/// of all dimensions but the last. Vectors (biases, norms) stay as they are. Values depend on the seed and the parameter's place
+/// of all dimensions but the last. Biases are 0; other vectors, those of norms, stay as they are. Values depend on the seed and the parameter's place
 /// alone, not on the device or its generator.
 pub fn seed_parameters<M: Module>(module: M, seed: u64) -> M {
-    module.map(&mut Seeder { seed, index: 0 })
+    module.map(&mut Seeder { seed, index: 0, at: Vec::new() })
 }
 
 struct Seeder {
     seed: u64,
     index: u64,
+    /// Names on the way to the parameter.
+    at: Vec<String>,
 }
 
 /// One step of SplitMix64 (Steele, Lea, Flood 2014): a counter in, 64 well-mixed bits out.
@@ -26,10 +28,24 @@ fn mix(counter: u64) -> u64 {
 }
 
 impl ModuleMapper for Seeder {
+    fn enter_module(&mut self, name: &str, _container: &str) {
+        self.at.push(name.into());
+    }
+
+    fn exit_module(&mut self, _name: &str, _container: &str) {
+        self.at.pop();
+    }
+
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         self.index += 1;
-        if D < 2 {
+        let is_bias = D == 1 && self.at.last().is_some_and(|name| name == "bias");
+        if D < 2 && !is_bias {
             return param;
+        }
+        if is_bias {
+            let (id, tensor, mapper) = param.consume();
+            let zeros = Tensor::zeros(tensor.dims(), (&tensor.device(), tensor.dtype()));
+            return Param::from_mapped_value(id, zeros.set_require_grad(tensor.is_require_grad()), mapper);
         }
         let stream = mix(self.seed ^ mix(self.index));
         let (id, tensor, mapper) = param.consume();

@@ -5,6 +5,7 @@ pub mod devices;
 pub mod eval;
 pub mod explain;
 pub mod generate;
+pub mod import;
 pub mod info;
 pub mod run;
 pub mod train;

@@ -10,12 +10,12 @@ use burn_lattice::ops;
 use burn_lattice::routes::DeviceClass;
 use burn_lattice::trace::{self, LayerRecord};
 use lattice_io::{Attribute, PointCloud, RenderOptions};
-use lattice_models::MinkUNet;
 use lattice_scenes::{SceneKind, SceneOptions};
-use lattice_train::{INPUT_CHANNELS, input_features};
 use serde::Serialize;
 
-use crate::{Shared, folder::OutFolder, output, progress::Steps, routes, scene, table, weights};
+use crate::features::{self, Feature};
+use crate::segmenter::{self, Segmenter};
+use crate::{Shared, folder::OutFolder, output, progress::Steps, routes, scene, table};
 
 /// What the command writes.
 const FILES: [&str; 3] = ["points.ply", "picture.png", "report.json"];
@@ -25,10 +25,14 @@ const FILES: [&str; 3] = ["points.ply", "picture.png", "report.json"];
 pub struct Args {
     /// A scan; without one a lidar sweep is generated.
     scene: Option<PathBuf>,
-    /// Network: minkunet14, minkunet18 or minkunet34, each also with a, b, c or d appended for other decoder widths; minkunet-bench, minkunet-small.
-    /// Where trained weights say it, theirs; else minkunet18.
+    /// Network: minkunet14, minkunet18 or minkunet34, each also with a, b, c or d appended for other decoder widths; minkunet42, spvcnn,
+    /// ptv3, minkunet-bench, minkunet-small. The one that the weights name, else minkunet18, by default.
     #[arg(long)]
     model: Option<String>,
+    /// What the network is told of each point, in this order: one, place (3), height, xyz (3), intensity, rgb (3); one,place,height by
+    /// default.
+    #[arg(long)]
+    features: Option<String>,
     /// Trained weights (.safetensors), such as best.safetensors of `lattice train`; without them they are drawn from the seed, and
     /// the classes mean nothing.
     #[arg(long)]
@@ -135,8 +139,14 @@ struct Segmentation {
 /// A scan, weights or folder that cannot be used; an unknown model; a device that is not there.
 pub fn run(args: &Args) -> Result<()> {
     let chosen = args.shared.prepare()?;
-    let network = weights::network(args.weights.as_deref(), args.model.as_deref(), "minkunet18")?;
-    let names = &network.classes;
+    let told = match &args.features {
+        Some(list) => features::parse(list)?,
+        None => features::DEFAULT.to_vec(),
+    };
+    let weights = args.weights.as_deref();
+    let network = segmenter::choose(args.model.as_deref(), weights, features::channels(&told))?;
+    let (spec, names) = (&network.spec, &network.classes);
+    features::check(&told, spec.in_channels)?;
     routes::check_for_networks(&chosen.device, DType::F32)?;
 
     let steps = Steps::new(5);
@@ -158,13 +168,13 @@ pub fn run(args: &Args) -> Result<()> {
     let voxel_size = scene::voxel_size(args.voxel_size.or(network.voxel_size), &cloud)?;
     steps.done();
 
-    steps.begin(format!("{}: weights", network.model));
-    let model = network.load(args.seed, &chosen.device)?;
+    steps.begin(format!("{}: weights", spec.name));
+    let model = Segmenter::load(spec, weights, args.seed, &chosen.device)?;
     steps.done();
     // Find out before the work that the results have a place.
     let out = OutFolder::prepare(&args.out, &FILES)?;
-    steps.begin(format!("{} on {} points", network.model, table::count(cloud.len())));
-    let found = segment(&model, &cloud, voxel_size, &chosen.device)
+    steps.begin(format!("{} on {} points", spec.name, table::count(cloud.len())));
+    let found = segment(&model, &cloud, &told, voxel_size, &chosen.device)
         .map_err(|e| e.context(format!("{scene_name} at voxel size {voxel_size}")))?;
     steps.done();
 
@@ -179,7 +189,7 @@ pub fn run(args: &Args) -> Result<()> {
     let report = Report {
         scene: scene_name,
         device: chosen.name,
-        model: network.model.clone(),
+        model: spec.name.clone(),
         seed: args.seed,
         weights: match &args.weights {
             Some(path) => path.display().to_string(),
@@ -235,13 +245,19 @@ fn best_classes(scores: Tensor<2>) -> Result<Vec<u8>> {
     Ok(scores.chunks(classes.max(1)).map(best).collect())
 }
 
-fn segment(model: &MinkUNet, cloud: &PointCloud, voxel_size: f64, device: &Device) -> Result<Segmentation> {
+fn segment(
+    model: &Segmenter,
+    cloud: &PointCloud,
+    told: &[Feature],
+    voxel_size: f64,
+    device: &Device,
+) -> Result<Segmentation> {
     let start = Instant::now();
     let positions = scene::positions_f32(cloud);
     let flat: Vec<f32> = positions.iter().flatten().copied().collect();
     let points = Tensor::<2>::from_data(TensorData::new(flat, [cloud.len(), 3]), device);
-    let features = input_features(&positions, voxel_size as f32);
-    let features = Tensor::<2>::from_data(TensorData::new(features, [cloud.len(), INPUT_CHANNELS]), device);
+    let features = features::of_points(cloud, told, voxel_size, device)?;
+    let channels = features.dims()[1];
     let grid = VoxelGrid::cubic(voxel_size as f32)?;
     // A voxel's scores belong to its centre, half a voxel above its corner.
     let centres = VoxelGrid::try_new(grid.voxel_size, grid.voxel_size.map(|s| s / 2.0))?;
@@ -252,9 +268,7 @@ fn segment(model: &MinkUNet, cloud: &PointCloud, voxel_size: f64, device: &Devic
         let clock = Instant::now();
         let options = ops::VoxelizeOptions::new(grid);
         let voxels = ops::voxelize(points.clone(), features.clone(), None, &options)?;
-        let scores = model.try_forward(&voxels)?;
-        let options = ops::DevoxelizeOptions::new(centres).with_renormalize(true);
-        ops::devoxelize(&scores, points.clone(), None, &options)?;
+        model.forward(&voxels, &points, &grid)?.at(points.clone(), centres)?;
         device.sync().map_err(|e| anyhow::anyhow!("{e:?}"))?;
         warmup_ms = clock.elapsed().as_secs_f64() * 1e3;
     }
@@ -266,13 +280,11 @@ fn segment(model: &MinkUNet, cloud: &PointCloud, voxel_size: f64, device: &Devic
         let voxels = ops::voxelize(points.clone(), features, None, &ops::VoxelizeOptions::new(grid))?;
         voxelize_ms = clock.elapsed().as_secs_f64() * 1e3;
         let clock = Instant::now();
-        let scores = model.try_forward(&voxels)?;
+        let scores = model.forward(&voxels, &points, &grid)?;
         device.sync().map_err(|e| anyhow::anyhow!("{e:?}"))?;
         network_ms = clock.elapsed().as_secs_f64() * 1e3;
         let clock = Instant::now();
-        let options = ops::DevoxelizeOptions::new(centres).with_renormalize(true);
-        let point_scores = ops::devoxelize(&scores, points, None, &options)?;
-        let labels = best_classes(point_scores)?;
+        let labels = best_classes(scores.at(points, centres)?)?;
         devoxelize_ms = clock.elapsed().as_secs_f64() * 1e3;
         Ok((voxels, labels))
     });
@@ -296,7 +308,7 @@ fn segment(model: &MinkUNet, cloud: &PointCloud, voxel_size: f64, device: &Devic
             2,
             "build tensors",
             "done",
-            format!("{} voxels, {INPUT_CHANNELS} channels", voxels.n_rows()),
+            format!("{} voxels, {channels} channels", voxels.n_rows()),
             voxelize_ms,
         ),
         stage(

@@ -1,0 +1,163 @@
+//! The networks that `lattice run` takes, with the weights' own channels and classes.
+
+use std::path::Path;
+
+use anyhow::{Result, anyhow, bail, ensure};
+use burn::tensor::{Device, Tensor};
+use burn_lattice::SparseTensor;
+use burn_lattice::ops::{self, VoxelGrid};
+use lattice_models::{MinkUNet, ModelSpec, Network, PtV3, Spvcnn, Task, zoo_names};
+use lattice_scenes::{SceneKind, class_names};
+use lattice_train::{INPUT_CHANNELS, WeightsInfo};
+
+use crate::weights;
+
+/// The network that runs where none is asked for.
+const DEFAULT: &str = "minkunet18";
+
+/// Most classes: labels are bytes, and 255 means none.
+const MOST_CLASSES: usize = 255;
+
+/// A network that scores voxels or points.
+#[allow(clippy::large_enum_variant, reason = "there is one")]
+pub enum Segmenter {
+    /// Scores of voxels.
+    Unet(MinkUNet),
+    /// Scores of voxels.
+    Transformer(PtV3),
+    /// Scores of points.
+    Points(Spvcnn),
+}
+
+/// A network by name, with what its weights say of it.
+pub struct Choice {
+    /// The network.
+    pub spec: ModelSpec,
+    /// Names of the classes, in the order of the scores.
+    pub classes: Vec<String>,
+    /// Edge of the voxels of the training, where the weights say.
+    pub voxel_size: Option<f64>,
+}
+
+/// The network that the arguments ask for: the weights' own, where their file names one.
+///
+/// # Errors
+/// A name that is not in the list or contradicts the weights; too many classes; weights that cannot be read or whose input cannot be
+/// computed.
+pub fn choose(name: Option<&str>, weights: Option<&Path>, channels: usize) -> Result<Choice> {
+    let known = zoo_names(Some(Task::Segmentation));
+    let listed = |name: &str| known.contains(&name);
+    if let Some(name) = name
+        && !listed(name)
+    {
+        bail!("--model: expected one of {}, found `{name}`", known.join(", "));
+    }
+    let Choice { spec, classes, voxel_size } = match of_file(weights)? {
+        Some(choice) => choice,
+        None => {
+            let lidar = class_names(SceneKind::Lidar);
+            let spec = ModelSpec::new(name.unwrap_or(DEFAULT).into(), channels).with_classes(lidar.len());
+            return Ok(Choice { classes: names_of(&spec), spec, voxel_size: None });
+        }
+    };
+    if let Some(name) = name
+        && name != spec.name
+    {
+        bail!("--model: expected {}, which the weights are of, found {name}; leave it out", spec.name);
+    }
+    ensure!(
+        listed(&spec.name),
+        "--weights: expected weights of a network that scores voxels, found those of {}; run takes {}",
+        spec.name,
+        known.join(", ")
+    );
+    ensure!(
+        spec.classes <= MOST_CLASSES,
+        "--weights: expected at most {MOST_CLASSES} classes, found {}",
+        spec.classes
+    );
+    Ok(Choice { spec, classes, voxel_size })
+}
+
+/// What a file of weights says of its network: trained here, or imported.
+fn of_file(weights: Option<&Path>) -> Result<Option<Choice>> {
+    // What is no file is refused when it is loaded, with more to say.
+    let Some(path) = weights.filter(|path| path.is_file()) else { return Ok(None) };
+    if let Some(info) = WeightsInfo::read(path).map_err(|e| anyhow!("--weights {e}"))? {
+        let spec = ModelSpec::new(info.model, INPUT_CHANNELS).with_classes(info.classes.len());
+        return Ok(Some(Choice { spec, classes: info.classes, voxel_size: Some(info.voxel_size) }));
+    }
+    let imported = lattice_import::model_of(path).map_err(|e| anyhow!("--weights {e}"))?;
+    Ok(imported.map(|spec| Choice { classes: names_of(&spec), spec, voxel_size: None }))
+}
+
+/// Names of the classes of a network whose weights name none: those of another data set have no names here.
+fn names_of(spec: &ModelSpec) -> Vec<String> {
+    let lidar = class_names(SceneKind::Lidar);
+    match spec.classes == lidar.len() {
+        true => lidar.iter().map(ToString::to_string).collect(),
+        false => (0..spec.classes).map(|class| format!("class {class}")).collect(),
+    }
+}
+
+impl Segmenter {
+    /// Makes the network, with weights of a file or drawn from a seed.
+    ///
+    /// # Errors
+    /// Weights that do not fit.
+    pub fn load(spec: &ModelSpec, weights: Option<&Path>, seed: u64, device: &Device) -> Result<Self> {
+        /// The module with the file's weights, where there is a file.
+        macro_rules! filled {
+            ($module:expr) => {
+                match weights {
+                    Some(path) => weights::load($module, path, &spec.name)?,
+                    None => $module,
+                }
+            };
+        }
+        Ok(match spec.init(device).map_err(|e| anyhow!("--model: {e}"))?.seeded(seed) {
+            Network::MinkUNet(unet) => Self::Unet(filled!(unet)),
+            Network::PtV3(transformer) => Self::Transformer(filled!(transformer)),
+            Network::Spvcnn(points) => Self::Points(filled!(points)),
+            _ => bail!("--model: expected a network that scores voxels, found `{}`", spec.name),
+        })
+    }
+
+    /// Runs the network: scores of voxels, or of the points themselves.
+    ///
+    /// # Errors
+    /// Those of the network.
+    pub fn forward(&self, voxels: &SparseTensor, points: &Tensor<2>, grid: &VoxelGrid) -> Result<Scores> {
+        Ok(match self {
+            Self::Unet(unet) => Scores::Voxels(unet.try_forward(voxels)?),
+            Self::Transformer(transformer) => Scores::Voxels(transformer.try_forward(voxels)?),
+            Self::Points(network) => {
+                Scores::Points(network.try_forward_from(voxels, points.clone(), None, grid)?)
+            }
+        })
+    }
+}
+
+/// What a network scored.
+pub enum Scores {
+    /// One row a voxel.
+    Voxels(SparseTensor),
+    /// `[points, classes]`.
+    Points(Tensor<2>),
+}
+
+impl Scores {
+    /// Scores of every point: a voxel's scores belong to its centre.
+    ///
+    /// # Errors
+    /// Those of devoxelization.
+    pub fn at(self, points: Tensor<2>, centres: VoxelGrid) -> Result<Tensor<2>> {
+        Ok(match self {
+            Self::Points(scores) => scores,
+            Self::Voxels(scores) => {
+                let options = ops::DevoxelizeOptions::new(centres).with_renormalize(true);
+                ops::devoxelize(&scores, points, None, &options)?
+            }
+        })
+    }
+}
