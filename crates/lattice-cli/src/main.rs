@@ -12,6 +12,7 @@ mod progress;
 mod routes;
 mod scene;
 mod segmenter;
+mod shipped;
 mod table;
 mod weights;
 

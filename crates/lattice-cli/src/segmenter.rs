@@ -10,7 +10,7 @@ use lattice_models::{MinkUNet, ModelSpec, Network, PtV3, Spvcnn, Task, zoo_names
 use lattice_scenes::{SceneKind, class_names};
 use lattice_train::{INPUT_CHANNELS, WeightsInfo};
 
-use crate::weights;
+use crate::{shipped, weights};
 
 /// The network that runs where none is asked for.
 const DEFAULT: &str = "minkunet18";
@@ -30,13 +30,26 @@ pub enum Segmenter {
 }
 
 /// A network by name, with what its weights say of it.
-pub struct Choice {
+pub struct Choice<'a> {
     /// The network.
     pub spec: ModelSpec,
     /// Names of the classes, in the order of the scores.
     pub classes: Vec<String>,
     /// Edge of the voxels of the training, where the weights say.
     pub voxel_size: Option<f64>,
+    /// Where the weights are.
+    pub source: Source<'a>,
+}
+
+/// Where a network's weights come from.
+#[derive(Clone, Copy)]
+pub enum Source<'a> {
+    /// Drawn from the seed of the command.
+    Seed,
+    /// A file.
+    File(&'a Path),
+    /// Those that come with the command.
+    Shipped,
 }
 
 /// The network that the arguments ask for: the weights' own, where their file names one.
@@ -44,7 +57,7 @@ pub struct Choice {
 /// # Errors
 /// A name that is not in the list or contradicts the weights; too many classes; weights that cannot be read or whose input cannot be
 /// computed.
-pub fn choose(name: Option<&str>, weights: Option<&Path>, channels: usize) -> Result<Choice> {
+pub fn choose<'a>(name: Option<&str>, weights: Option<&'a Path>, channels: usize) -> Result<Choice<'a>> {
     let known = zoo_names(Some(Task::Segmentation));
     let listed = |name: &str| known.contains(&name);
     if let Some(name) = name
@@ -52,12 +65,13 @@ pub fn choose(name: Option<&str>, weights: Option<&Path>, channels: usize) -> Re
     {
         bail!("--model: expected one of {}, found `{name}`", known.join(", "));
     }
-    let Choice { spec, classes, voxel_size } = match of_file(weights)? {
+    let source = weights.map_or(Source::Seed, Source::File);
+    let Choice { spec, classes, voxel_size, .. } = match of_file(weights)? {
         Some(choice) => choice,
         None => {
             let lidar = class_names(SceneKind::Lidar);
             let spec = ModelSpec::new(name.unwrap_or(DEFAULT).into(), channels).with_classes(lidar.len());
-            return Ok(Choice { classes: names_of(&spec), spec, voxel_size: None });
+            return Ok(Choice { classes: names_of(&spec), spec, voxel_size: None, source });
         }
     };
     if let Some(name) = name
@@ -76,19 +90,21 @@ pub fn choose(name: Option<&str>, weights: Option<&Path>, channels: usize) -> Re
         "--weights: expected at most {MOST_CLASSES} classes, found {}",
         spec.classes
     );
-    Ok(Choice { spec, classes, voxel_size })
+    Ok(Choice { spec, classes, voxel_size, source })
 }
 
 /// What a file of weights says of its network: trained here, or imported.
-fn of_file(weights: Option<&Path>) -> Result<Option<Choice>> {
+fn of_file(weights: Option<&Path>) -> Result<Option<Choice<'_>>> {
     // What is no file is refused when it is loaded, with more to say.
     let Some(path) = weights.filter(|path| path.is_file()) else { return Ok(None) };
     if let Some(info) = WeightsInfo::read(path).map_err(|e| anyhow!("--weights {e}"))? {
         let spec = ModelSpec::new(info.model, INPUT_CHANNELS).with_classes(info.classes.len());
-        return Ok(Some(Choice { spec, classes: info.classes, voxel_size: Some(info.voxel_size) }));
+        let (classes, voxel_size) = (info.classes, Some(info.voxel_size));
+        return Ok(Some(Choice { spec, classes, voxel_size, source: Source::File(path) }));
     }
     let imported = lattice_import::model_of(path).map_err(|e| anyhow!("--weights {e}"))?;
-    Ok(imported.map(|spec| Choice { classes: names_of(&spec), spec, voxel_size: None }))
+    let source = Source::File(path);
+    Ok(imported.map(|spec| Choice { classes: names_of(&spec), spec, voxel_size: None, source }))
 }
 
 /// Names of the classes of a network whose weights name none: those of another data set have no names here.
@@ -101,17 +117,19 @@ fn names_of(spec: &ModelSpec) -> Vec<String> {
 }
 
 impl Segmenter {
-    /// Makes the network, with weights of a file or drawn from a seed.
+    /// Makes the network with its weights.
     ///
     /// # Errors
     /// Weights that do not fit.
-    pub fn load(spec: &ModelSpec, weights: Option<&Path>, seed: u64, device: &Device) -> Result<Self> {
-        /// The module with the file's weights, where there is a file.
+    pub fn load(choice: &Choice<'_>, seed: u64, device: &Device) -> Result<Self> {
+        let spec = &choice.spec;
+        /// The module with the weights that were chosen.
         macro_rules! filled {
             ($module:expr) => {
-                match weights {
-                    Some(path) => weights::load($module, path, &spec.name)?,
-                    None => $module,
+                match choice.source {
+                    Source::File(path) => weights::load($module, path, &spec.name)?,
+                    Source::Shipped => weights::load_bytes($module, shipped::WEIGHTS, &spec.name)?,
+                    Source::Seed => $module,
                 }
             };
         }

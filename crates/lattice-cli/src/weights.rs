@@ -69,7 +69,7 @@ impl Network<'_> {
 /// # Errors
 /// A file that cannot be read, is no safetensors file, lacks a parameter, holds one of another shape or type, or holds tensors that
 /// the model does not have.
-pub fn load<M: Module + ModuleSnapshot>(mut model: M, path: &Path, name: &str) -> Result<M> {
+pub fn load<M: Module + ModuleSnapshot>(model: M, path: &Path, name: &str) -> Result<M> {
     let file = path.display();
     match std::fs::metadata(path) {
         Err(e) => bail!("--weights {file}: expected a .safetensors file, found: {e}; check the path"),
@@ -80,7 +80,24 @@ pub fn load<M: Module + ModuleSnapshot>(mut model: M, path: &Path, name: &str) -
         }
         Ok(_) => {}
     }
-    let mut store = SafetensorsStore::from_file(path).allow_partial(true).validate(false);
+    apply(model, SafetensorsStore::from_file(path), &file.to_string(), name)
+}
+
+/// [`load`] of weights that are in memory.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_bytes<M: Module + ModuleSnapshot>(model: M, bytes: &[u8], name: &str) -> Result<M> {
+    apply(model, SafetensorsStore::from_bytes(Some(bytes.to_vec())), "(shipped)", name)
+}
+
+fn apply<M: Module + ModuleSnapshot>(
+    mut model: M,
+    store: SafetensorsStore,
+    file: &str,
+    name: &str,
+) -> Result<M> {
+    let mut store = store.allow_partial(true).validate(false);
     let applied = model.load_from(&mut store).map_err(|e| {
         anyhow!(
             "--weights {file}: expected a complete .safetensors file, found: {e}; save or download it again"

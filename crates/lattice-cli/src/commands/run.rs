@@ -14,8 +14,8 @@ use lattice_scenes::{SceneKind, SceneOptions};
 use serde::Serialize;
 
 use crate::features::{self, Feature};
-use crate::segmenter::{self, Segmenter};
-use crate::{Shared, folder::OutFolder, output, progress::Steps, routes, scene, table};
+use crate::segmenter::{self, Segmenter, Source};
+use crate::{Shared, folder::OutFolder, output, progress::Steps, routes, scene, shipped, table};
 
 /// What the command writes.
 const FILES: [&str; 3] = ["points.ply", "picture.png", "report.json"];
@@ -26,15 +26,17 @@ pub struct Args {
     /// A scan; without one a lidar sweep is generated.
     scene: Option<PathBuf>,
     /// Network: minkunet14, minkunet18 or minkunet34, each also with a, b, c or d appended for other decoder widths; minkunet42, spvcnn,
-    /// ptv3, minkunet-bench, minkunet-small. The one that the weights name, else minkunet18, by default.
+    /// ptv3, minkunet-bench, minkunet-small. The one that the weights name, else minkunet18, by default; with a name and no weights they
+    /// are drawn from the seed.
     #[arg(long)]
     model: Option<String>,
     /// What the network is told of each point, in this order: one, place (3), height, xyz (3), intensity, rgb (3); one,place,height by
     /// default.
     #[arg(long)]
     features: Option<String>,
-    /// Trained weights (.safetensors), such as best.safetensors of `lattice train`; without them they are drawn from the seed, and
-    /// the classes mean nothing.
+    /// Trained weights (.safetensors), such as best.safetensors of `lattice train`. Without --weights, --model and --features an outdoor
+    /// scan (30 to 300 m across) is segmented with weights that come with the command; everything else with weights drawn
+    /// from the seed, whose classes mean nothing.
     #[arg(long)]
     weights: Option<PathBuf>,
     /// Voxel size in the scan's unit; that of the training or one suited to the extent by default.
@@ -143,10 +145,15 @@ pub fn run(args: &Args) -> Result<()> {
         Some(list) => features::parse(list)?,
         None => features::DEFAULT.to_vec(),
     };
-    let weights = args.weights.as_deref();
-    let network = segmenter::choose(args.model.as_deref(), weights, features::channels(&told))?;
-    let (spec, names) = (&network.spec, &network.classes);
-    features::check(&told, spec.in_channels)?;
+    let choose = || {
+        let choice =
+            segmenter::choose(args.model.as_deref(), args.weights.as_deref(), features::channels(&told))?;
+        features::check(&told, choice.spec.in_channels)?;
+        anyhow::Ok(choice)
+    };
+    let asked = args.model.is_some() || args.weights.is_some() || args.features.is_some();
+    // What was asked for is refused before the scan is read.
+    let early = asked.then(choose).transpose()?;
     routes::check_for_networks(&chosen.device, DType::F32)?;
 
     let steps = Steps::new(5);
@@ -165,11 +172,17 @@ pub fn run(args: &Args) -> Result<()> {
             cloud.dropped
         );
     }
+    let network = match early {
+        Some(choice) => choice,
+        None if shipped::outdoors(&cloud).is_some() => shipped::choice(),
+        None => choose()?,
+    };
+    let (spec, names) = (&network.spec, &network.classes);
     let voxel_size = scene::voxel_size(args.voxel_size.or(network.voxel_size), &cloud)?;
     steps.done();
 
     steps.begin(format!("{}: weights", spec.name));
-    let model = Segmenter::load(spec, weights, args.seed, &chosen.device)?;
+    let model = Segmenter::load(&network, args.seed, &chosen.device)?;
     steps.done();
     // Find out before the work that the results have a place.
     let out = OutFolder::prepare(&args.out, &FILES)?;
@@ -191,9 +204,10 @@ pub fn run(args: &Args) -> Result<()> {
         device: chosen.name,
         model: spec.name.clone(),
         seed: args.seed,
-        weights: match &args.weights {
-            Some(path) => path.display().to_string(),
-            None => format!("untrained (seed {})", args.seed),
+        weights: match network.source {
+            Source::File(path) => path.display().to_string(),
+            Source::Shipped => shipped::NAME.into(),
+            Source::Seed => format!("untrained (seed {})", args.seed),
         },
         points: cloud.len(),
         dropped: cloud.dropped,

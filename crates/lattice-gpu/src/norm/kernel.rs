@@ -101,10 +101,27 @@ pub(crate) fn merge_moments_kernel(
     let mut center = 0.0f32;
     let mut square = 0.0f32;
     if channel < c {
-        for part in min(share * run, parts)..min((share + 1usize) * run, parts) {
-            let here = f32::cast_from((min((part + 1usize) * rows, n) - part * rows) as u32);
-            let at = 2usize * part * c + channel;
-            merge(&mut count, &mut center, &mut square, here, partial[at], partial[at + c]);
+        let end = min((share + 1usize) * run, parts);
+        let mut part = min(share * run, parts);
+        while part < end {
+            // Several are asked for at a time, and merged in order.
+            let mut means = Array::<f32>::new(4usize);
+            let mut deviations = Array::<f32>::new(4usize);
+            #[unroll]
+            for i in 0usize..4usize {
+                let at = 2usize * min(part + i, end - 1usize) * c + channel;
+                means[i] = partial[at];
+                deviations[i] = partial[at + c];
+            }
+            #[unroll]
+            for i in 0usize..4usize {
+                let here = part + i;
+                if here < end {
+                    let n = f32::cast_from((min((here + 1usize) * rows, n) - here * rows) as u32);
+                    merge(&mut count, &mut center, &mut square, n, means[i], deviations[i]);
+                }
+            }
+            part += 4usize;
         }
     }
     counts[UNIT_POS as usize] = count;

@@ -176,8 +176,22 @@ pub(crate) fn add_segments_kernel<O: Float, N: Size>(
         let (begin, count) = segments_of_tap(splits, length, tap as u32);
         let each = count.div_ceil(SHARERS);
         let first = begin + min(sharer * each, count);
-        for segment in first..begin + min((sharer + 1u32) * each, count) {
-            sum += partials[segment as usize * width + v];
+        let end = begin + min((sharer + 1u32) * each, count);
+        let mut segment = first;
+        while segment < end {
+            // Several are asked for at a time, and added in order.
+            let mut parts = Array::<Vector<f32, N>>::new(4usize);
+            #[unroll]
+            for i in 0usize..4usize {
+                parts[i] = partials[min(segment + i as u32, end - 1u32) as usize * width + v];
+            }
+            #[unroll]
+            for i in 0usize..4usize {
+                if segment + (i as u32) < end {
+                    sum += parts[i];
+                }
+            }
+            segment += 4u32;
         }
     }
     shared[unit as usize] = sum;
