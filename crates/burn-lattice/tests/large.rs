@@ -92,7 +92,7 @@ fn more_elements_than_31_bits_count() {
         let rows = side.pow(3);
         assert!(rows * channels > 1 << 31);
         for first in [0, (1 << 31) / channels - 500, rows - 1000] {
-            let found = read(y.feats().clone().slice([first..first + 1000]));
+            let found = read(y.feats().clone().narrow(0, first, 1000));
             for (at, row) in found.chunks_exact(channels).enumerate() {
                 let expected = (channels * neighbours(side, first + at)) as f32;
                 assert!(row.iter().all(|&v| v == expected), "row {} on {name}: {row:?}", first + at);
@@ -116,7 +116,7 @@ fn a_device_without_room_says_so_and_goes_on() {
         assert!(matches!(refused, Err(Error::Limit { .. })), "{name}");
         // Each has room, all together have not: whoever reads one that was not made gets an error.
         let many: Vec<SparseTensor> = (0..16).map(|_| widened(8192).unwrap()).collect();
-        let read_some = |y: &SparseTensor| y.feats().clone().slice([0..10]).try_into_data();
+        let read_some = |y: &SparseTensor| y.feats().clone().narrow(0, 0, 10).try_into_data();
         let failed = many.iter().filter(|y| read_some(y).is_err()).count();
         assert!(failed > 0 && failed < many.len(), "{failed} of {} failed on {name}", many.len());
         drop(many);

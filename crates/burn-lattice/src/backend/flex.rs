@@ -177,7 +177,7 @@ impl LatticeBackend for Flex {
             let moved = |old: Operand<Self>, found: &[f64], factor: f64| match old.rows() {
                 Some(old) => {
                     let blend = |(&old, &found): (&Sum, &f64)| {
-                        f64::from(old) * (1.0 - momentum) + found * factor * momentum
+                        old.to_f64() * (1.0 - momentum) + found * factor * momentum
                     };
                     channels::<Sum>(&old.get::<Sum>().iter().zip(found).map(blend).collect::<Vec<f64>>())
                 }
