@@ -276,6 +276,29 @@ fn kernels_of_many_taps_match_the_loops() {
 }
 
 #[test]
+fn tiles_hold_all_pairs_however_few_taps_a_device_takes_at_a_time() {
+    // Rows in no order, so that halos are too long and phases are halved: 12 taps become 6, and must not become 3.
+    let support = Numbers(5).support(3000, 7);
+    let relation = Relation::submanifold(&support, &cube(3, 1)).unwrap();
+    let mut expected: Vec<_> =
+        relation.edges().iter().map(|e| (e.in_row, e.out_row, u32::from(e.tap))).collect();
+    expected.sort_unstable();
+    for (device, gpu) in devices() {
+        let coords = upload_support(&gpu, &support);
+        let index = BlockIndex::build(&gpu, &coords, support.n_rows());
+        for group_taps in [12, 8, 2] {
+            let geometry = Geometry::of(&relation);
+            let n = support.n_rows();
+            let tiles = Tiles::build_in_groups(&gpu, &index, &coords, n, None, geometry, group_taps).unwrap();
+            let mut found = tiles.pairs_to_host(&gpu);
+            found.sort_unstable();
+            assert_eq!(found.len(), expected.len(), "pairs of {group_taps} taps at a time on {device}");
+            assert_eq!(found, expected, "{group_taps} taps at a time on {device}");
+        }
+    }
+}
+
+#[test]
 fn many_rows_are_summed_in_segments() {
     // More pairs a tap than one segment holds, with and without groups.
     let support = Numbers(5).support(3000, 7);

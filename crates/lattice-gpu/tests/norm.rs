@@ -8,7 +8,7 @@ use half::f16;
 use harness::{Element, Numbers, assert_close, devices, wide};
 use lattice_gpu::Gpu;
 use lattice_gpu::conv::mma::After;
-use lattice_gpu::norm::{Running, batch_norm, batch_norm_grad};
+use lattice_gpu::norm::{BatchNormWith, Running, batch_norm, batch_norm_grad};
 
 const EPS: f64 = 1e-3;
 
@@ -45,8 +45,10 @@ fn check<T: Element>(device: &str, gpu: &Gpu, n: usize, c: usize, with_residual:
     let [old_mean, old_var] = old.each_ref().map(|v| gpu.upload(v));
     let running = Running { mean: old_mean, var: old_var, momentum: 0.25, unbias: 1.5 };
     let residual_there = with_residual.then_some(&dr);
-    let normed =
-        |running| batch_norm::<T>(gpu, &dx, c, [&dgamma, &dbeta], residual_there, running, EPS as f32, after);
+    let normed = |running| {
+        let with = BatchNormWith { residual: residual_there, running, eps: EPS as f32, after };
+        batch_norm::<T>(gpu, &dx, c, [&dgamma, &dbeta], with)
+    };
     let out = normed(Some(&running));
     let moved = |old: &[f32], found: &[f64], factor: f64| -> Vec<f64> {
         old.iter().zip(found).map(|(&old, found)| f64::from(old) * 0.75 + found * factor * 0.25).collect()
@@ -122,10 +124,7 @@ fn batch_norm_and_its_gradient_match_the_loops() {
             &gpu.upload::<f32>(&[]),
             4,
             [&gpu.upload(&[1.0f32; 4]), &gpu.upload(&[0.0f32; 4])],
-            None,
-            None,
-            1e-3,
-            After::Nothing,
+            BatchNormWith { residual: None, running: None, eps: 1e-3, after: After::Nothing },
         );
         assert_eq!(empty.y.len, 0);
     }

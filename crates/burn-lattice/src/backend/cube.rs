@@ -463,10 +463,12 @@ impl LatticeBackend for CubeBackend {
                 &x.buffer(),
                 dims[1],
                 operands,
-                residual.as_ref(),
-                running.as_ref(),
-                eps as f32,
-                after(activation),
+                norm::BatchNormWith {
+                    residual: residual.as_ref(),
+                    running: running.as_ref(),
+                    eps: eps as f32,
+                    after: after(activation),
+                },
             )
         });
         let channels = |buffer: Buffer| x.tensor_from(buffer, [dims[1]], DType::F32);

@@ -15,6 +15,19 @@ use crate::gpu::{Buffer, Gpu};
 const PART_ROWS: usize = 256;
 const MOST_PARTS: usize = 256;
 
+/// What goes with the rows of a batch norm.
+#[derive(Clone, Copy, Debug)]
+pub struct BatchNormWith<'a> {
+    /// `[n, c]`, added before the activation.
+    pub residual: Option<&'a Buffer>,
+    /// Statistics that the batch moves.
+    pub running: Option<&'a Running>,
+    /// Added to the variance.
+    pub eps: f32,
+    /// Comes last.
+    pub after: After,
+}
+
 /// Rows that were normalised, and the statistics found.
 #[derive(Clone, Debug)]
 pub struct BatchNormed {
@@ -72,10 +85,7 @@ pub fn batch_norm<F: Float + CubeElement>(
     x: &Buffer,
     c: usize,
     [gamma, beta]: [&Buffer; 2],
-    residual: Option<&Buffer>,
-    running: Option<&Running>,
-    eps: f32,
-    after: After,
+    BatchNormWith { residual, running, eps, after }: BatchNormWith<'_>,
 ) -> BatchNormed {
     assert_eq!((gamma.len, beta.len), (c, c), "batch_norm: lengths of scale and bias");
     if let Some(Running { mean, var, .. }) = running {

@@ -6,4 +6,4 @@
 mod kernel;
 mod launch;
 
-pub use launch::{BatchNormGrads, BatchNormed, Running, batch_norm, batch_norm_grad};
+pub use launch::{BatchNormGrads, BatchNormWith, BatchNormed, Running, batch_norm, batch_norm_grad};

@@ -26,8 +26,9 @@ pub struct Joined {
 fn found_flags_kernel(found: &[i32], flags: &mut [u32], n: u32, #[comptime] missing: bool) {
     let at = ABSOLUTE_POS as u32;
     if at < n {
-        let here = (found[at as usize] >= 0i32) != missing;
-        flags[at as usize] = select(here, 1u32, 0u32);
+        // Two flags are compared as numbers: in SPIR-V the compiler cannot compare booleans.
+        let there = select(found[at as usize] >= 0i32, 1u32, 0u32);
+        flags[at as usize] = there ^ comptime!(missing as u32);
     }
 }
 

@@ -599,7 +599,8 @@ pub(crate) fn build_tiles_kernel(
                     // Two taps fit without the rows of the tile itself.
                     own = 0u32;
                 }
-                span_taps = max(span_taps / 2u32, 2u32);
+                // Two taps share a word, so that a phase begins with an even one.
+                span_taps = max(span_taps / 4u32 * 2u32, 2u32);
             }
             sync_cube();
         }

@@ -172,19 +172,38 @@ impl Tiles {
         order: Option<&Buffer>,
         geometry: Geometry,
     ) -> Result<Self> {
+        Self::build_in_groups(gpu, source, targets, n_out, order, geometry, group_taps(gpu))
+    }
+
+    /// [`Tiles::build`] on a device whose shared memory holds the neighbours of so many taps, an even number up to 32: what others do there,
+    /// for tests.
+    ///
+    /// # Errors
+    /// As [`Tiles::build`].
+    ///
+    /// # Panics
+    /// For another number of taps.
+    pub fn build_in_groups(
+        gpu: &Gpu,
+        source: &BlockIndex,
+        targets: &Buffer,
+        n_out: usize,
+        order: Option<&Buffer>,
+        geometry: Geometry,
+        group_taps: u32,
+    ) -> Result<Self> {
+        assert!(
+            (2..=MAX_GROUP_TAPS).contains(&group_taps) && group_taps.is_multiple_of(2),
+            "tiles: expected an even number of taps up to {MAX_GROUP_TAPS}, found {group_taps}"
+        );
         let taps = geometry.taps();
         let n_tiles = n_out.div_ceil(TILE_ROWS);
         let words = taps.div_ceil(2) as usize;
         let table_len = n_tiles * words * TILE_ROWS;
         check_table(n_out, taps)?;
         let same = order.is_none() && geometry.is_centred() && source.coords.same_as(targets);
-        let shape = BuildShape {
-            geometry,
-            group_taps: group_taps(gpu),
-            ordered: order.is_some(),
-            same,
-            lanes: plane_lanes(gpu),
-        };
+        let shape =
+            BuildShape { geometry, group_taps, ordered: order.is_some(), same, lanes: plane_lanes(gpu) };
         let mut tiles = Self {
             rows: gpu.empty(n_tiles * TILE_ROWS, 4),
             table: gpu.empty(table_len, 4),
