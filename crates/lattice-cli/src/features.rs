@@ -3,6 +3,7 @@
 use anyhow::{Result, anyhow, bail, ensure};
 use burn::tensor::{Device, Tensor, TensorData};
 use lattice_io::{Attribute, PointCloud};
+use lattice_train::{ground_height, place_in_voxel};
 
 /// One group of input channels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,26 +71,18 @@ pub fn check(features: &[Feature], network: usize) -> Result<()> {
     Ok(())
 }
 
-/// The height that 1 % of the points lie below.
-fn ground_height(cloud: &PointCloud) -> f64 {
-    let mut heights: Vec<f64> = cloud.positions.iter().map(|p| p[2]).collect();
-    let rank = heights.len() / 100;
-    let (_, height, _) = heights.select_nth_unstable_by(rank, f64::total_cmp);
-    *height
-}
-
-/// The features of every point, `[points, channels]`.
+/// The features of every point of a cloud at these positions, `[points, channels]`.
 ///
 /// # Errors
 /// A scan without the intensity or colour that is asked for.
 pub fn of_points(
     cloud: &PointCloud,
+    positions: &[[f32; 3]],
     features: &[Feature],
-    voxel_size: f64,
+    voxel_size: f32,
     device: &Device,
 ) -> Result<Tensor<2>> {
-    let ground = if features.contains(&Feature::Height) { ground_height(cloud) } else { 0.0 };
-    let size = voxel_size as f32;
+    let ground = if features.contains(&Feature::Height) { ground_height(positions) } else { 0.0 };
     let width = channels(features);
     let mut values = Vec::with_capacity(cloud.len() * width);
     let intensity = cloud.attributes.get("intensity");
@@ -97,16 +90,13 @@ pub fn of_points(
         Some(Attribute::Rgb(colours)) => Some(colours),
         _ => None,
     };
-    for (row, p) in cloud.positions.iter().enumerate() {
+    for (row, p) in positions.iter().enumerate() {
         for feature in features {
             match feature {
                 Feature::One => values.push(1.0),
-                // In f32, as voxels are found: a point on a cell's border stands on the same side for both.
-                Feature::Place => {
-                    values.extend(p.map(|v| (v as f32 / size - (v as f32 / size).floor()) - 0.5));
-                }
-                Feature::Height => values.push((p[2] - ground) as f32),
-                Feature::Xyz => values.extend(p.map(|v| v as f32)),
+                Feature::Place => values.extend(place_in_voxel(*p, voxel_size)),
+                Feature::Height => values.push(p[2] - ground),
+                Feature::Xyz => values.extend(p),
                 Feature::Intensity => match intensity {
                     Some(intensity) => values.push(intensity.get(row) as f32),
                     None => bail!("--features: expected a scan with intensity, found none; leave it out"),

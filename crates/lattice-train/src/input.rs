@@ -16,14 +16,18 @@ pub fn ground_height(positions: &[[f32; 3]]) -> f32 {
     *heights.select_nth_unstable_by(rank, f32::total_cmp).1
 }
 
-/// Five values a point, row by row: 1, the place inside its voxel along x, y, z in -0.5..0.5, the height above
-/// [`ground_height`] in the unit of the positions.
+/// Where a point stands inside its voxel along x, y, z: -0.5 to 0.5.
+pub fn place_in_voxel(position: [f32; 3], voxel_size: f32) -> [f32; 3] {
+    // As voxels are found: a point on a cell's border stands on the same side for both.
+    position.map(|v| (v / voxel_size - (v / voxel_size).floor()) - 0.5)
+}
+
+/// Five values a point, row by row: 1, the [`place_in_voxel`], the height above [`ground_height`] in the unit of the positions.
 pub fn input_features(positions: &[[f32; 3]], voxel_size: f32) -> Vec<f32> {
     let ground = ground_height(positions);
     let row = |p: &[f32; 3]| {
-        // As voxels are found: a point on a cell's border stands on the same side for both.
-        let place = p.map(|v| (v / voxel_size - (v / voxel_size).floor()) - 0.5);
-        [1.0, place[0], place[1], place[2], p[2] - ground]
+        let [x, y, z] = place_in_voxel(*p, voxel_size);
+        [1.0, x, y, z, p[2] - ground]
     };
     positions.iter().flat_map(row).collect()
 }

@@ -41,8 +41,11 @@ pub fn segment<M: Segmenter>(
     Ok(PointClasses { classes: best_classes(scores)?, voxels: voxels.n_rows() })
 }
 
-/// The class of the highest score of each row.
-fn best_classes(scores: Tensor<2>) -> Result<Vec<u8>> {
+/// The class of the highest score of each row, the first of equal ones.
+///
+/// # Errors
+/// Scores that are not finite: weights or features overflowed.
+pub fn best_classes(scores: Tensor<2>) -> Result<Vec<u8>> {
     let [points, classes] = scores.dims();
     let scores: Vec<f32> = scores.into_data().iter::<f32>().collect();
     let rows = scores.chunks_exact(classes.max(1));

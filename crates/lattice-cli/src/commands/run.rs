@@ -11,6 +11,7 @@ use burn_lattice::routes::DeviceClass;
 use burn_lattice::trace::{self, LayerRecord};
 use lattice_io::{Attribute, PointCloud, RenderOptions};
 use lattice_scenes::{SceneKind, SceneOptions};
+use lattice_train::best_classes;
 use serde::Serialize;
 
 use crate::features::{self, Feature};
@@ -242,23 +243,6 @@ pub fn run(args: &Args) -> Result<()> {
     }
 }
 
-/// The class of the highest score of each point, the first of equal ones.
-///
-/// # Errors
-/// Scores that are not finite: weights or features overflowed.
-fn best_classes(scores: Tensor<2>) -> Result<Vec<u8>> {
-    let [points, classes] = scores.dims();
-    let scores: Vec<f32> = scores.into_data().try_into_vec::<f32>().map_err(|e| anyhow!("scores: {e:?}"))?;
-    let bad = scores.chunks(classes.max(1)).filter(|row| row.iter().any(|s| !s.is_finite())).count();
-    ensure!(
-        bad == 0,
-        "expected finite scores, found NaN or infinities at {bad} of {points} points; check the weights, or rescale the scan"
-    );
-    let best =
-        |row: &[f32]| (1..row.len()).fold(0, |best, c| if row[c] > row[best] { c } else { best }) as u8;
-    Ok(scores.chunks(classes.max(1)).map(best).collect())
-}
-
 fn segment(
     model: &Segmenter,
     cloud: &PointCloud,
@@ -270,7 +254,7 @@ fn segment(
     let positions = scene::positions_f32(cloud);
     let flat: Vec<f32> = positions.iter().flatten().copied().collect();
     let points = Tensor::<2>::from_data(TensorData::new(flat, [cloud.len(), 3]), device);
-    let features = features::of_points(cloud, told, voxel_size, device)?;
+    let features = features::of_points(cloud, &positions, told, voxel_size as f32, device)?;
     let channels = features.dims()[1];
     let grid = VoxelGrid::cubic(voxel_size as f32)?;
     // A voxel's scores belong to its centre, half a voxel above its corner.
