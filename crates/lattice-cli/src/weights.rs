@@ -34,10 +34,7 @@ pub fn network<'a>(weights: Option<&'a Path>, asked: Option<&str>, otherwise: &s
     if let (Some(info), Some(asked)) = (&info, asked)
         && info.model != asked
     {
-        bail!(
-            "--model: expected {}, which the weights were trained as, found {asked}; leave it out",
-            info.model
-        );
+        bail!("--model: expected {}, which the weights are of, found {asked}; leave it out", info.model);
     }
     let lidar = class_names(SceneKind::Lidar).iter().map(ToString::to_string).collect();
     Ok(match info {

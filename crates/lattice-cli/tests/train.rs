@@ -75,7 +75,7 @@ fn trained_weights_are_scored_and_run_without_being_told_what_they_are() {
         report["classes"].as_array().unwrap().iter().map(|c| c["name"].as_str().unwrap()).collect();
     assert_eq!(names, ["floor", "wall", "ceiling", "furniture", "other"]);
     let args = ["run", "scan.xyz", "--weights", weights, "--model", "minkunet18"];
-    place.fail(&args, &["--model: expected minkunet-small, which the weights were trained as"]);
+    place.fail(&args, &["--model: expected minkunet-small, which the weights are of"]);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use anyhow::{Result, anyhow, bail, ensure};
+use anyhow::{Result, anyhow, bail};
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use burn_lattice::core::VoxelGrid;
 use burn_lattice::ops;
