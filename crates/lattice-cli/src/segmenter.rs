@@ -7,8 +7,7 @@ use burn::tensor::{Device, Tensor};
 use burn_lattice::SparseTensor;
 use burn_lattice::ops::{self, VoxelGrid};
 use lattice_models::{MinkUNet, ModelSpec, Network, PtV3, Spvcnn, Task, zoo_names};
-use lattice_scenes::{SceneKind, class_names};
-use lattice_train::{INPUT_CHANNELS, WeightsInfo};
+use lattice_train::INPUT_CHANNELS;
 
 use crate::{shipped, weights};
 
@@ -65,20 +64,14 @@ pub fn choose<'a>(name: Option<&str>, weights: Option<&'a Path>, channels: usize
     {
         bail!("--model: expected one of {}, found `{name}`", known.join(", "));
     }
-    let source = weights.map_or(Source::Seed, Source::File);
-    let Choice { spec, classes, voxel_size, .. } = match of_file(weights)? {
-        Some(choice) => choice,
-        None => {
-            let lidar = class_names(SceneKind::Lidar);
-            let spec = ModelSpec::new(name.unwrap_or(DEFAULT).into(), channels).with_classes(lidar.len());
-            return Ok(Choice { classes: names_of(&spec), spec, voxel_size: None, source });
-        }
+    let Some(choice) = of_file(weights)? else {
+        let classes = weights::lidar_classes();
+        let spec = ModelSpec::new(name.unwrap_or(DEFAULT).into(), channels).with_classes(classes.len());
+        let source = weights.map_or(Source::Seed, Source::File);
+        return Ok(Choice { spec, classes, voxel_size: None, source });
     };
-    if let Some(name) = name
-        && name != spec.name
-    {
-        bail!("--model: expected {}, which the weights are of, found {name}; leave it out", spec.name);
-    }
+    let spec = &choice.spec;
+    weights::check_name(name, &spec.name)?;
     ensure!(
         listed(&spec.name),
         "--weights: expected weights of a network that scores voxels, found those of {}; run takes {}",
@@ -90,28 +83,27 @@ pub fn choose<'a>(name: Option<&str>, weights: Option<&'a Path>, channels: usize
         "--weights: expected at most {MOST_CLASSES} classes, found {}",
         spec.classes
     );
-    Ok(Choice { spec, classes, voxel_size, source })
+    Ok(choice)
 }
 
 /// What a file of weights says of its network: trained here, or imported.
 fn of_file(weights: Option<&Path>) -> Result<Option<Choice<'_>>> {
-    // What is no file is refused when it is loaded, with more to say.
     let Some(path) = weights.filter(|path| path.is_file()) else { return Ok(None) };
-    if let Some(info) = WeightsInfo::read(path).map_err(|e| anyhow!("--weights {e}"))? {
+    let source = Source::File(path);
+    if let Some(info) = weights::info(Some(path))? {
         let spec = ModelSpec::new(info.model, INPUT_CHANNELS).with_classes(info.classes.len());
         let (classes, voxel_size) = (info.classes, Some(info.voxel_size));
-        return Ok(Some(Choice { spec, classes, voxel_size, source: Source::File(path) }));
+        return Ok(Some(Choice { spec, classes, voxel_size, source }));
     }
     let imported = lattice_import::model_of(path).map_err(|e| anyhow!("--weights {e}"))?;
-    let source = Source::File(path);
     Ok(imported.map(|spec| Choice { classes: names_of(&spec), spec, voxel_size: None, source }))
 }
 
 /// Names of the classes of a network whose weights name none: those of another data set have no names here.
 fn names_of(spec: &ModelSpec) -> Vec<String> {
-    let lidar = class_names(SceneKind::Lidar);
+    let lidar = weights::lidar_classes();
     match spec.classes == lidar.len() {
-        true => lidar.iter().map(ToString::to_string).collect(),
+        true => lidar,
         false => (0..spec.classes).map(|class| format!("class {class}")).collect(),
     }
 }

@@ -2,11 +2,10 @@
 
 use lattice_io::PointCloud;
 use lattice_models::ModelSpec;
-use lattice_scenes::{SceneKind, class_names};
 use lattice_train::INPUT_CHANNELS;
 
-use crate::scene;
 use crate::segmenter::{Choice, Source};
+use crate::{scene, weights};
 
 /// The file, as `lattice train` wrote it; weights of convolutions in half precision.
 pub const WEIGHTS: &[u8] = include_bytes!("../weights/minkunet-small-lidar.safetensors");
@@ -19,16 +18,15 @@ const VOXEL_SIZE: f64 = 0.15;
 /// How far scans like the sweeps of the training reach across, in their unit.
 const ACROSS: std::ops::RangeInclusive<f64> = 30.0..=300.0;
 
-/// The longest horizontal side of a scan, if that is one of an outdoor scan in metres.
-pub fn outdoors(cloud: &PointCloud) -> Option<f64> {
+/// Whether the longest horizontal side of a scan is one of an outdoor scan in metres.
+pub fn is_outdoors(cloud: &PointCloud) -> bool {
     let (low, high) = scene::bounds(cloud);
-    let across = (high[0] - low[0]).max(high[1] - low[1]);
-    ACROSS.contains(&across).then_some(across)
+    ACROSS.contains(&(high[0] - low[0]).max(high[1] - low[1]))
 }
 
 /// The network of the shipped weights.
 pub fn choice() -> Choice<'static> {
-    let classes: Vec<String> = class_names(SceneKind::Lidar).iter().map(ToString::to_string).collect();
+    let classes = weights::lidar_classes();
     Choice {
         spec: ModelSpec::new(MODEL.into(), INPUT_CHANNELS).with_classes(classes.len()),
         classes,

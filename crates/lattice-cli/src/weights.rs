@@ -26,25 +26,45 @@ pub struct Network<'a> {
 /// # Errors
 /// Weights that cannot be read or whose input cannot be computed; a name that differs from that in the weights.
 pub fn network<'a>(weights: Option<&'a Path>, asked: Option<&str>, otherwise: &str) -> Result<Network<'a>> {
-    let info = match weights {
-        // What is no weights file is refused when it is loaded, with more to say.
-        Some(path) if path.is_file() => WeightsInfo::read(path).map_err(|e| anyhow!("--weights {e}"))?,
-        _ => None,
-    };
-    if let (Some(info), Some(asked)) = (&info, asked)
-        && info.model != asked
-    {
-        bail!("--model: expected {}, which the weights are of, found {asked}; leave it out", info.model);
-    }
-    let lidar = class_names(SceneKind::Lidar).iter().map(ToString::to_string).collect();
-    Ok(match info {
+    Ok(match info(weights)? {
         Some(WeightsInfo { model, classes, voxel_size, .. }) => {
+            check_name(asked, &model)?;
             Network { weights, model, classes, voxel_size: Some(voxel_size) }
         }
         None => {
-            Network { weights, model: asked.unwrap_or(otherwise).into(), classes: lidar, voxel_size: None }
+            let (model, classes) = (asked.unwrap_or(otherwise).into(), lidar_classes());
+            Network { weights, model, classes, voxel_size: None }
         }
     })
+}
+
+/// What a file of weights that were trained here says of its network; what is no file is refused when it is loaded, with more to say.
+///
+/// # Errors
+/// A file that cannot be read or whose input cannot be computed.
+pub fn info(weights: Option<&Path>) -> Result<Option<WeightsInfo>> {
+    match weights {
+        Some(path) if path.is_file() => WeightsInfo::read(path).map_err(|e| anyhow!("--weights {e}")),
+        _ => Ok(None),
+    }
+}
+
+/// Refuses a name that differs from that of the network which the weights are of.
+///
+/// # Errors
+/// As said.
+pub fn check_name(asked: Option<&str>, model: &str) -> Result<()> {
+    match asked {
+        Some(asked) if asked != model => {
+            bail!("--model: expected {model}, which the weights are of, found {asked}; leave it out")
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The classes of networks whose weights name none.
+pub fn lidar_classes() -> Vec<String> {
+    class_names(SceneKind::Lidar).iter().map(ToString::to_string).collect()
 }
 
 impl Network<'_> {

@@ -24,4 +24,3 @@ pub mod tiles;
 pub use arena::Life;
 pub use cubecl;
 pub use gpu::{Buffer, Gpu};
-pub use peaks::Peaks;

@@ -128,18 +128,27 @@ pub(super) fn gpu_device(device: &Device) -> Option<CubeDevice> {
     }
 }
 
-/// What routes ask of a device; asked of the driver once.
+/// What routes ask of a device.
 pub(crate) fn device_class(device: &Device) -> DeviceClass {
-    gpu_device(device).map_or(DeviceClass::Cpu, |device| class_of(&device))
+    gpu_device(device).map_or(DeviceClass::Cpu, |device| known(&device).class)
 }
 
-fn class_of(device: &CubeDevice) -> DeviceClass {
-    static KNOWN: Mutex<Option<HashMap<u64, DeviceClass>>> = Mutex::new(None);
+/// What every operation asks of a device.
+#[derive(Clone, Copy)]
+struct Known {
+    class: DeviceClass,
+    /// Bytes of the largest buffer.
+    longest: u64,
+}
+
+/// What is known of a device; asked of the driver once.
+fn known(device: &CubeDevice) -> Known {
+    static KNOWN: Mutex<Option<HashMap<u64, Known>>> = Mutex::new(None);
     let key = forms::key(device);
     // Entries are inserted whole, so a panic elsewhere leaves the map as it should be.
     let lock = || KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(class) = lock().as_ref().and_then(|known| known.get(&key).copied()) {
-        return class;
+    if let Some(found) = lock().as_ref().and_then(|known| known.get(&key).copied()) {
+        return found;
     }
     let gpu = Gpu::new(device.client());
     gpu.reserve_room();
@@ -148,8 +157,9 @@ fn class_of(device: &CubeDevice) -> DeviceClass {
         f16: cmma::has_fragments(&gpu, ElemType::Float(FloatKind::F16)),
         bf16: cmma::has_fragments(&gpu, ElemType::Float(FloatKind::BF16)),
     });
-    lock().get_or_insert_default().insert(key, class);
-    class
+    let found = Known { class, longest: gpu.client().properties().memory.max_page_size };
+    lock().get_or_insert_default().insert(key, found);
+    found
 }
 
 /// What the driver calls a device.
@@ -182,8 +192,7 @@ pub(crate) fn check_row_map(op: &'static str, device: &Device, map: &core::RowMa
 
 /// Refuses a result that is larger than a device's largest buffer.
 pub(crate) fn check_room(op: &'static str, device: &Device, bytes: u64) -> Result<()> {
-    let most = gpu_device(device).map(|device| device.client().properties().memory.max_page_size);
-    match most {
+    match gpu_device(device).map(|device| known(&device).longest) {
         Some(most) if bytes > most => Err(Error::Limit {
             op,
             what: format!(
@@ -237,8 +246,7 @@ pub(crate) fn peaks(device: &Device, dtype: DType) -> Option<[f64; 2]> {
         DType::BF16 => FloatKind::BF16,
         _ => FloatKind::F32,
     };
-    let found = gpu.peaks(element);
-    Some([found.bytes_per_s, found.flop_per_s])
+    Some(gpu.peaks(element))
 }
 
 /// Whether the weights of a convolution stay as they are.
@@ -277,7 +285,7 @@ fn convolve(
         rows,
         shape: channels,
         pointwise: matches!(map, ConvMap::Pointwise),
-        device: class_of(device),
+        device: known(device).class,
     };
     let kernel = conv_route(&problem).kernel();
     let (values, w) = (x.buffer(), weight.buffer());

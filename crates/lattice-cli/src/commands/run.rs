@@ -175,7 +175,7 @@ pub fn run(args: &Args) -> Result<()> {
     }
     let network = match early {
         Some(choice) => choice,
-        None if shipped::outdoors(&cloud).is_some() => shipped::choice(),
+        None if shipped::is_outdoors(&cloud) => shipped::choice(),
         None => choose()?,
     };
     let (spec, names) = (&network.spec, &network.classes);
