@@ -31,12 +31,14 @@ pub struct MatrixUnits {
     pub f16: bool,
     /// 16 x 16 x 16 for bf16, likewise.
     pub bf16: bool,
+    /// 16 x 8 x 8 for f32 rounded to tf32, laid out by a kernel.
+    pub tf32: bool,
 }
 
 impl MatrixUnits {
     /// Whether convolutions in a 16-bit type run on them.
     pub fn any(self) -> bool {
-        self != Self::default()
+        self.manual || self.f16 || self.bf16
     }
 }
 
@@ -105,7 +107,7 @@ pub(crate) enum ConvKernel {
     GpuDirect,
 }
 
-/// All routes of `sparse_conv`, those of a device best first.
+/// All routes of `sparse_conv`, those of a device best first. One that rounds f32 comes last: it runs for those who ask for it.
 pub static CONV_ROUTES: &[ConvRoute] = &[
     ConvRoute {
         name: "pointwise_gemm",
@@ -174,6 +176,17 @@ pub static CONV_ROUTES: &[ConvRoute] = &[
         needs: "a GPU",
         fits: |p| p.device.is_gpu(),
         kernel: ConvKernel::GpuDirect,
+    },
+    ConvRoute {
+        name: "gpu_mma_tf32",
+        why: "gpu_mma for f32 elements rounded to tf32 (ten bits of the mantissa), sums in f32; runs where it is asked for alone",
+        needs: "a GPU with 16 x 8 x 8 matrix units for tf32; one group, f32 elements",
+        fits: |p| {
+            matches!(p.device, DeviceClass::Gpu(MatrixUnits { tf32: true, .. }))
+                && p.shape.groups == 1
+                && p.dtype == DType::F32
+        },
+        kernel: ConvKernel::GpuMma,
     },
 ];
 

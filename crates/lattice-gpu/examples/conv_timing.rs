@@ -1,9 +1,10 @@
 //! Times the index, the tiles and the convolutions of a submanifold 3 x 3 x 3 relation on a device, and checks them.
 //!
-//! `conv_timing [--device cuda|vulkan] [--channels 32,64] [--plans] FILE.i32 ..`
+//! `conv_timing [--device cuda|vulkan] [--channels 32,64] [--plans] [--few] FILE.i32 ..`
 //!
 //! A file holds little-endian 32-bit rows `batch, x, y, z`; they are taken in canonical order. Times are medians of device time.
-//! Every convolution is compared with sums in f64 on sampled rows. `--plans` times all ways to share a tile among planes.
+//! Every convolution is compared with sums in f64 on sampled rows. `--plans` times ways to share a tile among planes, `--few` those for few tiles;
+//! both without gradients.
 #![allow(clippy::unwrap_used, reason = "a developer's tool")]
 
 use std::time::Instant;
@@ -19,14 +20,18 @@ use lattice_gpu::tiles::{Geometry, Tiles};
 use lattice_gpu::{Buffer, Gpu, cubecl};
 
 fn main() {
+    run(std::env::args().skip(1));
+}
+
+pub fn run(mut args: impl Iterator<Item = String>) {
     let mut device = "cuda".to_string();
-    let (mut channels, mut files, mut plans) = (vec![16, 32, 64, 96, 128], Vec::new(), false);
-    let mut args = std::env::args().skip(1);
+    let (mut channels, mut files, mut plans, mut few) = (vec![16, 32, 64, 96, 128], Vec::new(), false, false);
     while let Some(arg) = args.next() {
         match arg.as_str() {
             "--device" => device = args.next().unwrap(),
             "--channels" => channels = args.next().unwrap().split(',').map(|c| c.parse().unwrap()).collect(),
             "--plans" => plans = true,
+            "--few" => few = true,
             _ => files.push(arg),
         }
     }
@@ -39,11 +44,11 @@ fn main() {
     let gpu = Gpu::new(device.client());
     println!("{device:?}: {:?}", gpu.client().properties().hardware);
     for file in &files {
-        run_file(&gpu, file, &channels, plans);
+        run_file(&gpu, file, &channels, [plans, few]);
     }
 }
 
-fn run_file(gpu: &Gpu, file: &str, channels: &[usize], plans: bool) {
+fn run_file(gpu: &Gpu, file: &str, channels: &[usize], [plans, few]: [bool; 2]) {
     let bytes = std::fs::read(file).unwrap();
     let rows: Vec<[i32; 4]> = bytes
         .chunks_exact(16)
@@ -83,26 +88,35 @@ fn run_file(gpu: &Gpu, file: &str, channels: &[usize], plans: bool) {
         let best = MmaPlan::choose(gpu, c, c);
         let mut candidates = vec![best];
         if plans {
-            for (row_groups, slice_groups, blocks) in
-                [(8, 1, 1), (8, 1, 2), (8, 2, 1), (8, 2, 2), (4, 2, 1), (4, 2, 2), (4, 4, 1)]
+            // Sums of a plane take 128 registers at most.
+            for (row_groups, slice_groups, most_slices) in
+                [(8, 1, 4), (8, 2, 4), (4, 1, 4), (4, 2, 4), (2, 2, 2)]
             {
-                let slices = c.div_ceil(16).div_ceil(slice_groups * blocks);
-                // Registers of the sums, of the weights held and of the voxels; all of a cube's must fit.
-                let registers = 32 / row_groups * slices * 4 + 2 * slices * 4 + 44;
-                let fits = registers * row_groups * slice_groups * 32 <= 65_536;
-                if !fits || slices * slice_groups * blocks * 16 >= c + 16 {
-                    continue;
-                }
-                for (dealt, table_staged) in [(false, false), (true, false), (false, true), (true, true)] {
-                    for depth in [best.depth.min(64), best.depth] {
+                let slices = (1..=most_slices)
+                    .rev()
+                    .min_by_key(|&slices| c.next_multiple_of(16 * slices * slice_groups))
+                    .unwrap();
+                for table_staged in [true, false] {
+                    // Registers of the sums, of the weights held and of the voxels; all of a cube's must fit.
+                    let registers = 32 / row_groups * slices * 4 + 8 * slices + 44;
+                    let fits = registers <= 250 && registers * row_groups * slice_groups * 32 <= 65_536;
+                    let depths = if slice_groups == 2 {
+                        [best.depth.min(64), best.depth]
+                    } else {
+                        [best.depth.min(64); 2]
+                    };
+                    for depth in depths.into_iter().filter(|_| fits) {
+                        let grain = best.grain;
                         let plan = MmaPlan {
                             row_groups,
                             slice_groups,
                             slices,
                             depth,
-                            grain: best.grain,
-                            dealt,
+                            grain,
+                            dealt: true,
                             table_staged,
+                            part_splits: 1,
+                            tap_splits: 1,
                         };
                         if !candidates.contains(&plan) {
                             candidates.push(plan);
@@ -111,22 +125,28 @@ fn run_file(gpu: &Gpu, file: &str, channels: &[usize], plans: bool) {
                 }
             }
         }
+        if few {
+            candidates.push(MmaPlan::fitted(gpu, c, c, 27, n.div_ceil(256)));
+            candidates.extend(few_tiles(best, c));
+        }
         for plan in candidates {
             let weights = pack_weights::<f16>(gpu, &dw, 27, [c, c], plan, Direction::Forward, Life::Lasting);
-            let y = conv_mma::<f16>(gpu, &dx, &weights, &tiles, &Epilogue::none());
+            let y = conv_mma::<f16>(gpu, &dx, &weights, plan, &tiles, &Epilogue::none());
             let error = sampled_error(&relation, &x, &w, &download(gpu, &y), c);
             let name = format!(
-                "conv {c}: rows/{} out/{}x{} depth {} grain {}{}{}",
+                "conv {c}: rows/{} out/{}x{} depth {} grain {} splits {}x{}{}{}",
                 plan.row_groups,
                 plan.slice_groups,
                 plan.slices,
                 plan.depth,
                 plan.grain,
+                plan.part_splits,
+                plan.tap_splits,
                 if plan.dealt { " dealt" } else { "" },
                 if plan.table_staged { " staged" } else { "" }
             );
             let ms = time(gpu, &name, || {
-                conv_mma::<f16>(gpu, &dx, &weights, &tiles, &Epilogue::none());
+                conv_mma::<f16>(gpu, &dx, &weights, plan, &tiles, &Epilogue::none());
             });
             println!(
                 "    {:.1} TFLOP/s, error {error:.1e}",
@@ -134,12 +154,31 @@ fn run_file(gpu: &Gpu, file: &str, channels: &[usize], plans: bool) {
             );
             assert!(error < 2e-3, "the error is above rounding");
         }
-        gradients(gpu, &relation, &tiles, &back, &pairs, (&x, &dx), (&w, &dw), c);
+        if !plans && !few {
+            gradients(gpu, &relation, &tiles, &back, &pairs, (&x, &dx), (&w, &dw), c);
+        }
         let plan = MmaPlan::choose(gpu, c, c);
         time(gpu, "pack weights", || {
             pack_weights::<f16>(gpu, &dw, 27, [c, c], plan, Direction::Forward, Life::Lasting);
         });
     }
+}
+
+/// Ways to share few tiles.
+fn few_tiles(best: MmaPlan, c: usize) -> Vec<MmaPlan> {
+    let depth = best.depth.min(64);
+    let narrow = MmaPlan { slice_groups: 1, slices: 2, depth, dealt: true, table_staged: true, ..best };
+    let grains = [depth / 16, 2];
+    let mut plans: Vec<_> = [8, 16]
+        .into_iter()
+        .flat_map(|row_groups| grains.map(|grain| MmaPlan { row_groups, grain, ..narrow }))
+        .collect();
+    for (part_splits, tap_splits) in [(1, 2), (1, 3), (2, 1), (2, 2), (4, 1)] {
+        if part_splits * depth <= c {
+            plans.push(MmaPlan { row_groups: 8, grain: depth / 16, part_splits, tap_splits, ..narrow });
+        }
+    }
+    plans
 }
 
 /// Times both gradients of the sum of `y * x` (so that the gradient of `y` is `x`), and checks samples of them.
@@ -157,7 +196,7 @@ fn gradients(
     let plan = MmaPlan::choose(gpu, c, c);
     let input_grad = || {
         let weights = pack_weights::<f16>(gpu, dw, 27, [c, c], plan, Direction::Backward, Life::Lasting);
-        conv_mma::<f16>(gpu, dx, &weights, back, &Epilogue::none())
+        conv_mma::<f16>(gpu, dx, &weights, plan, back, &Epilogue::none())
     };
     let transposed: Vec<f16> =
         (0..27 * c * c).map(|i| w[(i / (c * c)) * c * c + (i % c) * c + (i / c) % c]).collect();
@@ -185,7 +224,7 @@ fn gradients(
     assert!(worst / largest < 3e-5, "the error is above rounding");
     let forward = time(gpu, &format!("conv {c} forward with packing"), || {
         let weights = pack_weights::<f16>(gpu, dw, 27, [c, c], plan, Direction::Forward, Life::Lasting);
-        conv_mma::<f16>(gpu, dx, &weights, tiles, &Epilogue::none());
+        conv_mma::<f16>(gpu, dx, &weights, plan, tiles, &Epilogue::none());
     });
     println!("  conv {c} forward and gradients: {:.4} ms", dgrad + wgrad + forward);
 }

@@ -51,6 +51,13 @@ impl Buffer {
         (self.handle.memory.descriptor().id.value, self.handle.offset_start.unwrap_or(0))
     }
 
+    /// Whether it is a part of a larger memory, which others may hold.
+    pub fn is_piece(&self) -> bool {
+        // An allocation of its own ends less than one alignment after its last element.
+        const PAGE: u64 = 4096;
+        self.handle.offset_start.unwrap_or(0) > 0 || self.handle.offset_end.unwrap_or(0) >= PAGE
+    }
+
     /// Whether nobody else holds the memory.
     pub fn is_last(&self) -> bool {
         self.handle.can_mut()
@@ -120,9 +127,14 @@ impl Gpu {
         Buffer::own(arena::room(&self.client, (len * size).max(16), life), len)
     }
 
-    /// Room for `len` elements of four bytes in memory of its own, not initialised: for what is kept by the number of its memory.
-    pub(crate) fn apart(&self, len: usize) -> Buffer {
-        Buffer::own(self.client.empty((4 * len).max(16)), len)
+    /// At least `n` counters at zero, of this thread, for a kernel that sets those it uses back to zero.
+    pub(crate) fn counters(&self, n: usize) -> Buffer {
+        arena::counters(self, n)
+    }
+
+    /// Whether cubes of one launch may hand each other what they wrote.
+    pub fn is_coherent(&self) -> bool {
+        self.client.properties().features.device_memory_scope
     }
 
     /// Copies a buffer to the host.

@@ -12,6 +12,7 @@ mod arena;
 pub mod conv;
 mod gpu;
 pub mod index;
+mod last;
 pub mod neighbours;
 pub mod norm;
 mod peaks;

@@ -14,7 +14,7 @@ use lattice_core as core;
 use lattice_cpu::ConvShape as Channels;
 use lattice_gpu::conv::cmma;
 use lattice_gpu::conv::direct::{conv_direct, pointwise_direct};
-use lattice_gpu::conv::mma::{self, After, Direction, Epilogue, MmaPlan};
+use lattice_gpu::conv::mma::{self, After, Direction, Epilogue, MmaPlan, Multiplied};
 use lattice_gpu::conv::plain::{conv_plain, pointwise_plain};
 use lattice_gpu::conv::{ConvShape, reverse_taps, weight_grad};
 use lattice_gpu::cubecl::ir::{ElemType, FloatKind};
@@ -154,6 +154,7 @@ fn known(device: &CubeDevice) -> Known {
     gpu.reserve_room();
     let class = DeviceClass::Gpu(MatrixUnits {
         manual: mma::has_matrix_units(&gpu),
+        tf32: mma::has_tf32(&gpu),
         f16: cmma::has_fragments(&gpu, ElemType::Float(FloatKind::F16)),
         bf16: cmma::has_fragments(&gpu, ElemType::Float(FloatKind::BF16)),
     });
@@ -339,7 +340,7 @@ struct OnMatrixUnits<'a> {
 }
 
 impl OnMatrixUnits<'_> {
-    fn run<T: CubeFloat + CubeElement>(
+    fn run<T: CubeFloat + CubeElement + Multiplied>(
         &self,
         [x, weight]: [&Buffer; 2],
         [c_from, c_to]: [usize; 2],
@@ -354,16 +355,16 @@ impl OnMatrixUnits<'_> {
             let packed = self.packed(weight, shape, None, pack);
             return cmma::conv_cmma::<T>(gpu, x, &packed, tiles, epilogue);
         }
-        let plan = MmaPlan::fitted(gpu, c_from, c_to, tiles.n_tiles());
+        let plan = MmaPlan::fitted(gpu, c_from * T::HALVES, c_to, taps, tiles.n_tiles());
         let pack = || match mirrored {
             true => mma::pack_weights_mirrored::<T>(gpu, weight, taps, [c_from, c_to], plan, life),
             false => mma::pack_weights::<T>(gpu, weight, taps, [c_from, c_to], plan, direction, life),
         };
-        let packed = self.packed(weight, shape, Some(plan), pack);
-        mma::conv_mma::<T>(gpu, x, &packed, tiles, epilogue)
+        let packed = self.packed(weight, shape, Some(plan.packing()), pack);
+        mma::conv_mma::<T>(gpu, x, &packed, plan, tiles, epilogue)
     }
 
-    /// Packed weights, kept where they are [`Life::Lasting`].
+    /// Packed weights, kept where they are [`Life::Apart`].
     fn packed<P: Any + Send + Sync>(
         &self,
         weight: &Buffer,
@@ -372,15 +373,15 @@ impl OnMatrixUnits<'_> {
         pack: impl FnOnce() -> P,
     ) -> Arc<P> {
         match self.life() {
-            Life::Lasting => packed_weight(weight, shape, plan, pack),
-            Life::Passing => Arc::new(pack()),
+            Life::Apart => packed_weight(weight, shape, plan, pack),
+            _ => Arc::new(pack()),
         }
     }
 
     /// How long packed weights live.
     fn life(&self) -> Life {
         match (self.weights, self.direction) {
-            (Weights::Fixed, Direction::Forward) => Life::Lasting,
+            (Weights::Fixed, Direction::Forward) => Life::Apart,
             _ => Life::Passing,
         }
     }

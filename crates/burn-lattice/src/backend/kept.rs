@@ -39,6 +39,10 @@ fn kept<T: Any + Send + Sync>(key: Key, sources: Vec<Buffer>, derive: impl FnOnc
         return form;
     }
     let form = Arc::new(derive());
+    // What computed a part of a larger memory may free it without anyone seeing it go: nothing is kept for that.
+    if sources.iter().any(Buffer::is_piece) {
+        return form;
+    }
     let mut guard = lock();
     let kept = guard.get_or_insert_default();
     kept.retain(|_, entry| !entry.sources.iter().any(Buffer::is_last));

@@ -3,10 +3,10 @@
 use cubecl::prelude::*;
 
 use super::kernel::{
-    CHANNELS, UNITS, add_parts_kernel, gradient_sums_kernel, merge_moments_kernel, moments_kernel,
+    CHANNELS, ROWS_EACH, UNITS, add_parts_kernel, gradient_sums_kernel, merge_moments_kernel, moments_kernel,
     normalize_kernel, spread_gradient_kernel,
 };
-use crate::address::{address_of, room_for};
+use crate::address::{address_of, lanes_of, room_for};
 use crate::arena::Life;
 use crate::conv::mma::After;
 use crate::gpu::{Buffer, Gpu};
@@ -106,30 +106,28 @@ pub fn batch_norm<F: Float + CubeElement>(
     // An output may not be bound twice, so there is room for moved statistics even where there are none.
     let [mean, var] = [0; 2].map(|_| gpu.empty(c, 4));
     let [moved_mean, moved_var] =
-        [0; 2].map(|_| if running.is_some() { gpu.apart(c) } else { gpu.empty(c, 4) });
+        [0; 2].map(|_| gpu.room(c, 4, if running.is_some() { Life::Apart } else { Life::Lasting }));
     let (rows, parts) = parts_of(n);
     let partial = gpu.room(2 * parts * c, 4, Life::Passing);
+    let (lanes, groups, merged) = (lanes_of::<F>(gpu, c), c.div_ceil(CHANNELS as usize), gpu.is_coherent());
+    let counters = gpu.counters(groups);
+    let (old_mean, old_var) = running.map_or((gamma, gamma), |running| (&running.mean, &running.var));
+    let momentum = running.map_or(0.0, |running| running.momentum) as f32;
+    let unbias = running.map_or(1.0, |running| running.unbias) as f32;
     // SAFETY: units check their channel against `c` and their rows against `n`, whose product is the length of `x` and `y`; parts
     // cover the rows.
     unsafe {
         moments_kernel::launch_unchecked::<F>(
             gpu.client(),
-            CubeCount::Static(parts as u32, (c as u32).div_ceil(CHANNELS), 1),
+            CubeCount::Static(parts as u32, groups as u32, 1),
             CubeDim::new_1d(UNITS),
             address_of(&[x]),
-            x.arg(1),
+            lanes,
+            x.arg(lanes),
             partial.arg(1),
-            n,
-            c,
-            rows,
-        );
-        merge_moments_kernel::launch_unchecked(
-            gpu.client(),
-            CubeCount::Static((c as u32).div_ceil(CHANNELS), 1, 1),
-            CubeDim::new_1d(UNITS),
-            partial.arg(1),
-            running.map_or(&partial, |running| &running.mean).arg(1),
-            running.map_or(&partial, |running| &running.var).arg(1),
+            counters.arg(1),
+            old_mean.arg(1),
+            old_var.arg(1),
             mean.arg(1),
             var.arg(1),
             moved_mean.arg(1),
@@ -138,23 +136,47 @@ pub fn batch_norm<F: Float + CubeElement>(
             c,
             rows,
             parts,
-            running.map_or(0.0, |running| running.momentum) as f32,
-            running.map_or(1.0, |running| running.unbias) as f32,
+            momentum,
+            unbias,
             running.is_some(),
+            merged,
         );
+        if !merged {
+            merge_moments_kernel::launch_unchecked(
+                gpu.client(),
+                CubeCount::Static(groups as u32, 1, 1),
+                CubeDim::new_1d(UNITS),
+                partial.arg(1),
+                old_mean.arg(1),
+                old_var.arg(1),
+                mean.arg(1),
+                var.arg(1),
+                moved_mean.arg(1),
+                moved_var.arg(1),
+                n,
+                c,
+                rows,
+                parts,
+                momentum,
+                unbias,
+                running.is_some(),
+            );
+        }
         normalize_kernel::launch_unchecked::<F>(
             gpu.client(),
-            Gpu::cubes(x.len, UNITS as usize),
+            Gpu::cubes(n.div_ceil(ROWS_EACH) * (c / lanes), UNITS as usize),
             CubeDim::new_1d(UNITS),
             address_of(&[x]),
-            x.arg(1),
-            mean.arg(1),
-            var.arg(1),
-            gamma.arg(1),
-            beta.arg(1),
-            residual.unwrap_or(x).arg(1),
-            y.arg(1),
-            c,
+            lanes,
+            x.arg(lanes),
+            mean.arg(lanes),
+            var.arg(lanes),
+            gamma.arg(lanes),
+            beta.arg(lanes),
+            residual.unwrap_or(x).arg(lanes),
+            y.arg(lanes),
+            c / lanes,
+            n.div_ceil(ROWS_EACH),
             eps,
             residual.is_some(),
             after,
@@ -196,53 +218,65 @@ pub fn batch_norm_grad<F: Float + CubeElement>(
     }
     let (rows, parts) = parts_of(n);
     let partial = gpu.room(2 * parts * c, 4, Life::Passing);
+    let (lanes, groups, merged) = (lanes_of::<F>(gpu, c), c.div_ceil(CHANNELS as usize), gpu.is_coherent());
+    let counters = gpu.counters(groups);
     // SAFETY: as in `batch_norm`; every operand has the shape that the forward pass gave it.
     unsafe {
         gradient_sums_kernel::launch_unchecked::<F>(
             gpu.client(),
-            CubeCount::Static(parts as u32, (c as u32).div_ceil(CHANNELS), 1),
+            CubeCount::Static(parts as u32, groups as u32, 1),
             CubeDim::new_1d(UNITS),
             address_of(&[x]),
-            x.arg(1),
-            y.arg(1),
-            g.arg(1),
-            mean.arg(1),
-            var.arg(1),
+            lanes,
+            x.arg(lanes),
+            y.arg(lanes),
+            g.arg(lanes),
+            mean.arg(lanes),
+            var.arg(lanes),
             partial.arg(1),
+            counters.arg(1),
+            grads.beta.arg(1),
+            grads.gamma.arg(1),
             n,
             c,
             rows,
+            parts,
             eps,
             after,
+            merged,
         );
-        add_parts_kernel::launch_unchecked(
-            gpu.client(),
-            CubeCount::Static((c as u32).div_ceil(CHANNELS), 1, 1),
-            CubeDim::new_1d(UNITS),
-            partial.arg(1),
-            grads.beta.arg(1),
-            grads.gamma.arg(1),
-            c,
-            parts,
-        );
+        if !merged {
+            add_parts_kernel::launch_unchecked(
+                gpu.client(),
+                CubeCount::Static(groups as u32, 1, 1),
+                CubeDim::new_1d(UNITS),
+                partial.arg(1),
+                grads.beta.arg(1),
+                grads.gamma.arg(1),
+                c,
+                parts,
+            );
+        }
         spread_gradient_kernel::launch_unchecked::<F>(
             gpu.client(),
-            Gpu::cubes(x.len, UNITS as usize),
+            Gpu::cubes(n.div_ceil(ROWS_EACH) * (c / lanes), UNITS as usize),
             CubeDim::new_1d(UNITS),
             address_of(&[x]),
-            x.arg(1),
-            y.arg(1),
-            g.arg(1),
-            mean.arg(1),
-            var.arg(1),
-            gamma.arg(1),
-            grads.beta.arg(1),
-            grads.gamma.arg(1),
-            grads.x.arg(1),
+            lanes,
+            x.arg(lanes),
+            y.arg(lanes),
+            g.arg(lanes),
+            mean.arg(lanes),
+            var.arg(lanes),
+            gamma.arg(lanes),
+            grads.beta.arg(lanes),
+            grads.gamma.arg(lanes),
+            grads.x.arg(lanes),
             // Not written where it stands in: an output needs a binding of its own.
-            grads.residual.as_ref().unwrap_or(&partial).arg(1),
+            grads.residual.as_ref().unwrap_or(&partial).arg(lanes),
             n as f32,
-            c,
+            c / lanes,
+            n.div_ceil(ROWS_EACH),
             eps,
             residual,
             after,

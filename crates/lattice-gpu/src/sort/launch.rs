@@ -18,6 +18,9 @@ pub struct Keys {
     pub bits: u32,
 }
 
+/// Tiles whose counts each of their cubes adds up for itself, which spares a launch; with more of them that would take longer.
+const BY_TILE: usize = 256;
+
 /// Sorts keys in ascending order, equal ones in the order they stood in; returns the sorted keys and the row each came from.
 pub fn sort_rows(gpu: &Gpu, keys: &Keys) -> (Keys, Buffer) {
     let n = keys.low.len;
@@ -41,6 +44,7 @@ pub fn sort_rows(gpu: &Gpu, keys: &Keys) -> (Keys, Buffer) {
     let wide = keys.bits > 32;
     let lanes = gpu.client().properties().hardware.plane_size_max.min(UNITS);
     let passes = keys.bits.div_ceil(8);
+    let by_tile = n_tiles <= BY_TILE;
     for pass in 0..passes {
         let life = if pass + 1 == passes { Life::Lasting } else { Life::Passing };
         let counts = gpu.room(DIGITS as usize * n_tiles, 4, Life::Passing);
@@ -60,8 +64,11 @@ pub fn sort_rows(gpu: &Gpu, keys: &Keys) -> (Keys, Buffer) {
                 n as u32,
                 n_tiles as u32,
                 8 * pass,
+                by_tile,
             );
-            exclusive_sum(gpu, &counts);
+            if !by_tile {
+                exclusive_sum(gpu, &counts);
+            }
             move_rows_kernel::launch_unchecked(
                 gpu.client(),
                 Gpu::cubes(n_tiles, 1),
@@ -79,6 +86,7 @@ pub fn sort_rows(gpu: &Gpu, keys: &Keys) -> (Keys, Buffer) {
                 wide,
                 pass == 0,
                 lanes,
+                by_tile,
             );
         }
         (keys, rows) = (moved, moved_rows);

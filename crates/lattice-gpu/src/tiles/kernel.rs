@@ -438,7 +438,7 @@ pub(crate) fn build_tiles_kernel(
         masks[unit as usize] = taps_of_row;
         sync_cube();
         let of_place = masks[from as usize];
-        // All taps of the group at once; where their halo is too long, half of them, and so on. Two always fit.
+        // All taps of the group at once; where their halo is too long, fewer of them, and so on. Two always fit.
         let mut span_taps = group_taps.runtime();
         let mut begin = group_begin;
         while begin < group_end {
@@ -599,8 +599,12 @@ pub(crate) fn build_tiles_kernel(
                     // Two taps fit without the rows of the tile itself.
                     own = 0u32;
                 }
-                // Two taps share a word, so that a phase begins with an even one.
-                span_taps = max(span_taps / 4u32 * 2u32, 2u32);
+                // As few taps as their halo should be short enough with; half of them where it was too long to be counted. Two taps share
+                // a word, so that a phase begins with an even one.
+                let halves = select(flags[0].load() != 0u32, 2u32, 1u32);
+                let parts = max(total.div_ceil(comptime!(HALO_ROWS as u32 * 4 / 5)), 1u32 + halves);
+                let fewer = (end - begin).div_ceil(parts).div_ceil(2u32) * 2u32;
+                span_taps = max(min(fewer, span_taps / 2u32 * 2u32 - 2u32), 2u32);
             }
             sync_cube();
         }

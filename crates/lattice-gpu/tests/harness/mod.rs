@@ -4,6 +4,7 @@
 use cubecl::prelude::*;
 use half::{bf16, f16};
 use lattice_core::{Coord, Support};
+use lattice_gpu::conv::mma::Multiplied;
 use lattice_gpu::{Buffer, Gpu, cubecl};
 use lattice_testkit::tolerances::{BF16, F16, F32, Tolerance};
 
@@ -73,7 +74,7 @@ pub fn cases<T>(gpu: &Gpu, what: &str, all: impl IntoIterator<Item = T>, few: us
 }
 
 /// A dtype under test.
-pub trait Element: Float + CubeElement + bytemuck::Pod + Into<f64> {
+pub trait Element: Multiplied + bytemuck::Pod + Into<f64> {
     const NAME: &'static str;
     const TOLERANCE: Tolerance;
     fn of(value: f64) -> Self;

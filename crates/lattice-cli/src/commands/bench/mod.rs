@@ -101,13 +101,18 @@ pub(crate) struct Row {
 }
 
 impl Row {
+    /// The type that products were in: f32 elements may have been rounded for them.
+    fn dtype(&self) -> &'static str {
+        if self.route == "gpu_mma_tf32" { "tf32" } else { self.dtype }
+    }
+
     fn json(&self, plan: &Plan) -> Value {
         let median = median(&self.samples_ms);
         let min = self.samples_ms.iter().copied().fold(f64::INFINITY, f64::min);
         let mut line = serde_json::json!({
             "lib": "burn-lattice", "version": env!("CARGO_PKG_VERSION"), "variant": self.variant,
             "device": plan.device_name, "threads": plan.threads, "workload": self.workload, "op": self.op,
-            "cin": self.cin, "cout": self.cout, "dtype": self.dtype, "ms_median": median, "ms_min": min,
+            "cin": self.cin, "cout": self.cout, "dtype": self.dtype(), "ms_median": median, "ms_min": min,
             "rows": self.rows, "n_out": self.n_out, "pairs": self.pairs,
             "tflops": if self.flop > 0.0 { Value::from(self.flop / median / 1e9) } else { Value::Null },
             "route": self.route, "batch_calls": plan.calls.batch,
@@ -131,7 +136,7 @@ impl Row {
             self.op.clone(),
             self.variant.clone(),
             channels,
-            self.dtype.into(),
+            self.dtype().into(),
             table::count(self.rows),
             table::count(self.n_out),
             table::count(self.pairs),

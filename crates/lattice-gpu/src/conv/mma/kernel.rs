@@ -6,6 +6,7 @@ use cubecl::prelude::*;
 use super::plan::{EDGE, LANES, MmaPlan};
 use crate::conv::finish::{Operands, finish_sum};
 use crate::conv::mma::After;
+use crate::last::is_last;
 use crate::tiles::{CHUNK_ROWS, HALO_ROWS, NO_ROW, SPAN_WORDS, TILE_ROWS};
 
 /// Halo rows that most tiles stay below.
@@ -14,7 +15,10 @@ const USUAL_HALO: usize = 384;
 /// Sizes and options that the kernel is compiled for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct MmaShape {
+    /// Input channels in halves of 16 bits: one a channel, or two where elements have 32 bits.
     pub(super) c_in: usize,
+    /// Halves of a channel.
+    pub(super) halves: usize,
     pub(super) c_out: usize,
     pub(super) taps: u32,
     pub(super) span_words: u32,
@@ -28,9 +32,28 @@ impl MmaShape {
         (self.c_out.div_ceil(EDGE)).next_multiple_of(self.plan.slice_groups * self.plan.slices) as u32
     }
 
-    /// Blocks of output channels, a cube each.
+    /// Blocks of output channels.
     pub(super) fn blocks(&self) -> u32 {
         self.c_out.div_ceil(self.plan.block()) as u32
+    }
+
+    /// Cubes of a tile.
+    pub(super) fn cubes(&self) -> u32 {
+        self.blocks() * self.plan.splits() as u32
+    }
+
+    /// Fragments of sums of a plane.
+    fn fragments(&self) -> usize {
+        2 * self.pairs() * self.plan.slices
+    }
+
+    /// Sums of one block of a tile that cubes hand each other.
+    pub(super) fn handed(&self) -> usize {
+        if self.plan.splits() == 1 {
+            0
+        } else {
+            self.plan.splits() * self.plan.units() * 4 * self.fragments()
+        }
     }
 
     /// Pairs of chunks of a plane.
@@ -87,9 +110,9 @@ fn staged(local: u32, v: u32, #[comptime] shape: MmaShape) -> u32 {
 /// Lane `4 g + t` reads row `g` of its chunk. Eight lanes are served together: two rows, of which the even one reads its first 64 bytes
 /// and the odd one its second, then the other way about, so that they never meet in a bank.
 #[cube]
-fn read_voxels<F: Float>(
+fn read_voxels<F: Float, P: Size>(
     voxels: &mut Array<u32>,
-    stage: &Shared<[Vector<F, Const<8>>]>,
+    stage: &Shared<[Vector<F, P>]>,
     local: u32,
     lane: u32,
     grain: u32,
@@ -186,8 +209,11 @@ fn local_word(
 }
 
 /// `y[o] = epilogue(Σ x[i] · weight[tap])` for one tile a cube; every output row is written once.
+///
+/// Elements of 32 bits are rounded to `E` and multiplied as such. All positions of channels are in halves of 16 bits, so that a word is a
+/// word whatever it holds; `P` elements are 16 bytes.
 #[cube(launch_unchecked, address_type = "dynamic")]
-pub(super) fn conv_mma_kernel<F: Float, N: Size, Y: Size>(
+pub(super) fn conv_mma_kernel<F: Float, E: Float, P: Size, N: Size, Y: Size>(
     x: &[Vector<F, N>],
     packed: &[Vector<u32, Const<4>>],
     operands: Operands<F, Y>,
@@ -197,12 +223,16 @@ pub(super) fn conv_mma_kernel<F: Float, N: Size, Y: Size>(
     chunk_bits: &[u32],
     halo: &[u32],
     spans: &[u32],
+    handed: &mut [Vector<f32, Const<4>>],
+    counters: &mut [Atomic<u32>],
     n_rows: u32,
     #[comptime] shape: MmaShape,
 ) {
     let cube = CUBE_POS_X + CUBE_POS_Y * 65_535u32;
-    let tile = cube / comptime!(shape.blocks());
-    let block = cube % comptime!(shape.blocks());
+    let tile = cube / comptime!(shape.cubes());
+    let splits = comptime!(shape.plan.splits() as u32);
+    let split = cube % splits;
+    let block = (cube / splits) % comptime!(shape.blocks());
     let first_row = tile * comptime!(TILE_ROWS as u32);
     if first_row >= n_rows {
         terminate!();
@@ -224,14 +254,14 @@ pub(super) fn conv_mma_kernel<F: Float, N: Size, Y: Size>(
     let pairs = comptime!(shape.pairs());
     let table_staged = comptime!(plan.table_staged);
 
-    let def = MmaDefinition::<F, F, f32>::new(16usize, 8usize, 16usize);
-    let na = def.vector_size(MatrixIdent::A);
-    let size!(NA) = na;
+    let halves = comptime!(shape.halves);
+    let def = MmaDefinition::<E, E, f32>::new(16usize, 8usize, comptime!(16 / halves));
+    let size!(NA) = def.vector_size(MatrixIdent::A);
     let size!(NB) = def.vector_size(MatrixIdent::B);
     let nc = def.vector_size(MatrixIdent::Accumulator);
     let size!(NC) = nc;
     let n_c = comptime!(4 / nc);
-    let nx = N::value();
+    let (nx, piece_lanes) = (N::value(), P::value());
     let ny = Y::value();
 
     let mut sums = Sequence::<Array<Vector<f32, NC>>>::new();
@@ -246,10 +276,8 @@ pub(super) fn conv_mma_kernel<F: Float, N: Size, Y: Size>(
     }
 
     // One row more than a halo may have: zeros, for rows that a tap lacks.
-    let mut stage = Shared::<[Vector<F, Const<8>>]>::new_aligned_slice(
-        comptime!((HALO_ROWS + 1) * plan.depth / 8),
-        16usize,
-    );
+    let mut stage =
+        Shared::<[Vector<F, P>]>::new_aligned_slice(comptime!((HALO_ROWS + 1) * plan.depth / 8), 16usize);
     if UNIT_POS < width {
         stage[(comptime!(HALO_ROWS as u32) * width + UNIT_POS) as usize] = Vector::new(F::from_int(0i64));
     }
@@ -260,6 +288,11 @@ pub(super) fn conv_mma_kernel<F: Float, N: Size, Y: Size>(
     let mut words = Array::<u32>::new(comptime!(2 * pairs));
     let mut next_words = Array::<u32>::new(comptime!(2 * pairs));
     let parts = comptime!(shape.c_in.div_ceil(plan.depth) as u32);
+    // Of the parts of the channels, and of the taps, those of this cube.
+    let each_part = comptime!(parts.div_ceil(plan.part_splits as u32));
+    let first_part = split / comptime!(plan.tap_splits as u32) * each_part;
+    let end_part = min(first_part + each_part, parts);
+    let tap_split = split % comptime!(plan.tap_splits as u32);
     let all_slices = comptime!(shape.all_slices());
     let tap_fragments = comptime!(parts * steps as u32) * all_slices;
 
@@ -271,7 +304,8 @@ pub(super) fn conv_mma_kernel<F: Float, N: Size, Y: Size>(
         let end = spans[(span + 3u32) as usize];
         // A lane holds one tap of the phase: which chunks have it, and which pairs of this plane.
         let mut bits_of_tap = 0u32;
-        if begin + lane < end {
+        let own_tap = (begin + lane) % comptime!(plan.tap_splits as u32) == tap_split;
+        if begin + lane < end && own_tap {
             bits_of_tap = chunk_bits[(tile * comptime!(shape.taps) + begin + lane) as usize];
         }
         let mut mine = 0u32;
@@ -281,9 +315,9 @@ pub(super) fn conv_mma_kernel<F: Float, N: Size, Y: Size>(
             mine |= two << comptime!(2 * slot as u32);
         }
         let taps_of_plane = plane_ballot(mine != 0u32).extract(0usize);
-        for part in 0u32..parts {
+        for part in first_part..end_part {
             sync_cube();
-            if comptime!(table_staged) && part == 0u32 {
+            if comptime!(table_staged) && part == first_part {
                 let first =
                     (tile * comptime!(shape.taps.div_ceil(2)) + begin / 2u32) * comptime!(TILE_ROWS as u32);
                 let n_words = (end.div_ceil(2u32) - begin / 2u32) * comptime!(TILE_ROWS as u32);
@@ -306,7 +340,7 @@ pub(super) fn conv_mma_kernel<F: Float, N: Size, Y: Size>(
             let mut first = UNIT_POS;
             while first < n_halo * width {
                 let mut rows = Array::<u32>::new(ahead);
-                let mut values = Array::<Vector<F, Const<8>>>::new(ahead);
+                let mut values = Array::<Vector<F, P>>::new(ahead);
                 #[unroll]
                 for i in 0usize..ahead {
                     let local = min((first + i as u32 * units) / width, n_halo - 1u32);
@@ -315,8 +349,8 @@ pub(super) fn conv_mma_kernel<F: Float, N: Size, Y: Size>(
                 #[unroll]
                 for i in 0usize..ahead {
                     let channel = part * depth + ((first + i as u32 * units) % width) * 8u32;
-                    let mut value = Vector::<F, Const<8>>::new(F::from_int(0i64));
-                    if comptime!(nx == 8) {
+                    let mut value = Vector::<F, P>::new(F::from_int(0i64));
+                    if comptime!(nx == piece_lanes) {
                         if channel < c_in {
                             value = Vector::cast_from(
                                 x[rows[i] as usize * comptime!(shape.c_in / 8) + (channel / 8u32) as usize],
@@ -324,15 +358,17 @@ pub(super) fn conv_mma_kernel<F: Float, N: Size, Y: Size>(
                         }
                     } else {
                         #[unroll]
-                        for k in 0usize..8usize {
-                            if channel + (k as u32) < c_in {
-                                value.insert(
-                                    k,
-                                    x[rows[i] as usize * comptime!(shape.c_in) + channel as usize + k]
-                                        .extract(0usize),
-                                );
+                        for k in 0usize..piece_lanes {
+                            let half = channel + comptime!((k * halves) as u32);
+                            if half < c_in {
+                                let column = half as usize / halves;
+                                let at = rows[i] as usize * comptime!(shape.c_in / halves) + column;
+                                value.insert(k, x[at].extract(0usize));
                             }
                         }
+                    }
+                    if comptime!(halves == 2) {
+                        value = Vector::cast_from(Vector::<E, P>::cast_from(value));
                     }
                     values[i] = value;
                 }
@@ -345,14 +381,14 @@ pub(super) fn conv_mma_kernel<F: Float, N: Size, Y: Size>(
                 }
                 first += comptime!(ahead as u32) * units;
             }
-            sync_cube();
             let part_fragment = part * comptime!(steps as u32) * all_slices + first_slice;
+            let mut left = taps_of_plane;
+            sync_cube();
             // The last channels may be none.
             let mut grains = comptime!((steps / plan.grain) as u32).runtime();
             if comptime!(parts as usize * plan.depth - shape.c_in >= plan.grain * EDGE) {
                 grains = min(grains, (c_in - part * depth).div_ceil(comptime!((plan.grain * EDGE) as u32)));
             }
-            let mut left = taps_of_plane;
             let mut grain = 0u32;
             if comptime!(!table_staged) && left != 0u32 {
                 let at_tap = u32::cast_from(left.trailing_zeros());
@@ -392,25 +428,25 @@ pub(super) fn conv_mma_kernel<F: Float, N: Size, Y: Size>(
                         #[unroll]
                         for chunk in 0usize..2usize {
                             let local = (words[comptime!(2 * pair + chunk)] >> half) & 0xFFFFu32;
-                            read_voxels::<F>(&mut voxels, &stage, local, lane, grain, chunk, shape);
+                            read_voxels::<F, P>(&mut voxels, &stage, local, lane, grain, chunk, shape);
                         }
                         #[unroll]
                         for step in 0usize..comptime!(plan.grain) {
                             #[unroll]
                             for slice in 0usize..comptime!(plan.slices) {
                                 let lanes = weights[comptime!(step * plan.slices + slice)];
-                                let mut a = Array::<Vector<F, NA>>::new(comptime!(8 / na));
+                                let mut a = Array::<Vector<E, NA>>::new(4usize);
                                 #[unroll]
-                                for i in 0usize..comptime!(8 / na) {
-                                    a[i] = Vector::<F, NA>::reinterpret(lanes.extract(i));
+                                for i in 0usize..4usize {
+                                    a[i] = Vector::<E, NA>::reinterpret(lanes.extract(i));
                                 }
                                 #[unroll]
                                 for chunk in 0usize..2usize {
-                                    let mut b = Array::<Vector<F, NB>>::new(2usize);
+                                    let mut b = Array::<Vector<E, NB>>::new(2usize);
                                     #[unroll]
                                     for i in 0usize..2usize {
                                         let word = voxels[comptime!((chunk * plan.grain + step) * 2 + i)];
-                                        b[i] = Vector::<F, NB>::reinterpret(word);
+                                        b[i] = Vector::<E, NB>::reinterpret(word);
                                     }
                                     let sum =
                                         sums.index_mut(comptime!((2 * pair + chunk) * plan.slices + slice));
@@ -428,6 +464,46 @@ pub(super) fn conv_mma_kernel<F: Float, N: Size, Y: Size>(
                 }
                 left = next_left;
                 grain = next_grain;
+            }
+        }
+    }
+
+    if comptime!(splits > 1) {
+        let fragments = comptime!(shape.fragments());
+        let of_block = cube / splits;
+        let length = comptime!(fragments * plan.units());
+        let first = of_block as usize * comptime!(splits as usize * length) + UNIT_POS as usize;
+        #[unroll]
+        for fragment in 0usize..fragments {
+            let sum = sums.index(fragment);
+            let mut four = Vector::<f32, Const<4>>::empty();
+            #[unroll]
+            for e in 0usize..4usize {
+                four.insert(e, sum[comptime!(e / nc)].extract(comptime!(e % nc)));
+            }
+            handed[first + split as usize * length + comptime!(fragment * plan.units())] = four;
+        }
+        let mut arrived = Shared::<[u32]>::new_slice(1usize);
+        if !is_last(counters, of_block, splits, &mut arrived) {
+            terminate!();
+        }
+        // The sums of all, in their order.
+        #[unroll]
+        for fragment in 0usize..fragments {
+            let mut total = Vector::<f32, Const<4>>::new(0.0f32);
+            #[unroll]
+            for other in 0usize..comptime!(splits as usize) {
+                total += handed[first + comptime!(other * length + fragment * plan.units())];
+            }
+            let sum = sums.index_mut(fragment);
+            #[unroll]
+            for i in 0usize..n_c {
+                let mut some = Vector::<f32, NC>::empty();
+                #[unroll]
+                for e in 0usize..nc {
+                    some.insert(e, total.extract(comptime!(i * nc + e)));
+                }
+                sum[i] = some;
             }
         }
     }

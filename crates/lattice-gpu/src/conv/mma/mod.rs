@@ -8,6 +8,7 @@ mod kernel;
 mod pack;
 mod plan;
 
+use cubecl::ir::{ElemType, FloatKind};
 use cubecl::prelude::*;
 
 use kernel::{MmaShape, conv_mma_kernel};
@@ -15,7 +16,8 @@ pub use pack::{Direction, PackedWeights, pack_weights, pack_weights_mirrored};
 pub use plan::MmaPlan;
 
 use super::finish::{check_epilogue, operands_of};
-use crate::address::address_of;
+use crate::address::{address_of, room_for};
+use crate::arena::Life;
 use crate::gpu::{Buffer, Gpu};
 use crate::tiles::Tiles;
 
@@ -50,38 +52,78 @@ impl Epilogue {
     }
 }
 
+/// An element type of features and weights, and what matrix units multiply it as. Sums are in f32.
+pub trait Multiplied: Float + CubeElement {
+    /// The type that factors are rounded to.
+    type As: Float;
+    /// Halves of 16 bits of an element.
+    const HALVES: usize = size_of::<Self>() / 2;
+}
+
+impl Multiplied for half::f16 {
+    type As = Self;
+}
+
+impl Multiplied for half::bf16 {
+    type As = Self;
+}
+
+/// Ten bits of the mantissa are multiplied: for those who ask for it.
+impl Multiplied for f32 {
+    type As = cubecl::prelude::tf32;
+}
+
 /// The convolution `[n_in, c_in]` to `[n_out, c_out]`; one launch.
 ///
 /// # Panics
-/// When a buffer does not have its shape, or the weights are of another number of taps.
-pub fn conv_mma<F: Float + CubeElement>(
+/// When a buffer does not have its shape, or the weights are of another number of taps or packed for another kind of plan.
+pub fn conv_mma<F: Multiplied>(
     gpu: &Gpu,
     x: &Buffer,
     weights: &PackedWeights,
+    plan: MmaPlan,
     tiles: &Tiles,
     epilogue: &Epilogue,
 ) -> Buffer {
-    let PackedWeights { c_in, c_out, plan, .. } = *weights;
+    let PackedWeights { c_in, c_out, .. } = *weights;
+    plan.check();
+    assert_eq!(weights.plan, plan.packing(), "conv_mma: the plan that weights are packed for");
     assert_eq!(x.len, tiles.n_in() * c_in, "conv_mma: length of the features");
     assert_eq!(weights.taps, tiles.taps(), "conv_mma: taps of the weights");
     check_epilogue("conv_mma", epilogue, tiles.n_out(), c_out);
-    let y = gpu.empty(tiles.n_out() * c_out, 2);
+    let y = room_for::<F>(gpu, tiles.n_out() * c_out);
     if tiles.n_tiles == 0 {
         return y;
     }
-    let shape =
-        MmaShape { c_in, c_out, taps: tiles.taps, span_words: tiles.span_words, plan, after: epilogue.after };
-    let lanes = if c_in.is_multiple_of(8) { 8 } else { 1 };
+    let shape = MmaShape {
+        c_in: c_in * F::HALVES,
+        halves: F::HALVES,
+        c_out,
+        taps: tiles.taps,
+        span_words: tiles.span_words,
+        plan,
+        after: epilogue.after,
+    };
+    let piece = 8 / F::HALVES;
+    let lanes = if c_in.is_multiple_of(piece) { piece } else { 1 };
     let whole = |lanes: &usize| c_out.is_multiple_of(*lanes) && (2 * plan.slices).is_multiple_of(*lanes);
-    let y_lanes = [8, 4, 2].into_iter().find(whole).unwrap_or(1);
+    let y_lanes = [piece, 4, 2].into_iter().find(whole).unwrap_or(1);
+    assert!(
+        plan.splits() == 1 || gpu.is_coherent(),
+        "conv_mma: cubes of this device do not see each other's sums"
+    );
+    let n_blocks = tiles.n_tiles * shape.blocks() as usize;
+    let handed = gpu.room(n_blocks * shape.handed(), 4, Life::Passing);
+    let counters = gpu.counters(if plan.splits() == 1 { 0 } else { n_blocks });
     // SAFETY: tiles hold rows of the source and the target, whose features `x` and `y` are; the operands have the shapes that
     // the epilogue says.
     unsafe {
-        conv_mma_kernel::launch_unchecked::<F>(
+        conv_mma_kernel::launch_unchecked::<F, F::As>(
             gpu.client(),
-            Gpu::cubes(tiles.n_tiles * shape.blocks() as usize, 1),
+            Gpu::cubes(tiles.n_tiles * shape.cubes() as usize, 1),
             CubeDim::new_1d(plan.units() as u32),
             address_of(&[x, &y]),
+            piece,
             lanes,
             y_lanes,
             x.arg(lanes),
@@ -93,6 +135,8 @@ pub fn conv_mma<F: Float + CubeElement>(
             tiles.chunks.arg(1),
             tiles.halo.arg(1),
             tiles.spans.arg(1),
+            handed.arg(if handed.len > 0 { 4 } else { 1 }),
+            counters.arg(1),
             tiles.n_out as u32,
             shape,
         );
@@ -100,18 +144,26 @@ pub fn conv_mma<F: Float + CubeElement>(
     y
 }
 
+/// Whether a device has the instructions of this route for a kind of elements, multiplied `k` channels at a time.
+fn multiplies(gpu: &Gpu, kind: FloatKind, k: u32) -> bool {
+    let elem = ElemType::Float(kind);
+    let fits = |c: &cubecl::features::MmaConfig| {
+        (c.m, c.n, c.k) == (16, 8, k)
+            && c.a_type == elem
+            && c.b_type == elem
+            && c.cd_type == ElemType::Float(FloatKind::F32)
+    };
+    gpu.client().features().matmul.mma.iter().any(fits)
+}
+
 /// Whether a device has the instructions of this route, for f16 and bf16.
 pub fn has_matrix_units(gpu: &Gpu) -> bool {
-    use cubecl::ir::{ElemType, FloatKind};
-    let features = gpu.client().features();
-    [FloatKind::F16, FloatKind::BF16].into_iter().all(|kind| {
-        let elem = ElemType::Float(kind);
-        let fits = |c: &cubecl::features::MmaConfig| {
-            (c.m, c.n, c.k) == (16, 8, 16)
-                && c.a_type == elem
-                && c.b_type == elem
-                && c.cd_type == ElemType::Float(FloatKind::F32)
-        };
-        features.matmul.mma.iter().any(fits) && features.matmul.ldmatrix.contains(&elem)
-    })
+    let loads = &gpu.client().features().matmul.ldmatrix;
+    let has = |kind| multiplies(gpu, kind, 16) && loads.contains(&ElemType::Float(kind));
+    has(FloatKind::F16) && has(FloatKind::BF16)
+}
+
+/// Whether it has them for f32 rounded to tf32.
+pub fn has_tf32(gpu: &Gpu) -> bool {
+    multiplies(gpu, FloatKind::TF32, 8)
 }

@@ -3,18 +3,20 @@
 use cubecl::cmma::{MatrixIdent, MmaDefinition};
 use cubecl::prelude::*;
 
+use super::Multiplied;
 use super::plan::{EDGE, LANES, MmaPlan};
 use crate::arena::Life;
 use crate::gpu::{Buffer, Gpu};
 
-/// Weights `[taps, c_in, c_out]` in fragment order `[tap, c_in / 16, c_out / 16, lane, 8]`, missing channels zero. One unit a lane.
+/// Weights `[taps, c_in, c_out]` in fragment order `[tap, c_in / 16, c_out / 16, lane, 8]`, missing channels zero; elements of 32 bits
+/// rounded to `E`, in steps of eight channels, four a lane. One unit a lane.
 ///
 /// The rows of the `held` fragments that a plane holds are dealt out so that a lane, which has two rows of each, ends up with
 /// `2 * held` consecutive output channels.
 #[cube(launch_unchecked)]
-fn pack_weights_kernel<F: Float>(
+fn pack_weights_kernel<F: Float, E: Float, P: Size>(
     weight: &[F],
-    packed: &mut [Vector<F, Const<8>>],
+    packed: &mut [Vector<F, P>],
     n_lanes: u32,
     c_in: u32,
     c_out: u32,
@@ -36,24 +38,27 @@ fn pack_weights_kernel<F: Float>(
         if reversed {
             tap = last_tap - tap;
         }
-        let def = MmaDefinition::<F, F, f32>::new(16usize, 8usize, 16usize);
-        let mut lanes = Vector::<F, Const<8>>::empty();
+        let lanes_of_piece = P::value();
+        let halves = comptime!(8 / lanes_of_piece as u32);
+        let def = MmaDefinition::<E, E, f32>::new(16usize, 8usize, comptime!(16 / halves as usize));
+        let mut lanes = Vector::<F, P>::empty();
         #[unroll]
-        for i in 0usize..8usize {
+        for i in 0usize..lanes_of_piece {
             let (row, col) = def.position_of_nth(lane, i as u32, MatrixIdent::A);
             let o = (slice / held) * comptime!(16 * held)
                 + (row % 8u32) * comptime!(2 * held)
                 + (slice % held) * 2u32
                 + row / 8u32;
-            // A lane of a voxel's row holds eight consecutive channels of two steps, four of each, or four of a single one; the
-            // columns of the weights follow.
-            let quad = (col % 8u32) / 2u32;
-            let within = (col / 8u32) * 2u32 + col % 2u32;
-            let c = if comptime!(single) {
-                step * 16u32 + quad * 4u32 + within
+            // A lane of a voxel's row holds eight consecutive halves of two steps, four of each, or four of a single one; the columns of
+            // the weights follow. A word has two halves, which are two channels or one.
+            let word = col * halves / 2u32;
+            let (quad, side) = (word % 4u32, word / 4u32);
+            let words = if comptime!(single) {
+                step * 8u32 + quad * 2u32 + side
             } else {
-                (step / 2u32) * 32u32 + quad * 8u32 + (step % 2u32) * 4u32 + within
+                (step / 2u32) * 16u32 + quad * 4u32 + (step % 2u32) * 2u32 + side
             };
+            let c = words * 2u32 / halves + (col * halves % 2u32) / halves;
             let mut value = F::from_int(0i64);
             if o < c_out && c < c_in {
                 if comptime!(swapped) {
@@ -64,6 +69,9 @@ fn pack_weights_kernel<F: Float>(
             }
             lanes.insert(i, value);
         }
+        if comptime!(halves == 2) {
+            lanes = Vector::cast_from(Vector::<E, P>::cast_from(lanes));
+        }
         packed[at as usize] = lanes;
     }
 }
@@ -72,17 +80,20 @@ fn pack_weights_kernel<F: Float>(
 #[derive(Clone, Debug)]
 pub struct PackedWeights {
     pub(super) buffer: Buffer,
+    /// Vectors of four words in it.
+    n_lanes: usize,
     pub(super) taps: u32,
     pub(super) c_in: usize,
     pub(super) c_out: usize,
+    /// The [packing](MmaPlan::packing) of a plan.
     pub(super) plan: MmaPlan,
 }
 
 impl PackedWeights {
-    /// The fragments as vectors of four words, a lane's eight elements each.
+    /// The fragments as vectors of four words, a lane's elements each.
     pub(super) fn words(&self) -> BufferArg {
-        // SAFETY: the buffer holds whole vectors of eight elements of two bytes.
-        unsafe { BufferArg::from_raw_parts(self.buffer.handle.clone(), self.buffer.len / 8) }
+        // SAFETY: the buffer holds whole vectors of 16 bytes.
+        unsafe { BufferArg::from_raw_parts(self.buffer.handle.clone(), self.n_lanes) }
     }
 }
 
@@ -99,7 +110,7 @@ pub enum Direction {
 ///
 /// # Panics
 /// When the weight does not have its length, or no kernel has the form of the plan.
-pub fn pack_weights<F: Float + CubeElement>(
+pub fn pack_weights<F: Multiplied>(
     gpu: &Gpu,
     weight: &Buffer,
     taps: u32,
@@ -115,7 +126,7 @@ pub fn pack_weights<F: Float + CubeElement>(
 ///
 /// # Panics
 /// As [`pack_weights`].
-pub fn pack_weights_mirrored<F: Float + CubeElement>(
+pub fn pack_weights_mirrored<F: Multiplied>(
     gpu: &Gpu,
     weight: &Buffer,
     taps: u32,
@@ -126,7 +137,7 @@ pub fn pack_weights_mirrored<F: Float + CubeElement>(
     pack::<F>(gpu, weight, taps, [c_in, c_out], plan, (Direction::Backward, true), life)
 }
 
-fn pack<F: Float + CubeElement>(
+fn pack<F: Multiplied>(
     gpu: &Gpu,
     weight: &Buffer,
     taps: u32,
@@ -137,18 +148,20 @@ fn pack<F: Float + CubeElement>(
 ) -> PackedWeights {
     plan.check();
     assert_eq!(weight.len, taps as usize * c_in * c_out, "pack_weights: length of the weight");
-    let steps = c_in.div_ceil(plan.depth) * plan.depth / EDGE;
+    let steps = (c_in * F::HALVES).div_ceil(plan.depth) * plan.depth / EDGE;
     let slices = c_out.next_multiple_of(plan.block()) / EDGE;
     let n_lanes = taps as usize * steps * slices * LANES as usize;
-    let buffer = gpu.room(8 * n_lanes, 2, life);
+    let elements = 8 / F::HALVES;
+    let buffer = gpu.room(elements * n_lanes, size_of::<F>(), life);
     // SAFETY: one unit a packed vector; weight positions are checked against the channel counts.
     unsafe {
-        pack_weights_kernel::launch_unchecked::<F>(
+        pack_weights_kernel::launch_unchecked::<F, F::As>(
             gpu.client(),
             Gpu::cubes(n_lanes, 256),
             CubeDim::new_1d(256),
+            elements,
             weight.arg(1),
-            buffer.arg(8),
+            buffer.arg(elements),
             n_lanes as u32,
             c_in as u32,
             c_out as u32,
@@ -161,5 +174,5 @@ fn pack<F: Float + CubeElement>(
             plan.depth == EDGE,
         );
     }
-    PackedWeights { buffer, taps, c_in, c_out, plan }
+    PackedWeights { buffer, n_lanes, taps, c_in, c_out, plan: plan.packing() }
 }

@@ -25,10 +25,19 @@ pub struct MmaPlan {
     pub dealt: bool,
     /// Whether local numbers go through shared memory.
     pub table_staged: bool,
+    /// Cubes that share the parts of the input channels, `depth` each, and the taps of a block of output channels: where there are few
+    /// tiles. They hand each other their sums, so a device has to be coherent for more than one.
+    pub part_splits: usize,
+    /// Cubes that share the taps.
+    pub tap_splits: usize,
 }
 
 /// Shared memory that plans of 128 channels at a time take, in bytes.
 const DEEP_BYTES: usize = 150_000;
+
+/// Most cubes that share a block of one tile, and fewest taps to share.
+const MOST_SPLITS: usize = 4;
+const LEAST_SHARED_TAPS: u32 = 16;
 
 impl MmaPlan {
     /// The plan that measured best for a number of channels (`examples/conv_timing.rs --plans`), within a device's shared memory.
@@ -59,13 +68,15 @@ impl MmaPlan {
             grain: if depth == EDGE { 1 } else { 2 },
             dealt: wide,
             table_staged: wide,
+            part_splits: 1,
+            tap_splits: 1,
         }
     }
 
-    /// [`MmaPlan::choose`] for `n_tiles` tiles: where the cubes would leave a device's multiprocessors idle, as on the few rows of deep
-    /// levels, cubes take 32 output channels, hold a tap's weights at once, and on the fewest rows have twice the planes. Measured on
-    /// the levels of a lidar scan, it takes 0.55 to 0.85 of the time there.
-    pub fn fitted(gpu: &Gpu, c_in: usize, c_out: usize, n_tiles: usize) -> Self {
+    /// [`MmaPlan::choose`] for `n_tiles` tiles of so many taps: where the cubes would leave a device's multiprocessors idle, as on the few rows
+    /// of deep levels, cubes take 32 output channels, hold a tap's weights at once, and on the fewest rows share the taps and the parts of
+    /// the channels. Measured on the levels of scans (`examples/conv_timing.rs --few`), it takes 0.5 to 0.85 of the time there.
+    pub fn fitted(gpu: &Gpu, c_in: usize, c_out: usize, taps: u32, n_tiles: usize) -> Self {
         let best = Self::choose(gpu, c_in, c_out);
         // Devices that do not say how many they have get the plan that is best on many rows.
         let Some(multiprocessors) = gpu.client().properties().hardware.num_streaming_multiprocessors else {
@@ -79,8 +90,34 @@ impl MmaPlan {
         let slices = if c_out.next_multiple_of(EDGE).is_multiple_of(2 * EDGE) { 2 } else { 1 };
         let depth = best.depth.min(64);
         let narrow = Self { row_groups: 8, slice_groups: 1, slices, depth, grain: depth / EDGE, ..best };
-        let row_groups = if 5 * cubes(&narrow) < 6 * multiprocessors { 16 } else { 8 };
-        Self { row_groups, ..narrow }
+        // More cubes than are at work at once gain nothing, nor do they with few taps.
+        let wanted = (2 * multiprocessors / cubes(&narrow).max(1)).min(MOST_SPLITS);
+        if 5 * cubes(&narrow) > 3 * multiprocessors || taps < LEAST_SHARED_TAPS || !gpu.is_coherent() {
+            return narrow;
+        }
+        // Parts are shared before taps, for which every cube stages the same rows.
+        let parts = c_in.div_ceil(depth);
+        let part_splits = (1..=wanted.min(parts)).rev().find(|&n| parts.is_multiple_of(n)).unwrap_or(1);
+        Self { part_splits, tap_splits: wanted / part_splits, ..narrow }
+    }
+
+    /// The plan as far as the order of packed weights depends on it.
+    pub fn packing(&self) -> Self {
+        Self {
+            row_groups: 1,
+            dealt: false,
+            table_staged: false,
+            part_splits: 1,
+            tap_splits: 1,
+            // The grain decides only whether steps lie in pairs.
+            grain: self.grain.min(2),
+            ..*self
+        }
+    }
+
+    /// Cubes that share the sums of one block of a tile.
+    pub(super) fn splits(&self) -> usize {
+        self.part_splits * self.tap_splits
     }
 
     /// Panics for a plan that the kernel has no form for.
@@ -93,7 +130,8 @@ impl MmaPlan {
             _ => &[],
         };
         let depth = depths.contains(&self.depth);
-        assert!(rows && depth, "{self:?}: no kernel has this form");
+        let splits = self.part_splits > 0 && self.tap_splits > 0;
+        assert!(rows && depth && splits, "{self:?}: no kernel has this form");
     }
 
     /// Units of a cube.

@@ -2,7 +2,7 @@
 
 use cubecl::prelude::*;
 
-use super::segment::{segment_bounds, segments_of_tap};
+use super::segment::{Cutting, find_segment, segments_of_tap};
 use crate::conv::load::load_channels;
 
 /// Input by output channels of a cube of [`sum_blocks_kernel`].
@@ -18,8 +18,7 @@ pub(crate) struct GradShape {
     pub(crate) c_in: usize,
     pub(crate) c_out: usize,
     pub(crate) groups: usize,
-    /// Whether pair `p` is row `p` with itself; else the rows of pairs are read.
-    pub(crate) identity: bool,
+    pub(crate) cutting: Cutting,
 }
 
 /// `partials[s] = Σ outer(x[i], g[o])` over the pairs of segment `s`, for one group.
@@ -36,8 +35,8 @@ pub(crate) fn sum_blocks_kernel<F: Float, X: Size, G: Size, P: Size>(
     splits: &[u32],
     partials: &mut [Vector<f32, P>],
     n_segments: u32,
+    n_rows: u32,
     taps: u32,
-    length: u32,
     #[comptime] shape: GradShape,
 ) {
     let segment = CUBE_POS_X + CUBE_POS_Y * 65_535u32;
@@ -49,7 +48,8 @@ pub(crate) fn sum_blocks_kernel<F: Float, X: Size, G: Size, P: Size>(
     let across = comptime!(c_out.div_ceil(BLOCK));
     let first_in = CUBE_POS_Z / across * BLOCK;
     let first_out = CUBE_POS_Z % across * BLOCK;
-    let (begin, end) = segment_bounds(splits, taps, length, segment);
+    let found = find_segment(splits, n_rows, taps, segment, shape.cutting);
+    let (begin, end) = (found.begin, found.end);
     let lanes = P::value();
     let unit = UNIT_POS;
     let (down, right) = (unit / 16u32, unit % 16u32);
@@ -70,7 +70,7 @@ pub(crate) fn sum_blocks_kernel<F: Float, X: Size, G: Size, P: Size>(
             let pair = at + down;
             let mut i = pair;
             let mut o = pair;
-            if comptime!(!shape.identity) {
+            if comptime!(!shape.cutting.identity) {
                 i = in_rows[pair as usize];
                 o = out_rows[pair as usize];
             }
@@ -125,8 +125,8 @@ pub(crate) fn sum_groups_kernel<F: Float>(
     splits: &[u32],
     partials: &mut [f32],
     n_segments: usize,
+    n_rows: u32,
     taps: u32,
-    length: u32,
     #[comptime] shape: GradShape,
 ) {
     let k = comptime!(shape.c_in / shape.groups);
@@ -138,11 +138,11 @@ pub(crate) fn sum_groups_kernel<F: Float>(
         let j = at % comptime!(shape.c_out);
         let channel = j / n * k + at % len / comptime!(shape.c_out);
         let mut sum = 0.0f32;
-        let (begin, end) = segment_bounds(splits, taps, length, segment as u32);
-        for pair in begin..end {
+        let found = find_segment(splits, n_rows, taps, segment as u32, shape.cutting);
+        for pair in found.begin..found.end {
             let mut i = pair;
             let mut o = pair;
-            if comptime!(!shape.identity) {
+            if comptime!(!shape.cutting.identity) {
                 i = in_rows[pair as usize];
                 o = out_rows[pair as usize];
             }
@@ -163,7 +163,9 @@ pub(crate) fn add_segments_kernel<O: Float, N: Size>(
     dw: &mut [Vector<O, N>],
     n_vectors: usize,
     width: usize,
-    length: u32,
+    n_rows: u32,
+    taps: u32,
+    #[comptime] cutting: Cutting,
 ) {
     let mut shared = Shared::<[Vector<f32, N>]>::new_slice(comptime!((SHARERS * 16) as usize));
     let unit = UNIT_POS;
@@ -173,7 +175,7 @@ pub(crate) fn add_segments_kernel<O: Float, N: Size>(
     if at < n_vectors {
         let tap = at / width;
         let v = at % width;
-        let (begin, count) = segments_of_tap(splits, length, tap as u32);
+        let (begin, count) = segments_of_tap(splits, n_rows, taps, tap as u32, cutting);
         let each = count.div_ceil(SHARERS);
         let first = begin + min(sharer * each, count);
         let end = begin + min((sharer + 1u32) * each, count);

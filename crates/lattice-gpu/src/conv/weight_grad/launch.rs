@@ -5,7 +5,7 @@ use cubecl::prelude::*;
 use super::kernel::{BLOCK, GradShape, add_segments_kernel, sum_blocks_kernel, sum_groups_kernel};
 use super::mma;
 use super::pairs::DevicePairs;
-use super::segment::count_segments;
+use super::segment::Cutting;
 use crate::address::{UNITS, address_of, lanes_of, room_for};
 use crate::arena::Life;
 use crate::conv::load::load_lanes;
@@ -14,7 +14,7 @@ use crate::conv::shape::ConvShape;
 use crate::gpu::{Buffer, Gpu};
 
 /// Cubes of the first kernel that there should be: some for every core of a large device.
-const CUBES: usize = 1024;
+const CUBES: usize = 512;
 /// Fewest pairs that are worth a partial sum of their own.
 const MIN_SEGMENT: usize = 256;
 /// Most pairs that matrix units add up in a row: they cut off what f32 cannot hold, and longer sums would show it.
@@ -25,10 +25,10 @@ const GROUP_UNITS: usize = 1 << 17;
 const MIN_GROUP_SEGMENT: usize = 64;
 
 /// The gradient of a weight: `dw[tap] = Σ outer(x[i], g[o])`, in elements of type `O`. Sums are in f32, in an order that depends on
-/// the counts of pairs and channels alone. Two launches.
+/// the counts of pairs and channels alone. One launch on matrix units, else two.
 ///
 /// # Shapes
-/// `x`: `[n_in, c_in]`; `g`: `[n_out, c_out]`; returns `[taps, c_in / groups, c_out]`. Needs the size of the result and about 16 MB more
+/// `x`: `[n_in, c_in]`; `g`: `[n_out, c_out]`; returns `[taps, c_in / groups, c_out]`. Needs the size of the result and about 8 MB more
 /// of working memory.
 ///
 /// # Panics
@@ -42,7 +42,7 @@ pub fn weight_grad<F: Float + CubeElement, O: Float + CubeElement>(
 ) -> Buffer {
     assert_eq!(x.len, pairs.n_in() * shape.c_in, "weight_grad: length of the features");
     assert_eq!(g.len, pairs.n_out() * shape.c_out, "weight_grad: length of the gradient");
-    launch::<F, O>(gpu, x, g, Some(pairs), &pairs.splits, shape)
+    launch::<F, O>(gpu, x, g, Pairs::Listed(pairs), shape)
 }
 
 /// [`weight_grad`] of one tap under which every one of `n_rows` rows meets itself: `[1, c_in / groups, c_out]`.
@@ -59,17 +59,26 @@ pub fn pointwise_weight_grad<F: Float + CubeElement, O: Float + CubeElement>(
     assert!(u32::try_from(n_rows).is_ok(), "pointwise_weight_grad: {n_rows} rows");
     assert_eq!(x.len, n_rows * shape.c_in, "pointwise_weight_grad: length of the features");
     assert_eq!(g.len, n_rows * shape.c_out, "pointwise_weight_grad: length of the gradient");
-    launch::<F, O>(gpu, x, g, None, &[0, n_rows], shape)
+    launch::<F, O>(gpu, x, g, Pairs::Rows(n_rows), shape)
 }
 
-/// How pairs are cut into segments.
+/// The pairs of a weight gradient.
+#[derive(Clone, Copy)]
+enum Pairs<'a> {
+    Listed(&'a DevicePairs),
+    /// Every one of so many rows with itself.
+    Rows(usize),
+}
+
+/// Pairs in segments.
 #[derive(Clone, Copy)]
 pub(super) struct Cut<'a> {
-    /// Where the pairs of each tap start.
+    /// Where the pairs of each tap start; of no meaning where pairs are rows.
     pub(super) splits: &'a Buffer,
+    pub(super) n_rows: u32,
     pub(super) taps: usize,
-    /// Pairs of a segment, at most.
-    pub(super) length: usize,
+    pub(super) cutting: Cutting,
+    /// Segments at most: nobody waits to know how many there are.
     pub(super) n_segments: usize,
 }
 
@@ -77,49 +86,54 @@ fn launch<F: Float + CubeElement, O: Float + CubeElement>(
     gpu: &Gpu,
     x: &Buffer,
     g: &Buffer,
-    pairs: Option<&DevicePairs>,
-    splits: &[usize],
+    pairs: Pairs<'_>,
     shape: ConvShape,
 ) -> Buffer {
     shape.check("weight_grad");
-    let taps = splits.len() - 1;
+    let (taps, most_pairs, n_rows) = match pairs {
+        Pairs::Listed(pairs) => (pairs.taps(), pairs.most_pairs(), 0),
+        Pairs::Rows(n_rows) => (1, n_rows, n_rows as u32),
+    };
     let width = shape.weights(1);
     let dw = room_for::<O>(gpu, taps * width);
     if dw.len == 0 {
         return dw;
     }
-    let n_pairs = splits[taps];
+    if most_pairs == 0 {
+        return gpu.upload(&vec![0u8; dw.len * size_of::<O>()]).first(dw.len);
+    }
     let dense = shape.groups == 1;
-    let fragments = dense && size_of::<F>() == 2 && has_matrix_units(gpu);
+    let fragments = dense && size_of::<F>() == 2 && has_matrix_units(gpu) && gpu.is_coherent();
     let blocks = match fragments {
         true => mma::blocks_of(shape),
         false => shape.c_in.div_ceil(BLOCK as usize) * shape.c_out.div_ceil(BLOCK as usize),
     };
-    let length = match dense {
-        true => n_pairs.div_ceil(CUBES.div_ceil(blocks)).max(MIN_SEGMENT),
-        false => n_pairs.div_ceil(GROUP_UNITS.div_ceil(width)).max(MIN_GROUP_SEGMENT),
+    let (target, least) = match dense {
+        true => (CUBES.div_ceil(blocks), MIN_SEGMENT),
+        false => (GROUP_UNITS.div_ceil(width), MIN_GROUP_SEGMENT),
     };
-    let length = if fragments { length.min(MOST_PAIRS) } else { length };
-    let n_segments = count_segments(splits, length);
-    let own = pairs.is_none().then(|| gpu.upload(&splits.iter().map(|&at| at as u32).collect::<Vec<_>>()));
-    let device_splits =
-        own.as_ref().or(pairs.map(|pairs| &pairs.device_splits)).expect("one of them is there");
-    let cut = Cut { splits: device_splits, taps, length, n_segments };
+    let cutting = Cutting {
+        target: target as u32,
+        least: least as u32,
+        most: if fragments { MOST_PAIRS as u32 } else { u32::MAX },
+        identity: matches!(pairs, Pairs::Rows(_)),
+    };
+    let n_segments = cutting.most_segments(most_pairs, taps);
+    // What is not read where pairs are rows stands in for it.
+    let (splits, rows) = match pairs {
+        Pairs::Listed(pairs) => (&pairs.splits, [&pairs.in_rows, &pairs.out_rows]),
+        Pairs::Rows(_) => (x, [x, x]),
+    };
+    let cut = Cut { splits, n_rows, taps, cutting, n_segments };
+    if fragments {
+        mma::sum_fragments::<F, O>(gpu, [x, g], rows, cut, &dw, shape);
+        return dw;
+    }
     let partials = gpu.room(n_segments * width, 4, Life::Passing);
-    if n_segments > 0 {
-        let rows = pairs.map(|pairs| [&pairs.in_rows, &pairs.out_rows]);
-        let grad = GradShape {
-            c_in: shape.c_in,
-            c_out: shape.c_out,
-            groups: shape.groups,
-            identity: rows.is_none(),
-        };
-        let known = rows.unwrap_or([device_splits, device_splits]);
-        match (dense, fragments) {
-            (_, true) => mma::sum_fragments::<F>(gpu, [x, g], rows, cut, &partials, shape),
-            (true, _) => sum_blocks::<F>(gpu, [x, g], known, cut, &partials, blocks, grad),
-            (false, _) => sum_groups::<F>(gpu, [x, g], known, cut, &partials, grad),
-        }
+    let grad = GradShape { c_in: shape.c_in, c_out: shape.c_out, groups: shape.groups, cutting };
+    match dense {
+        true => sum_blocks::<F>(gpu, [x, g], rows, cut, &partials, blocks, grad),
+        false => sum_groups::<F>(gpu, [x, g], rows, cut, &partials, grad),
     }
     let lanes = lanes_of::<f32>(gpu, width);
     // SAFETY: segments ascend tap by tap and `partials` holds all of them; units past the result only wait.
@@ -131,11 +145,13 @@ fn launch<F: Float + CubeElement, O: Float + CubeElement>(
             address_of(&[&partials, &dw]),
             lanes,
             partials.arg(lanes),
-            device_splits.arg(1),
+            splits.arg(1),
             dw.arg(lanes),
             dw.len / lanes,
             width / lanes,
-            length as u32,
+            n_rows,
+            taps as u32,
+            cutting,
         );
     }
     dw
@@ -173,8 +189,8 @@ fn sum_blocks<F: Float + CubeElement>(
             cut.splits.arg(1),
             partials.arg(g_lanes),
             n_segments as u32,
+            cut.n_rows,
             cut.taps as u32,
-            cut.length as u32,
             shape,
         );
     }
@@ -202,8 +218,8 @@ fn sum_groups<F: Float + CubeElement>(
             cut.splits.arg(1),
             partials.arg(1),
             cut.n_segments,
+            cut.n_rows,
             cut.taps as u32,
-            cut.length as u32,
             shape,
         );
     }

@@ -132,13 +132,16 @@ fn write_pairs_kernel(
     }
 }
 
-/// Input and output rows of all pairs by tap, and where those of each tap start, here and there. Waits for the counts.
-pub(super) fn list_pairs(gpu: &Gpu, tiles: &Tiles) -> (Buffer, Buffer, Buffer, Vec<usize>) {
+/// Most pairs that there is room made for without counting them: 8 MB of each list.
+const UNCOUNTED_PAIRS: usize = 1 << 21;
+
+/// Input and output rows of all pairs by tap, and where those of each tap start. Waits for the number of pairs where nobody knows it
+/// and there may be many.
+pub(super) fn list_pairs(gpu: &Gpu, tiles: &Tiles) -> [Buffer; 3] {
     let taps = tiles.taps();
     let n_tiles = tiles.n_tiles;
     if n_tiles == 0 {
-        let splits = vec![0; taps as usize + 1];
-        return (gpu.empty(0, 4), gpu.empty(0, 4), gpu.upload(&vec![0u32; splits.len()]), splits);
+        return [gpu.empty(0, 4), gpu.empty(0, 4), gpu.upload(&vec![0u32; taps as usize + 1])];
     }
     let lanes = gpu.client().properties().hardware.plane_size_max.min(UNITS);
     let shape = ListShape { taps, span_words: tiles.span_words, lanes };
@@ -169,8 +172,8 @@ pub(super) fn list_pairs(gpu: &Gpu, tiles: &Tiles) -> (Buffer, Buffer, Buffer, V
             n_tiles as u32,
         );
     }
-    let on_host: Vec<usize> = gpu.download::<u32>(&splits).into_iter().map(|at| at as usize).collect();
-    let n_pairs = on_host[taps as usize];
+    let most = tiles.most_pairs();
+    let n_pairs = if most <= UNCOUNTED_PAIRS { most } else { tiles.n_pairs() };
     let (in_rows, out_rows) = (gpu.empty(n_pairs, 4), gpu.empty(n_pairs, 4));
     // SAFETY: as above; the pairs were counted, so their places lie within both buffers.
     unsafe {
@@ -190,5 +193,5 @@ pub(super) fn list_pairs(gpu: &Gpu, tiles: &Tiles) -> (Buffer, Buffer, Buffer, V
             shape,
         );
     }
-    (in_rows, out_rows, splits, on_host)
+    [in_rows, out_rows, splits]
 }

@@ -1,21 +1,26 @@
 //! Weight gradient with matrix instructions.
 //!
-//! `dw[tap] = Σ x[in]ᵀ · dy[out]` over the pairs of the tap. A cube takes one tap, a range of its pairs and a block of channels; it
-//! stages 64 pairs at a time and keeps its sums in registers. Partial sums go to a workspace and are added in a fixed order.
+//! `dw[tap] = Σ x[in]ᵀ · dy[out]` over the pairs of the tap. A cube takes a segment of the pairs of one tap and a block of channels; it
+//! stages 64 pairs at a time, those that follow being under way meanwhile, and keeps its sums in registers. Where a tap has several
+//! segments, their sums go to a workspace, and the cube that comes last adds them in their order.
 
 use cubecl::cmma::{MatrixIdent, MmaDefinition};
 use cubecl::prelude::*;
 
 use super::launch::Cut;
-use super::segment::segment_bounds;
+use super::segment::{Cutting, find_segment};
 use crate::address::address_of;
+use crate::arena::Life;
 use crate::conv::ConvShape;
 use crate::gpu::{Buffer, Gpu};
+use crate::last::is_last;
 
 /// Lanes of a plane on devices with these instructions.
 const LANES: u32 = 32;
 /// Pairs staged at a time.
 const PAIRS: usize = 64;
+/// Sums of segments, four channels each, that a unit asks for at a time.
+const AHEAD: usize = 16;
 
 /// Sizes that the kernel is compiled for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -29,8 +34,39 @@ pub(crate) struct MmaGradShape {
     /// Planes of a cube, along output channels first.
     pub(crate) planes_in: usize,
     pub(crate) planes_out: usize,
-    /// Whether pair `i` is row `i` with itself.
-    pub(crate) identity: bool,
+    pub(crate) cutting: Cutting,
+}
+
+impl MmaGradShape {
+    fn new(shape: ConvShape, cutting: Cutting) -> Self {
+        let (in_slices, planes_in) = slices_of(shape.c_in);
+        let (out_slices, planes_out) = slices_of(shape.c_out);
+        Self { c_in: shape.c_in, c_out: shape.c_out, in_slices, out_slices, planes_in, planes_out, cutting }
+    }
+
+    /// Blocks of channels, a cube each.
+    fn blocks(&self) -> usize {
+        blocks_of(ConvShape::dense(self.c_in, self.c_out))
+    }
+
+    fn units(&self) -> u32 {
+        (self.planes_in * self.planes_out) as u32 * LANES
+    }
+
+    /// Fragments of 16 by 8 channels of a plane.
+    fn fragments(&self) -> usize {
+        2 * self.in_slices / self.planes_in * (self.out_slices / self.planes_out)
+    }
+
+    /// Sums of a segment, of all blocks.
+    fn sums(&self) -> usize {
+        self.blocks() * self.units() as usize * 4 * self.fragments()
+    }
+
+    /// Pieces of eight channels that a unit stages, of rows of `slices` fragments.
+    fn pieces(&self, slices: usize) -> usize {
+        PAIRS * 2 * slices / self.units() as usize
+    }
 }
 
 /// Where piece `v` of a staged pair stands: rotated so that eight pairs read at the same piece lie in different banks.
@@ -69,28 +105,123 @@ fn channels<F: Float, N: Size>(
     value
 }
 
-/// Partial sums `[range, c_in, c_out]` of one segment of pairs and one block of channels a cube.
+/// Rows of the pairs whose pieces a unit stages, `skip` pairs after the first; of the last pair where there are fewer.
+#[cube]
+fn fetch_rows(
+    rows: &mut Array<u32>,
+    of_pair: &[u32],
+    first: u32,
+    skip: u32,
+    n: u32,
+    #[comptime] slices: usize,
+    #[comptime] shape: MmaGradShape,
+) {
+    let width = comptime!(2 * slices as u32);
+    #[unroll]
+    for i in 0usize..comptime!(shape.pieces(slices)) {
+        let pair = (UNIT_POS + comptime!(i as u32 * shape.units())) / width;
+        let at = first + min(skip + pair, n - 1u32);
+        if comptime!(shape.cutting.identity) {
+            rows[i] = at;
+        } else {
+            rows[i] = of_pair[at as usize];
+        }
+    }
+}
+
+/// The pieces that a unit stages of such rows; zero past the last pair.
+#[cube]
+fn fetch_pieces<F: Float, N: Size>(
+    pieces: &mut Array<Vector<F, Const<8>>>,
+    features: &[Vector<F, N>],
+    rows: &Array<u32>,
+    channel: u32,
+    left: u32,
+    #[comptime] count: usize,
+    #[comptime] slices: usize,
+    #[comptime] shape: MmaGradShape,
+) {
+    let width = comptime!(2 * slices as u32);
+    #[unroll]
+    for i in 0usize..comptime!(shape.pieces(slices)) {
+        let piece = UNIT_POS + comptime!(i as u32 * shape.units());
+        let mut value = Vector::<F, Const<8>>::new(F::from_int(0i64));
+        if piece / width < left {
+            let at = channel + 8u32 * (piece % width);
+            value = channels::<F, N>(features, rows[i], at, comptime!(count as u32));
+        }
+        pieces[i] = value;
+    }
+}
+
+/// Puts the pieces of a unit in their places.
+#[cube]
+fn stage<F: Float>(
+    to: &mut Shared<[Vector<F, Const<8>>]>,
+    pieces: &Array<Vector<F, Const<8>>>,
+    #[comptime] slices: usize,
+    #[comptime] shape: MmaGradShape,
+) {
+    let width = comptime!(2 * slices as u32);
+    #[unroll]
+    for i in 0usize..comptime!(shape.pieces(slices)) {
+        let piece = UNIT_POS + comptime!(i as u32 * shape.units());
+        to[staged(piece / width, piece % width, width) as usize] = pieces[i];
+    }
+}
+
+/// Writes the four sums that a lane has of a fragment: `row` and `column` are those of the fragment's first.
+#[cube]
+fn write_sums<F: Float, O: Float>(
+    dw: &mut [O],
+    sums: Vector<f32, Const<4>>,
+    tap: u32,
+    row: u32,
+    column: u32,
+    #[comptime] shape: MmaGradShape,
+) {
+    let def = MmaDefinition::<F, F, f32>::new(16usize, 8usize, 16usize);
+    #[unroll]
+    for e in 0usize..4usize {
+        let (down, right) = def.position_of_nth(UNIT_POS % LANES, e as u32, MatrixIdent::Accumulator);
+        let (ci, co) = (row + down, column + right);
+        if ci < comptime!(shape.c_in as u32) && co < comptime!(shape.c_out as u32) {
+            let at =
+                (tap as usize * comptime!(shape.c_in) + ci as usize) * comptime!(shape.c_out) + co as usize;
+            dw[at] = O::cast_from(sums.extract(e));
+        }
+    }
+}
+
+/// `dw[tap]` of one block of channels, from one segment of the tap's pairs a cube.
+///
+/// `partial`: the sums of a segment and block as units hold them, where a tap has several segments.
 #[cube(launch_unchecked, address_type = "dynamic")]
-pub(crate) fn weight_grad_mma_kernel<F: Float, NX: Size, NY: Size>(
+pub(crate) fn weight_grad_mma_kernel<F: Float, O: Float, NX: Size, NY: Size>(
     x: &[Vector<F, NX>],
     dy: &[Vector<F, NY>],
     in_rows: &[u32],
     out_rows: &[u32],
     splits: &[u32],
-    partial: &mut [f32],
-    n_ranges: u32,
+    partial: &mut [Vector<f32, Const<4>>],
+    counters: &mut [Atomic<u32>],
+    dw: &mut [O],
+    n_segments: u32,
+    n_rows: u32,
     taps: u32,
-    length: u32,
     #[comptime] shape: MmaGradShape,
 ) {
-    let range = CUBE_POS_X + CUBE_POS_Y * 65_535u32;
-    if range >= n_ranges {
+    let number = CUBE_POS_X + CUBE_POS_Y * 65_535u32;
+    if number >= n_segments {
         terminate!();
     }
-    let (begin, end) = segment_bounds(splits, taps, length, range);
+    let segment = find_segment(splits, n_rows, taps, number, shape.cutting);
+    if segment.parts == 0u32 {
+        terminate!();
+    }
+    let n_pairs = segment.end - segment.begin;
     let x_width = comptime!(2 * shape.in_slices as u32);
     let y_width = comptime!(2 * shape.out_slices as u32);
-    let units = comptime!((shape.planes_in * shape.planes_out) as u32 * LANES);
     let lane = UNIT_POS % LANES;
     let plane = UNIT_POS / LANES;
     let mine_in = comptime!(shape.in_slices / shape.planes_in);
@@ -122,40 +253,38 @@ pub(crate) fn weight_grad_mma_kernel<F: Float, NX: Size, NY: Size>(
     let mut ys =
         Shared::<[Vector<F, Const<8>>]>::new_aligned_slice(comptime!(PAIRS * 2 * shape.out_slices), 16usize);
 
-    let mut at = begin;
-    while at < end {
+    let mut arrived = Shared::<[u32]>::new_slice(1usize);
+    let mut x_rows = Array::<u32>::new(comptime!(shape.pieces(shape.in_slices)));
+    let mut y_rows = Array::<u32>::new(comptime!(shape.pieces(shape.out_slices)));
+    let mut x_pieces = Array::<Vector<F, Const<8>>>::new(comptime!(shape.pieces(shape.in_slices)));
+    let mut y_pieces = Array::<Vector<F, Const<8>>>::new(comptime!(shape.pieces(shape.out_slices)));
+    let (c_in, c_out) = comptime!((shape.c_in, shape.c_out));
+    let (in_slices, out_slices) = comptime!((shape.in_slices, shape.out_slices));
+    // Rows are known two stages ahead and their channels one, so that neither is waited for.
+    if n_pairs > 0u32 {
+        fetch_rows(&mut x_rows, in_rows, segment.begin, 0u32, n_pairs, in_slices, shape);
+        fetch_rows(&mut y_rows, out_rows, segment.begin, 0u32, n_pairs, out_slices, shape);
+        fetch_pieces::<F, NX>(&mut x_pieces, x, &x_rows, channel_in, n_pairs, c_in, in_slices, shape);
+        fetch_pieces::<F, NY>(&mut y_pieces, dy, &y_rows, channel_out, n_pairs, c_out, out_slices, shape);
+        fetch_rows(&mut x_rows, in_rows, segment.begin, comptime!(PAIRS as u32), n_pairs, in_slices, shape);
+        fetch_rows(&mut y_rows, out_rows, segment.begin, comptime!(PAIRS as u32), n_pairs, out_slices, shape);
+    }
+    // Counted from the segment's first pair: a position past the last of all might not fit in 32 bits.
+    let mut done = 0u32;
+    while done < n_pairs {
         sync_cube();
-        let mut piece = UNIT_POS;
-        while piece < comptime!(PAIRS as u32) * x_width {
-            let pair = piece / x_width;
-            let v = piece % x_width;
-            let mut value = Vector::<F, Const<8>>::new(F::from_int(0i64));
-            if at + pair < end {
-                let mut row = at + pair;
-                if comptime!(!shape.identity) {
-                    row = in_rows[row as usize];
-                }
-                value = channels::<F, NX>(x, row, channel_in + 8u32 * v, comptime!(shape.c_in as u32));
-            }
-            xs[staged(pair, v, x_width) as usize] = value;
-            piece += units;
-        }
-        let mut piece = UNIT_POS;
-        while piece < comptime!(PAIRS as u32) * y_width {
-            let pair = piece / y_width;
-            let v = piece % y_width;
-            let mut value = Vector::<F, Const<8>>::new(F::from_int(0i64));
-            if at + pair < end {
-                let mut row = at + pair;
-                if comptime!(!shape.identity) {
-                    row = out_rows[row as usize];
-                }
-                value = channels::<F, NY>(dy, row, channel_out + 8u32 * v, comptime!(shape.c_out as u32));
-            }
-            ys[staged(pair, v, y_width) as usize] = value;
-            piece += units;
-        }
+        stage::<F>(&mut xs, &x_pieces, in_slices, shape);
+        stage::<F>(&mut ys, &y_pieces, out_slices, shape);
         sync_cube();
+        done += comptime!(PAIRS as u32);
+        if done < n_pairs {
+            let left = n_pairs - done;
+            fetch_pieces::<F, NX>(&mut x_pieces, x, &x_rows, channel_in, left, c_in, in_slices, shape);
+            fetch_pieces::<F, NY>(&mut y_pieces, dy, &y_rows, channel_out, left, c_out, out_slices, shape);
+            let skip = done + comptime!(PAIRS as u32);
+            fetch_rows(&mut x_rows, in_rows, segment.begin, skip, n_pairs, in_slices, shape);
+            fetch_rows(&mut y_rows, out_rows, segment.begin, skip, n_pairs, out_slices, shape);
+        }
         #[unroll]
         for step in 0usize..comptime!(PAIRS / 16) {
             let mut left = Sequence::<Array<Vector<F, NA>>>::new();
@@ -196,24 +325,73 @@ pub(crate) fn weight_grad_mma_kernel<F: Float, NX: Size, NY: Size>(
                 }
             }
         }
-        at += comptime!(PAIRS as u32);
     }
 
+    let units = comptime!(shape.units() as usize);
+    let blocks = comptime!(shape.blocks());
+    let fragments = comptime!(shape.fragments());
+    let alone = segment.parts == 1u32;
+    let mine = (number as usize * blocks + CUBE_POS_Z as usize) * fragments * units + UNIT_POS as usize;
+    let row = channel_in + 16u32 * first_in;
+    let column = channel_out + 16u32 * first_out;
     #[unroll]
     for i in 0usize..mine_in {
         #[unroll]
         for o in 0usize..comptime!(2 * mine_out) {
             let sum = sums.index(comptime!(i * mine_out * 2 + o));
+            let mut four = Vector::<f32, Const<4>>::empty();
             #[unroll]
             for e in 0usize..4usize {
-                let (row, col) = def.position_of_nth(lane, e as u32, MatrixIdent::Accumulator);
-                let ci = channel_in + 16u32 * (first_in + i as u32) + row;
-                let co = channel_out + 16u32 * first_out + 8u32 * o as u32 + col;
-                if ci < comptime!(shape.c_in as u32) && co < comptime!(shape.c_out as u32) {
-                    let at = (range as usize * comptime!(shape.c_in) + ci as usize) * comptime!(shape.c_out)
-                        + co as usize;
-                    partial[at] = sum[comptime!(e / nc)].extract(comptime!(e % nc));
+                four.insert(e, sum[comptime!(e / nc)].extract(comptime!(e % nc)));
+            }
+            if alone {
+                let (row, column) = (row + comptime!(16 * i as u32), column + comptime!(8 * o as u32));
+                write_sums::<F, O>(dw, four, segment.tap, row, column, shape);
+            } else {
+                partial[mine + comptime!((i * mine_out * 2 + o) * units)] = four;
+            }
+        }
+    }
+    if !alone {
+        let counter = segment.tap * comptime!(blocks as u32) + CUBE_POS_Z;
+        if is_last(counters, counter, segment.parts, &mut arrived) {
+            let first = (segment.first as usize * blocks + CUBE_POS_Z as usize) * fragments * units;
+            let mut totals = Array::<Vector<f32, Const<4>>>::new(fragments);
+            #[unroll]
+            for fragment in 0usize..fragments {
+                totals[fragment] = Vector::new(0.0f32);
+            }
+            let ahead = comptime!(AHEAD.div_ceil(fragments));
+            let mut part = 0u32;
+            while part < segment.parts {
+                // Several are asked for at a time, and added in order.
+                let mut found = Array::<Vector<f32, Const<4>>>::new(comptime!(ahead * fragments));
+                #[unroll]
+                for i in 0usize..ahead {
+                    let from = min(part + i as u32, segment.parts - 1u32) as usize;
+                    let at = first + from * comptime!(blocks * fragments * units) + UNIT_POS as usize;
+                    #[unroll]
+                    for fragment in 0usize..fragments {
+                        found[comptime!(i * fragments + fragment)] =
+                            partial[at + comptime!(fragment * units)];
+                    }
                 }
+                #[unroll]
+                for i in 0usize..ahead {
+                    if part + (i as u32) < segment.parts {
+                        #[unroll]
+                        for fragment in 0usize..fragments {
+                            totals[fragment] += found[comptime!(i * fragments + fragment)];
+                        }
+                    }
+                }
+                part += comptime!(ahead as u32);
+            }
+            #[unroll]
+            for fragment in 0usize..fragments {
+                let row = row + comptime!((16 * (fragment / (2 * mine_out))) as u32);
+                let column = column + comptime!((8 * (fragment % (2 * mine_out))) as u32);
+                write_sums::<F, O>(dw, totals[fragment], segment.tap, row, column, shape);
             }
         }
     }
@@ -235,39 +413,31 @@ pub(crate) const fn blocks_of(shape: ConvShape) -> usize {
     shape.c_in.div_ceil(16 * in_slices) * shape.c_out.div_ceil(16 * out_slices)
 }
 
-/// Launches [`weight_grad_mma_kernel`] over segments of pairs; `rows` of input and output, or none where pairs are rows.
-pub(crate) fn sum_fragments<F: Float + CubeElement>(
+/// The gradient `dw` from segments of pairs, whose input and output rows are given. One launch.
+pub(crate) fn sum_fragments<F: Float + CubeElement, O: Float + CubeElement>(
     gpu: &Gpu,
     [x, dy]: [&Buffer; 2],
-    rows: Option<[&Buffer; 2]>,
+    [in_rows, out_rows]: [&Buffer; 2],
     cut: Cut<'_>,
-    partials: &Buffer,
+    dw: &Buffer,
     shape: ConvShape,
 ) {
     let n_segments = cut.n_segments;
-    let (in_slices, planes_in) = slices_of(shape.c_in);
-    let (out_slices, planes_out) = slices_of(shape.c_out);
-    let compiled = MmaGradShape {
-        c_in: shape.c_in,
-        c_out: shape.c_out,
-        in_slices,
-        out_slices,
-        planes_in,
-        planes_out,
-        identity: rows.is_none(),
-    };
+    let compiled = MmaGradShape::new(shape, cut.cutting);
+    let partials = gpu.room(n_segments * compiled.sums(), 4, Life::Passing);
+    let counters = gpu.counters(cut.taps * compiled.blocks());
     let lanes = |c: usize| if c.is_multiple_of(8) { 8 } else { 1 };
     let (x_lanes, y_lanes) = (lanes(shape.c_in), lanes(shape.c_out));
-    let [in_rows, out_rows] = rows.unwrap_or([cut.splits, cut.splits]);
     let across = n_segments.min(65_535) as u32;
-    let count = CubeCount::Static(across, n_segments.div_ceil(65_535) as u32, blocks_of(shape) as u32);
-    // SAFETY: splits are those of the pairs, which name rows of `x` and `dy`; channels are checked by the kernel.
+    let count = CubeCount::Static(across, n_segments.div_ceil(65_535) as u32, compiled.blocks() as u32);
+    // SAFETY: splits are those of the pairs, which name rows of `x` and `dy`; channels are checked by the kernel; there is room for the
+    // sums of every segment where a tap has several.
     unsafe {
-        weight_grad_mma_kernel::launch_unchecked::<F>(
+        weight_grad_mma_kernel::launch_unchecked::<F, O>(
             gpu.client(),
             count,
-            CubeDim::new_1d((planes_in * planes_out) as u32 * LANES),
-            address_of(&[x, dy, partials]),
+            CubeDim::new_1d(compiled.units()),
+            address_of(&[x, dy, &partials, dw]),
             x_lanes,
             y_lanes,
             x.arg(x_lanes),
@@ -275,10 +445,12 @@ pub(crate) fn sum_fragments<F: Float + CubeElement>(
             in_rows.arg(1),
             out_rows.arg(1),
             cut.splits.arg(1),
-            partials.arg(1),
+            partials.arg(4),
+            counters.arg(1),
+            dw.arg(1),
             n_segments as u32,
+            cut.n_rows,
             cut.taps as u32,
-            cut.length as u32,
             compiled,
         );
     }

@@ -1,7 +1,7 @@
 //! Weight gradients: `dw[tap] = Σ outer(x[i], g[o])` over the pairs of each tap.
 //!
-//! Pairs lie grouped by tap and are cut into segments of one length. A first kernel sums each segment in order, a second adds the
-//! segments of each tap in order: no atomics, the same bits every time.
+//! Pairs lie grouped by tap and are cut into segments of one length. Each segment is summed in order, and the segments of each tap are
+//! added in order, by a second kernel or, on matrix units, by the cube that comes last: the same bits every time.
 
 mod kernel;
 mod launch;

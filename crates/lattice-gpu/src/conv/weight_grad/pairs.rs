@@ -10,14 +10,13 @@ use crate::tiles::Tiles;
 /// tile where they come from tiles.
 ///
 /// # Layout
-/// Pairs of tap `t` stand at `splits[t]..splits[t + 1]` of both row buffers. Memory: 8 bytes a pair.
+/// Pairs of tap `t` stand at `splits[t]..splits[t + 1]` of both row buffers. Memory: 8 bytes a pair, of as many pairs as there may be where
+/// few enough are possible that nobody waits for their number.
 #[derive(Clone, Debug)]
 pub struct DevicePairs {
     pub(crate) in_rows: Buffer,
     pub(crate) out_rows: Buffer,
-    pub(crate) splits: Vec<usize>,
-    /// The same on the device.
-    pub(crate) device_splits: Buffer,
+    pub(crate) splits: Buffer,
     n_in: usize,
     n_out: usize,
 }
@@ -37,22 +36,22 @@ impl DevicePairs {
         Ok(Self {
             in_rows: gpu.upload(&view.in_rows),
             out_rows: gpu.upload(&view.out_rows),
-            device_splits: gpu.upload(&view.splits.iter().map(|&at| at as u32).collect::<Vec<_>>()),
-            splits: view.splits.clone(),
+            splits: gpu.upload(&view.splits.iter().map(|&at| at as u32).collect::<Vec<_>>()),
             n_in: relation.n_in(),
             n_out: relation.n_out(),
         })
     }
 
-    /// The pairs of tiles that were [built](Tiles::build) on the device. Six launches at most, and one wait for the counts.
+    /// The pairs of tiles that were [built](Tiles::build) on the device. Six launches at most, and a wait for the number of pairs where
+    /// nobody knows it and many are possible.
     pub fn from_tiles(gpu: &Gpu, tiles: &Tiles) -> Self {
-        let (in_rows, out_rows, device_splits, splits) = list_pairs(gpu, tiles);
-        Self { in_rows, out_rows, splits, device_splits, n_in: tiles.n_in(), n_out: tiles.n_out() }
+        let [in_rows, out_rows, splits] = list_pairs(gpu, tiles);
+        Self { in_rows, out_rows, splits, n_in: tiles.n_in(), n_out: tiles.n_out() }
     }
 
     /// Number of taps.
     pub fn taps(&self) -> usize {
-        self.splits.len() - 1
+        self.splits.len - 1
     }
 
     /// Input rows.
@@ -65,21 +64,21 @@ impl DevicePairs {
         self.n_out
     }
 
-    /// Pairs over all taps.
-    pub fn n_pairs(&self) -> usize {
+    /// Pairs over all taps, at most.
+    pub fn most_pairs(&self) -> usize {
         self.in_rows.len
     }
 
     /// Pairs `(in_row, out_row, tap)` in host memory, tap by tap. For tests and reports.
     pub fn pairs_to_host(&self, gpu: &Gpu) -> Vec<(u32, u32, u32)> {
         let (in_rows, out_rows) = (gpu.download::<u32>(&self.in_rows), gpu.download::<u32>(&self.out_rows));
-        let taps = (0u32..).zip(self.splits.windows(2)).flat_map(|(tap, s)| (s[0]..s[1]).map(move |_| tap));
+        let splits = gpu.download::<u32>(&self.splits);
+        let taps = (0u32..).zip(splits.windows(2)).flat_map(|(tap, s)| (s[0]..s[1]).map(move |_| tap));
         in_rows.into_iter().zip(out_rows).zip(taps).map(|((i, o), tap)| (i, o, tap)).collect()
     }
 
     /// Bytes of all tables.
     pub fn bytes(&self) -> usize {
-        4 * (self.in_rows.len + self.out_rows.len + self.device_splits.len)
-            + size_of_val(self.splits.as_slice())
+        4 * (self.in_rows.len + self.out_rows.len + self.splits.len)
     }
 }
