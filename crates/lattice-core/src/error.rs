@@ -82,6 +82,16 @@ pub enum Error {
         /// Expected, found and the fix.
         what: String,
     },
+    /// A stream of coded symbols is damaged, cut off or of another kind.
+    #[error("{op}: byte {byte} of the stream: {what}")]
+    Stream {
+        /// Operation that refused.
+        op: &'static str,
+        /// Where, counted from 0.
+        byte: usize,
+        /// Expected, found and the fix.
+        what: String,
+    },
     /// A size passes what the data model can address.
     #[error("{op}: {what}")]
     Limit {

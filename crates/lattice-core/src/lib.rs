@@ -4,6 +4,7 @@
 //!   order: batch-major, then Morton order.
 //! * [`Relation`]: which input row meets which output row under which kernel tap.
 //! * [`Voxelization`], [`PointVoxelMap`]: the bridge between points and voxels.
+//! * [`CdfTable`], [`range_encode`], [`rans_encode`]: entropy coding in two frozen formats.
 //! * [`RowMap`]: any linear mixing of rows (pooling, joins, scatter and gather), with its transpose.
 //!
 //! Not for features: no floating point tensor lives here. Kernels over these maps are in `lattice-cpu`; tensors, modules and
@@ -12,6 +13,7 @@
 
 mod attachments;
 mod coord;
+mod entropy;
 mod error;
 mod kernel;
 mod morton;
@@ -24,6 +26,7 @@ mod support;
 
 pub use attachments::Attachments;
 pub use coord::*;
+pub use entropy::*;
 pub use error::*;
 pub use kernel::*;
 pub use morton::*;

@@ -11,6 +11,7 @@ pub mod algebra;
 pub mod bev;
 pub mod convolution;
 pub mod coords;
+pub mod entropy;
 pub mod features;
 pub mod gradcheck;
 pub mod neighbours;
