@@ -1,0 +1,100 @@
+//! Cells with one child, which a scan's fine levels are full of: which child it is takes three bits in place of eight.
+
+use crate::coder::BitCoder;
+use crate::mix::{Learn, Mixer, Slot, slots};
+use crate::occupancy::{Surroundings, hash};
+
+/// Children in the upper half of a window along x, y, z.
+const UPPER: [u64; 3] = [0xcccc_cccc_cccc_cccc, 0xff00_ff00_ff00_ff00, 0xffff_ffff_0000_0000];
+
+/// How many bits a context follows before its probability moves no faster.
+const LIMIT: usize = 250;
+
+/// Probabilities that learn: whether a cell has one voxel or one child, and which.
+pub(crate) struct LoneModel {
+    flags: [Vec<Slot>; 3],
+    flag_mixer: Mixer<4>,
+    level: Vec<Slot>,
+    lower: Vec<Slot>,
+    upper: Vec<Slot>,
+    cells: Vec<Slot>,
+    balance: Vec<Slot>,
+    mixer: Mixer<6>,
+}
+
+impl LoneModel {
+    pub(crate) fn new() -> Self {
+        Self {
+            flags: [slots(11), slots(16), slots(13)],
+            flag_mixer: Mixer::new(64, 22_000),
+            level: slots(8),
+            lower: slots(16),
+            upper: slots(16),
+            cells: slots(16),
+            balance: slots(12),
+            mixer: Mixer::new(8 * 16, 18_000),
+        }
+    }
+
+    /// Codes whether there is but one voxel (`tail`) or one child below a cell.
+    pub(crate) fn flag(
+        &mut self,
+        coder: &mut impl BitCoder,
+        around: &Surroundings,
+        tail: bool,
+        truth: bool,
+    ) -> bool {
+        let kind = u32::from(tail);
+        let left = around.levels_left.min(15);
+        let cells = around.cells.count_ones().min(8) - 1;
+        let [plain, exact, full] = &mut self.flags;
+        let plain =
+            &mut plain[(kind << 10 | left << 6 | cells << 3 | (around.siblings.count_ones() - 1)) as usize];
+        let exact = &mut exact[hash(around.cells, left.min(6) << 1 | kind)];
+        let (known, open) = (around.known.count_ones().min(15), around.open.count_ones().min(31) / 2);
+        let full = &mut full[(kind << 12 | left << 8 | known << 4 | open) as usize];
+        let mixed = self
+            .flag_mixer
+            .mix((left << 1 | kind) as usize, [plain.stretch(), exact.stretch(), full.stretch(), 256]);
+        let bit = coder.code(truth, mixed.p);
+        self.flag_mixer.learn(&mixed, bit, 13);
+        plain.update(bit, LIMIT);
+        exact.update(bit, LIMIT);
+        full.update(bit, LIMIT);
+        bit
+    }
+
+    /// Codes the number of a cell's only child: z, y, x.
+    pub(crate) fn child(&mut self, coder: &mut impl BitCoder, around: &Surroundings, truth: u32) -> u32 {
+        let left = around.levels_left.min(15);
+        let (mut number, mut prefix) = (0, 1u32);
+        for axis in [2u32, 1, 0] {
+            let half = |window: u64| {
+                let upper = (window & UPPER[axis as usize]).count_ones() as i32;
+                (2 * upper - window.count_ones() as i32).clamp(-3, 3) + 4
+            };
+            let level = &mut self.level[(left << 3 | prefix) as usize];
+            let lean = (half(around.known) << 3 | half(around.open / 2)) as u32;
+            let balance = &mut self.balance[(prefix << 7 | lean << 1 | u32::from(left == 1)) as usize];
+            let cells = &mut self.cells[hash(around.cells, prefix << 1 | u32::from(left == 1))];
+            // Only z shows in elevation; the number of the half that was chosen helps the other two.
+            let [a, b] = match axis {
+                2 => around.elevation,
+                _ => [around.elevation[(number >> 2 & 1) as usize], u32::from(around.siblings)],
+            };
+            let lower = &mut self.lower[hash(a, prefix)];
+            let upper = &mut self.upper[hash(b, prefix)];
+            let inputs =
+                [level.stretch(), balance.stretch(), cells.stretch(), lower.stretch(), upper.stretch(), 256];
+            let mixed = self.mixer.mix((left << 3 | prefix) as usize, inputs);
+            let bit = coder.code(truth >> axis & 1 == 1, mixed.p);
+            self.mixer.learn(&mixed, bit, 13);
+            for slot in [level, balance, cells, lower, upper] {
+                slot.update(bit, LIMIT);
+            }
+            number |= u32::from(bit) << axis;
+            prefix = prefix << 1 | u32::from(bit);
+        }
+        number
+    }
+}

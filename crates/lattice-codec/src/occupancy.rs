@@ -1,0 +1,131 @@
+//! Which children a cell has, coded child by child from what is known around it.
+//!
+//! Levels go from coarse to fine and cells in Morton order, so of the cells around a child three things are known: that they are occupied
+//! (their parents came before), that they are not (they came before, or have no parent), or that they are still open (their parents are occupied
+//! and come later). Surfaces show in these; thin sweeps of a lidar show in the elevation seen from the sensor.
+
+use crate::coder::BitCoder;
+use crate::mix::{Learn, Mixer, Slot, slots};
+use crate::window::{AROUND, corner, nine};
+
+/// What the model knows of a cell when its children are coded.
+#[derive(Clone, Copy)]
+pub(crate) struct Surroundings {
+    /// Cells of the same level that are occupied, numbered as in [`crate::window`].
+    pub(crate) cells: u32,
+    /// Children that are known to be occupied.
+    pub(crate) known: u64,
+    /// Children that may be occupied: their parents are, and come later.
+    pub(crate) open: u64,
+    /// Children of the parent.
+    pub(crate) siblings: u8,
+    /// Levels below, this one's children included: 1 for cells whose children are voxels.
+    pub(crate) levels_left: u32,
+    /// Elevation of the lower and the upper children, as a number of a bin.
+    pub(crate) elevation: [u32; 2],
+}
+
+/// Probabilities and weights that learn while a block is coded.
+pub(crate) struct OccupancyModel {
+    faces: Vec<Slot>,
+    causal: Vec<Slot>,
+    cells: Vec<Slot>,
+    order: Vec<Slot>,
+    density: Vec<Slot>,
+    elevation: Vec<Slot>,
+    ring: Vec<Slot>,
+    mixer: Mixer<INPUTS>,
+}
+
+const INPUTS: usize = 8;
+const HASHED: u32 = 16;
+
+/// A place in a table of `2^HASHED` slots.
+#[inline]
+pub(crate) fn hash(a: u32, b: u32) -> usize {
+    let mixed = (u64::from(a) << 32 | u64::from(b)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    ((mixed ^ mixed >> 29).wrapping_mul(0xbf58_476d_1ce4_e5b9) >> (64 - HASHED)) as usize
+}
+
+impl OccupancyModel {
+    pub(crate) fn new() -> Self {
+        Self {
+            faces: slots(15),
+            causal: slots(16),
+            cells: slots(HASHED),
+            order: slots(16),
+            density: slots(16),
+            elevation: slots(HASHED),
+            ring: slots(HASHED),
+            mixer: Mixer::new(8 * 4 * 4, 20_000),
+        }
+    }
+
+    /// Codes the children of a cell, of which at least `least` are occupied.
+    pub(crate) fn code(
+        &mut self,
+        coder: &mut impl BitCoder,
+        around: &Surroundings,
+        children: u8,
+        least: u32,
+    ) -> u8 {
+        let mut known = around.known;
+        let neighbours = (around.cells.count_ones() - 1).min(15) as usize;
+        let crowd = match neighbours {
+            0..=1 => 0,
+            2..=4 => 1,
+            5..=9 => 2,
+            _ => 3,
+        };
+        let level = (around.levels_left.min(4) - 1) as usize;
+        let mut found = 0u32;
+        for c in 0..8u32 {
+            if found.count_ones() + 8 - c <= least {
+                found |= 0xff << c & 0xff;
+                break;
+            }
+            let near = known >> corner(c) & AROUND;
+            let open = around.open >> corner(c) & AROUND;
+            let six = |v: u64| {
+                (v >> 20 & 1 | v >> 21 & 2 | v >> 15 & 4 | v >> 22 & 8 | v >> 1 & 16 | v >> 32 & 32) as usize
+            };
+            let faces = &mut self.faces[(c as usize) << 12 | six(open) << 6 | six(near)];
+            let causal = &mut self.causal
+                [(c as usize) << 13 | nine(near & 0x777) << 4 | (near >> 16 & 7 | near >> 17 & 8) as usize];
+            let prefix = 1 << c | found;
+            let cells = &mut self.cells[hash(around.cells, prefix)];
+            let order = &mut self.order[(prefix as usize) << 8 | usize::from(around.siblings)];
+            let crowded = (near.count_ones().min(15) as usize) << 4 | open.count_ones().min(15) as usize;
+            let density = &mut self.density[(c as usize) << 13 | crowded << 5 | level << 3 | neighbours >> 1];
+            let elevation = &mut self.elevation
+                [hash(around.elevation[(c >> 2) as usize], found.count_ones().min(2) << 1 | 1)];
+            let ring = &mut self.ring[hash(
+                (near >> 16) as u32 ^ (near as u32) << 20,
+                (open >> 16) as u32 ^ (open as u32) << 20 ^ c << 12,
+            )];
+            let inputs = [
+                faces.stretch(),
+                causal.stretch(),
+                cells.stretch(),
+                order.stretch(),
+                density.stretch(),
+                elevation.stretch(),
+                ring.stretch(),
+                256,
+            ];
+            let mixed = self.mixer.mix((c as usize) << 4 | level << 2 | crowd, inputs);
+            let bit = coder.code(children >> c & 1 == 1, mixed.p.clamp(1, 65535));
+            self.mixer.learn(&mixed, bit, 12);
+            faces.update(bit, 250);
+            causal.update(bit, 250);
+            cells.update(bit, 250);
+            order.update(bit, 250);
+            density.update(bit, 1000);
+            elevation.update(bit, 250);
+            ring.update(bit, 250);
+            found |= u32::from(bit) << c;
+            known |= u64::from(bit) << (21 + corner(c));
+        }
+        found as u8
+    }
+}
