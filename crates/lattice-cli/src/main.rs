@@ -71,6 +71,10 @@ enum Command {
     Bench(commands::bench::Args),
     /// Turn a checkpoint of another library into weights of a network here.
     Import(commands::import::Args),
+    /// Write a scan's voxels, and attributes, in few bits.
+    Compress(commands::compress::Args),
+    /// Read a compressed scan back into a point file.
+    Decompress(commands::decompress::Args),
 }
 
 fn main() -> ExitCode {
@@ -90,6 +94,8 @@ fn main() -> ExitCode {
         Command::Generate(args) => commands::generate::run(&args),
         Command::Bench(args) => commands::bench::run(&args),
         Command::Import(args) => commands::import::run(&args),
+        Command::Compress(args) => commands::compress::run(&args),
+        Command::Decompress(args) => commands::decompress::run(&args),
     };
     let text = match catch_unwind(AssertUnwindSafe(work)) {
         Ok(Ok(())) => return ExitCode::SUCCESS,

@@ -1,6 +1,8 @@
 //! One file a command: its arguments, and a `run` that calls the library and prints.
 
 pub mod bench;
+pub mod compress;
+pub mod decompress;
 pub mod devices;
 pub mod eval;
 pub mod explain;
