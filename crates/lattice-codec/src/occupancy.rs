@@ -38,13 +38,40 @@ pub(crate) struct OccupancyModel {
 }
 
 const INPUTS: usize = 8;
-const HASHED: u32 = 16;
+/// Slots that lie together: those that one cell asks for, so that memory is waited for once and not for every bit.
+const LINE: u32 = 4;
+/// Lines of a hashed table, a power of 2.
+const LINES: u32 = 12;
 
-/// A place in a table of `2^HASHED` slots.
+/// The first slot of a line of `2^width` slots in a table of `2^bits` lines.
 #[inline]
-pub(crate) fn hash(a: u32, b: u32) -> usize {
+pub(crate) fn line(a: u32, b: u32, bits: u32, width: u32) -> usize {
     let mixed = (u64::from(a) << 32 | u64::from(b)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    ((mixed ^ mixed >> 29).wrapping_mul(0xbf58_476d_1ce4_e5b9) >> (64 - HASHED)) as usize
+    let hashed = (mixed ^ mixed >> 29).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    ((hashed >> (64 - bits)) as usize) << width
+}
+
+/// First slots of the lines that the lower or the upper four children ask for.
+#[derive(Clone, Copy, Default)]
+struct Lines {
+    cells: usize,
+    order: usize,
+    elevation: usize,
+}
+
+impl Lines {
+    /// For the half that begins with child `c`, after the children `found`.
+    #[inline]
+    fn of(around: &Surroundings, c: u32, found: u32) -> Self {
+        // 0 for the lower half, 1 + its children for the upper one.
+        let phase = (c >> 2) * (1 + found);
+        let order = (u32::from(around.siblings) * 17 + phase) << LINE;
+        Self {
+            cells: line(around.cells, phase, LINES, LINE),
+            order: order as usize,
+            elevation: line(around.elevation[(c >> 2) as usize], c + found.min(1), LINES, LINE),
+        }
+    }
 }
 
 impl OccupancyModel {
@@ -52,11 +79,11 @@ impl OccupancyModel {
         Self {
             faces: slots(15),
             causal: slots(16),
-            cells: slots(HASHED),
-            order: slots(16),
+            cells: slots(LINES + LINE),
+            order: slots(17),
             density: slots(16),
-            elevation: slots(HASHED),
-            ring: slots(HASHED),
+            elevation: slots(LINES + LINE),
+            ring: slots(LINES + LINE),
             mixer: Mixer::new(8 * 4 * 4, 20_000),
         }
     }
@@ -79,7 +106,11 @@ impl OccupancyModel {
         };
         let level = (around.levels_left.min(4) - 1) as usize;
         let mut found = 0u32;
+        let mut lines = Lines::default();
         for c in 0..8u32 {
+            if c & 3 == 0 {
+                lines = Lines::of(around, c, found);
+            }
             if found.count_ones() + 8 - c <= least {
                 found |= 0xff << c & 0xff;
                 break;
@@ -92,16 +123,18 @@ impl OccupancyModel {
             let faces = &mut self.faces[(c as usize) << 12 | six(open) << 6 | six(near)];
             let causal = &mut self.causal
                 [(c as usize) << 13 | nine(near & 0x777) << 4 | (near >> 16 & 7 | near >> 17 & 8) as usize];
-            let prefix = 1 << c | found;
-            let cells = &mut self.cells[hash(around.cells, prefix)];
-            let order = &mut self.order[(prefix as usize) << 8 | usize::from(around.siblings)];
+            // Where in its line: the children of this half so far, behind a leading 1.
+            let half = (1 << (c & 3) | found >> (c & 4)) as usize;
+            let cells = &mut self.cells[lines.cells + half];
+            let order = &mut self.order[lines.order + half];
             let crowded = (near.count_ones().min(15) as usize) << 4 | open.count_ones().min(15) as usize;
             let density = &mut self.density[(c as usize) << 13 | crowded << 5 | level << 3 | neighbours >> 1];
-            let elevation = &mut self.elevation
-                [hash(around.elevation[(c >> 2) as usize], found.count_ones().min(2) << 1 | 1)];
-            let ring = &mut self.ring[hash(
+            let elevation = &mut self.elevation[lines.elevation + half];
+            let ring = &mut self.ring[line(
                 (near >> 16) as u32 ^ (near as u32) << 20,
                 (open >> 16) as u32 ^ (open as u32) << 20 ^ c << 12,
+                LINES + LINE,
+                0,
             )];
             let inputs = [
                 faces.stretch(),
@@ -120,7 +153,7 @@ impl OccupancyModel {
             causal.update(bit, 250);
             cells.update(bit, 250);
             order.update(bit, 250);
-            density.update(bit, 1000);
+            density.update(bit, 250);
             elevation.update(bit, 250);
             ring.update(bit, 250);
             found |= u32::from(bit) << c;
