@@ -203,7 +203,7 @@ impl<'a, C: BitCoder> Walk<'a, C> {
                 let sparse = n_cells <= LONE_CELLS;
                 children =
                     if sparse && self.lone.flag(&mut self.coder, &around, false, truth.is_power_of_two()) {
-                        1 << self.lone.child(&mut self.coder, &around, truth.trailing_zeros())
+                        1 << self.lone.child(&mut self.coder, &around, truth.trailing_zeros(), false)
                     } else {
                         self.occupancy.code(&mut self.coder, &around, truth, 1 + u32::from(sparse))
                     };
@@ -257,8 +257,10 @@ impl<'a, C: BitCoder> Walk<'a, C> {
     /// The voxel below a cell with one alone, `left` levels down.
     fn tail(&mut self, at: [u32; 3], around: Surroundings, end: [u32; 3]) -> [u32; 3] {
         let (mut at, mut around) = (at, around);
-        for k in (0..around.levels_left).rev() {
-            let number = self.lone.child(&mut self.coder, &around, child_number(end.map(|v| v >> k)));
+        let top = around.levels_left;
+        for k in (0..top).rev() {
+            let number =
+                self.lone.child(&mut self.coder, &around, child_number(end.map(|v| v >> k)), k + 1 < top);
             at = child_of(at, number);
             if k > 0 {
                 let elevation = self.elevation(at, k - 1);

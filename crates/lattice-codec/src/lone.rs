@@ -1,7 +1,7 @@
 //! Cells with one child, which a scan's fine levels are full of: which child it is takes three bits in place of eight.
 
 use crate::coder::BitCoder;
-use crate::mix::{Learn, Mixer, Slot, slots};
+use crate::mix::{Learn, Mixer, Slot, code_with, slots};
 use crate::occupancy::{Surroundings, line};
 
 /// Children in the upper half of a window along x, y, z.
@@ -70,8 +70,15 @@ impl LoneModel {
         bit
     }
 
-    /// Codes the number of a cell's only child: z, y, x.
-    pub(crate) fn child(&mut self, coder: &mut impl BitCoder, around: &Surroundings, truth: u32) -> u32 {
+    /// Codes the number of a cell's only child: z, y, x. Where a cell is `alone` on its tail, nothing around tells x and y, whose bits are
+    /// nearly even: the level's own probability does.
+    pub(crate) fn child(
+        &mut self,
+        coder: &mut impl BitCoder,
+        around: &Surroundings,
+        truth: u32,
+        alone: bool,
+    ) -> u32 {
         let left = around.levels_left.min(15);
         let (mut number, mut prefix) = (0, 1u32);
         let last = u32::from(left == 1);
@@ -83,6 +90,12 @@ impl LoneModel {
                 (2 * upper - window.count_ones() as i32).clamp(-3, 3) + 4
             };
             let level = &mut self.level[(left << 3 | prefix) as usize];
+            if alone && axis < 2 {
+                let bit = code_with(coder, level, truth >> axis & 1 == 1, LIMIT);
+                number |= u32::from(bit) << axis;
+                prefix = prefix << 1 | u32::from(bit);
+                continue;
+            }
             let lean = (half(around.known) << 3 | half(around.open / 2)) as u32;
             let balance = &mut self.balance[(prefix << 7 | lean << 1 | last) as usize];
             let cells = &mut self.cells[cells_line + prefix as usize];
