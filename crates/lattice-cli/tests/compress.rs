@@ -150,7 +150,7 @@ fn bad_arguments_and_files_are_refused_and_leave_nothing() {
 fn real_scans_come_back_and_take_fewer_bits_than_other_codecs_do() {
     let Some(folder) = scans() else { return };
     let place = Place::new();
-    // Voxels as `lattice info` counts them; bits a voxel of Draco 1.5 at its highest level on the same voxels.
+    // Voxels as `lattice info` counts them; bits a voxel of Draco at its highest level on the same voxels.
     for (file, size, voxels, draco) in [
         ("open/outdoor_ouster_os2_128.npz", "0.05", 110_390, 7.780),
         ("open/aerial_autzen_trim.laz", "2", 89_358, 3.826),
