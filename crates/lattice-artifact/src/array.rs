@@ -74,8 +74,13 @@ impl Array {
     /// A number of bytes that is not that of the dimensions; an element type that arrays do not have.
     pub fn try_new(element: Element, dims: Vec<usize>, bytes: Vec<u8>) -> Result<Self, String> {
         match byte_count(element, &dims) {
-            Some(expected) if dtype_of(element).is_some() && expected == bytes.len() => Ok(Self { element, dims, bytes }),
-            _ => Err(format!("expected the bytes of {element} values of shape {dims:?}, found {} bytes", bytes.len())),
+            Some(expected) if dtype_of(element).is_some() && expected == bytes.len() => {
+                Ok(Self { element, dims, bytes })
+            }
+            _ => Err(format!(
+                "expected the bytes of {element} values of shape {dims:?}, found {} bytes",
+                bytes.len()
+            )),
         }
     }
 

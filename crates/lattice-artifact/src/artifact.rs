@@ -26,7 +26,8 @@ impl Artifact {
     /// Files that cannot be read; a text that is no graph, or breaks a rule; weights that are missing or do not fit.
     pub fn load(folder: &Path) -> Result<Self> {
         if !folder.is_dir() {
-            let what = format!("expected a folder with {GRAPH_FILE} and {WEIGHT_FILE}, found none; check the path");
+            let what =
+                format!("expected a folder with {GRAPH_FILE} and {WEIGHT_FILE}, found none; check the path");
             return Err(ArtifactError::File { path: folder.into(), what });
         }
         let path = folder.join(GRAPH_FILE);
@@ -45,7 +46,11 @@ impl Artifact {
     /// A graph that breaks a rule; weights that are missing or do not fit.
     pub fn new(graph: Graph, file: TensorFile) -> Result<Self> {
         let plan = crate::verify(&graph)?;
-        let stored = plan.weights.iter().map(|weight| StoredWeight::find(weight, &file)).collect::<Result<Vec<_>>>()?;
+        let stored = plan
+            .weights
+            .iter()
+            .map(|weight| StoredWeight::find(weight, &file))
+            .collect::<Result<Vec<_>>>()?;
         // Kernels are known before anything runs; channels are when features are.
         for node in &plan.nodes {
             let Op::Convolution(conv) = node.op else { continue };
@@ -109,7 +114,9 @@ impl Artifact {
             .iter()
             .flat_map(|weight| match weight.packing {
                 Packing::Dense => vec![weight.key.clone()],
-                Packing::Affine(_) => ["weight", "scales", "biases"].map(|part| format!("{}.{part}", weight.key)).into(),
+                Packing::Affine(_) => {
+                    ["weight", "scales", "biases"].map(|part| format!("{}.{part}", weight.key)).into()
+                }
             })
             .collect();
         self.file.names().filter(|name| !used.contains(*name)).collect()

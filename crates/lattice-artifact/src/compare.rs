@@ -75,7 +75,8 @@ pub fn compare(found: &Arrays, expected: &Arrays, tolerance: Tolerance) -> Vec<C
     }
     comparisons.extend(left.iter().map(|name| dense(name, found.get(*name), &expected[*name], tolerance)));
     let extra = found.keys().filter(|name| !expected.contains_key(*name));
-    comparisons.extend(extra.map(|name| Comparison::fault(name, "expected no such result, found one".into())));
+    comparisons
+        .extend(extra.map(|name| Comparison::fault(name, "expected no such result, found one".into())));
     comparisons
 }
 
@@ -132,10 +133,16 @@ fn numbers(array: &Array) -> Option<Vec<f64>> {
 
 fn dense(name: &str, found: Option<&Array>, expected: &Array, tolerance: Tolerance) -> Comparison {
     let Some(found) = found else {
-        return Comparison::fault(name, format!("expected a result of shape {:?}, found none", expected.dims()));
+        return Comparison::fault(
+            name,
+            format!("expected a result of shape {:?}, found none", expected.dims()),
+        );
     };
     if found.dims() != expected.dims() {
-        return Comparison::fault(name, format!("expected shape {:?}, found {:?}", expected.dims(), found.dims()));
+        return Comparison::fault(
+            name,
+            format!("expected shape {:?}, found {:?}", expected.dims(), found.dims()),
+        );
     }
     let (Some(a), Some(e)) = (numbers(found), numbers(expected)) else {
         let what = format!("expected floats or i32, found {} and {}", found.element(), expected.element());
@@ -163,22 +170,35 @@ fn rows(parts: [Option<Array>; 3]) -> Result<(Vec<[i32; 4]>, Vec<f32>, usize), S
         return Err("coordinates, features and active rows, found one of them missing".into());
     };
     let (Some(mut rows), Some(values)) = (coords.to_coords(), features.to_f32()) else {
-        return Err(format!("i32 rows batch, x, y, z and floats, found {} and {}", coords.element(), features.element()));
+        return Err(format!(
+            "i32 rows batch, x, y, z and floats, found {} and {}",
+            coords.element(),
+            features.element()
+        ));
     };
     let &[n, channels] = features.dims() else {
         return Err(format!("features with two axes, found shape {:?}", features.dims()));
     };
-    let count = active.to_i32().and_then(|values| values.first().copied()).and_then(|n| usize::try_from(n).ok());
+    let count =
+        active.to_i32().and_then(|values| values.first().copied()).and_then(|n| usize::try_from(n).ok());
     match count {
         Some(count) if count <= n && n == rows.len() => {
             rows.truncate(count);
             Ok((rows, values[..count * channels].to_vec(), channels))
         }
-        _ => Err(format!("as many features as rows and at most as many active, found {n}, {} and {count:?}", rows.len())),
+        _ => Err(format!(
+            "as many features as rows and at most as many active, found {n}, {} and {count:?}",
+            rows.len()
+        )),
     }
 }
 
-fn sparse(name: &str, found: [Option<Array>; 3], expected: [Option<Array>; 3], tolerance: Tolerance) -> Comparison {
+fn sparse(
+    name: &str,
+    found: [Option<Array>; 3],
+    expected: [Option<Array>; 3],
+    tolerance: Tolerance,
+) -> Comparison {
     let (found, expected) = match (rows(found), rows(expected)) {
         (Ok(found), Ok(expected)) => (found, expected),
         (Err(what), _) => return Comparison::fault(name, format!("expected a sparse result of {what}")),
@@ -205,7 +225,8 @@ fn sparse(name: &str, found: [Option<Array>; 3], expected: [Option<Array>; 3], t
             tally.add(f64::from(*a), f64::from(*e), at);
         }
     }
-    let extra: Vec<[i32; 4]> = found_rows.iter().zip(&met).filter(|(_, met)| !**met).map(|(row, _)| *row).collect();
+    let extra: Vec<[i32; 4]> =
+        found_rows.iter().zip(&met).filter(|(_, met)| !**met).map(|(row, _)| *row).collect();
     let fault = match (missing.first(), extra.first()) {
         (None, None) => None,
         (Some(row), _) => Some(format!(
@@ -214,9 +235,11 @@ fn sparse(name: &str, found: [Option<Array>; 3], expected: [Option<Array>; 3], t
             missing.len(),
             extra.len()
         )),
-        (None, Some(row)) => {
-            Some(format!("expected {} rows, found {} others, such as {row:?} (batch, x, y, z)", rows.len(), extra.len()))
-        }
+        (None, Some(row)) => Some(format!(
+            "expected {} rows, found {} others, such as {row:?} (batch, x, y, z)",
+            rows.len(),
+            extra.len()
+        )),
     };
     tally.finish(name, fault)
 }

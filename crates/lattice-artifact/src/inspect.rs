@@ -31,9 +31,11 @@ fn kernel(conv: &Convolution) -> String {
     let spec = &conv.spec;
     let by = |values: [u32; 3]| format!("{}x{}x{}", values[0], values[1], values[2]);
     let mut text = format!("kernel {}", by(spec.size));
-    for (name, values, plain) in
-        [("stride", spec.stride, [1; 3]), ("padding", spec.padding, [0; 3]), ("dilation", spec.dilation, [1; 3])]
-    {
+    for (name, values, plain) in [
+        ("stride", spec.stride, [1; 3]),
+        ("padding", spec.padding, [0; 3]),
+        ("dilation", spec.dilation, [1; 3]),
+    ] {
         if values != plain {
             text += &format!(", {name} {}", by(values));
         }
@@ -46,7 +48,9 @@ fn detail(op: &Op) -> String {
         Op::Make { stride } => format!("stride {stride:?}"),
         Op::Reindex { fill } => format!("fill {fill}"),
         Op::Convolution(conv) => kernel(conv),
-        Op::Pool { mode, spec } => format!("{}, kernel {:?}, stride {:?}", mode.name(), spec.size, spec.stride),
+        Op::Pool { mode, spec } => {
+            format!("{}, kernel {:?}, stride {:?}", mode.name(), spec.size, spec.stride)
+        }
         Op::PoolTranspose { spec } => format!("kernel {:?}, stride {:?}", spec.size, spec.stride),
         Op::TrilinearUpsample { stride } => format!("stride {stride:?}"),
         Op::GlobalPool { mode, batch_size } => match batch_size {
@@ -63,7 +67,9 @@ fn detail(op: &Op) -> String {
         Op::Round => "round".into(),
         Op::Activation(kind) => kind.name().into(),
         Op::BatchNorm { eps } | Op::LayerNorm { eps } | Op::RmsNorm { eps } => format!("eps {eps}"),
-        Op::Binary { op, options } => format!("{}, {}", op.name(), format!("{:?}", options.join).to_lowercase()),
+        Op::Binary { op, options } => {
+            format!("{}, {}", op.name(), format!("{:?}", options.join).to_lowercase())
+        }
         Op::Cat { join } => format!("{join:?}").to_lowercase(),
         _ => String::new(),
     }
@@ -89,7 +95,11 @@ fn route(artifact: &Artifact, node: &Node, device: DeviceClass) -> &'static str 
             let Type::Sparse(ty) = plan.ty(node.operands[0]) else { return "none" };
             let problem = ConvProblem {
                 // A weight-normalized sum is computed in f32 before it is rounded.
-                dtype: crate::run::dtype_of(if conv.eps.is_some() { crate::ir::Element::F32 } else { ty.element }),
+                dtype: crate::run::dtype_of(if conv.eps.is_some() {
+                    crate::ir::Element::F32
+                } else {
+                    ty.element
+                }),
                 rows: 1,
                 shape: channels(artifact, node, 1 + usize::from(conv.targeted)),
                 pointwise: conv.spec.is_pointwise() && !conv.targeted,
@@ -97,7 +107,9 @@ fn route(artifact: &Artifact, node: &Node, device: DeviceClass) -> &'static str 
             };
             conv_route(&problem).name
         }
-        Op::Pool { mode, .. } | Op::GlobalPool { mode, .. } if mode == burn_lattice::ops::PoolMode::Max => "row_max",
+        Op::Pool { mode, .. } | Op::GlobalPool { mode, .. } if mode == burn_lattice::ops::PoolMode::Max => {
+            "row_max"
+        }
         Op::Pool { .. }
         | Op::GlobalPool { .. }
         | Op::PoolTranspose { .. }

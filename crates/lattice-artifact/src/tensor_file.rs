@@ -67,10 +67,14 @@ impl TensorFile {
     /// # Errors
     /// Bytes that are cut off or are no such file; a header above 32 MiB.
     pub fn from_bytes(bytes: Vec<u8>) -> Result<Self, String> {
-        let broken = |found: String| format!("expected a complete .safetensors file, found: {found}; save or copy it again");
+        let broken = |found: String| {
+            format!("expected a complete .safetensors file, found: {found}; save or copy it again")
+        };
         let length = bytes.first_chunk().map_or(0, |length| u64::from_le_bytes(*length));
         if length > LONGEST_HEADER {
-            return Err(broken(format!("a header of {length} bytes, where at most {LONGEST_HEADER} are read")));
+            return Err(broken(format!(
+                "a header of {length} bytes, where at most {LONGEST_HEADER} are read"
+            )));
         }
         let file = SafeTensors::deserialize(&bytes).map_err(|e| broken(e.to_string()))?;
         let start = bytes.as_ptr() as usize;
@@ -130,8 +134,12 @@ impl TensorFile {
 fn serialize<'a>(arrays: impl IntoIterator<Item = (&'a str, &'a Array)>) -> Result<Vec<u8>, String> {
     let mut views = Vec::new();
     for (name, array) in arrays {
-        let dtype = dtype_of(array.element()).ok_or_else(|| format!("`{name}`: {} is not stored", array.element()))?;
-        views.push((name, TensorView::new(dtype, array.dims().to_vec(), array.bytes()).map_err(|e| e.to_string())?));
+        let dtype = dtype_of(array.element())
+            .ok_or_else(|| format!("`{name}`: {} is not stored", array.element()))?;
+        views.push((
+            name,
+            TensorView::new(dtype, array.dims().to_vec(), array.bytes()).map_err(|e| e.to_string())?,
+        ));
     }
     safetensors::serialize(views, None).map_err(|e| e.to_string())
 }

@@ -60,7 +60,8 @@ fn sorted(value: &Value) -> String {
         Value::Object(map) => {
             let mut keys: Vec<&String> = map.keys().collect();
             keys.sort();
-            let entries: Vec<String> = keys.iter().map(|key| format!("{}:{}", json!(key), sorted(&map[*key]))).collect();
+            let entries: Vec<String> =
+                keys.iter().map(|key| format!("{}:{}", json!(key), sorted(&map[*key]))).collect();
             format!("{{{}}}", entries.join(","))
         }
         Value::Array(items) => format!("[{}]", items.iter().map(sorted).collect::<Vec<_>>().join(",")),
@@ -148,8 +149,10 @@ fn every_line_of_the_format_is_read_written_and_valid() {
         let printed = graph.operations.last().unwrap().to_string();
         // The page pads labels and writes attributes in an order of its own.
         let expected = lines[end - 1].replace("ST", ST);
-        let mut written: Vec<&str> = expected.split([' ', ',', '{', '}']).filter(|word| !word.is_empty()).collect();
-        let mut words: Vec<&str> = printed.split([' ', ',', '{', '}']).filter(|word| !word.is_empty()).collect();
+        let mut written: Vec<&str> =
+            expected.split([' ', ',', '{', '}']).filter(|word| !word.is_empty()).collect();
+        let mut words: Vec<&str> =
+            printed.split([' ', ',', '{', '}']).filter(|word| !word.is_empty()).collect();
         written.sort_unstable();
         words.sort_unstable();
         assert_eq!(words, written, "{printed}");
@@ -168,7 +171,9 @@ fn the_canonical_text_is_stable() {
     let again = parse(&text).unwrap();
     assert_eq!(again, graph);
     assert_eq!(again.to_string(), text);
-    assert!(text.lines().filter(|line| line.contains(" = lattice.")).all(|line| line.starts_with("        %")));
+    assert!(
+        text.lines().filter(|line| line.contains(" = lattice.")).all(|line| line.starts_with("        %"))
+    );
     assert!(text.contains("eps = 0.00000001 : f32") && text.contains("array<f64: 0.0, 0.0, -3.0>"), "{text}");
 }
 
@@ -210,7 +215,10 @@ fn numbers_are_written_so_that_they_are_read_again() {
     let text = around(LINES).replace("\"enc.w\"", &Attribute::Text(strings.into()).to_string());
     let graph = parse(&text).unwrap();
     assert_eq!(parse(&graph.to_string()).unwrap(), graph);
-    let found = graph.operations.iter().any(|op| op.attributes.iter().any(|a| a.value == Attribute::Text(strings.into())));
+    let found = graph
+        .operations
+        .iter()
+        .any(|op| op.attributes.iter().any(|a| a.value == Attribute::Text(strings.into())));
     assert!(found, "{text}");
 }
 
@@ -234,12 +242,32 @@ fn a_text_that_is_no_graph_says_where_and_why() {
     refused("module attributes {", "{\"ops\": []}", Some((1, 1)), &["JSON", "found `{`"]);
     refused("ir_version = 2", "ir_version = two", Some((2, 24)), &["expected an integer", "found `two`"]);
     refused("@forward", "@main", Some((9, 13)), &["expected the function `@forward`", "`main`"]);
-    refused("%x  = lattice.sparse.make", "%x  = lattice.sparse.male", None, &["one of the operations", "subm_conv3d", "`lattice.sparse.male`"]);
-    refused("%x  = lattice.sparse.make", "%x  = arith.addf", None, &["expected an operation `lattice.", "`arith.addf`"]);
-    refused("lattice.conv3d %x", "lattice.quantized_conv3d %x", None, &["one of the operations", "quantized_conv3d"]);
+    refused(
+        "%x  = lattice.sparse.make",
+        "%x  = lattice.sparse.male",
+        None,
+        &["one of the operations", "subm_conv3d", "`lattice.sparse.male`"],
+    );
+    refused(
+        "%x  = lattice.sparse.make",
+        "%x  = arith.addf",
+        None,
+        &["expected an operation `lattice.", "`arith.addf`"],
+    );
+    refused(
+        "lattice.conv3d %x",
+        "lattice.quantized_conv3d %x",
+        None,
+        &["one of the operations", "quantized_conv3d"],
+    );
     refused("array<i64: 2, 2, 2>", "array<i64: 2, 2>", None, &["expected `,`, found `>`"]);
     refused("array<i64: 2, 2, 2>", "array<i32: 2, 2, 2>", None, &["array of i64 or f64", "`i32`"]);
-    refused("array<i64: 2, 2, 2>", "array<i64: 2, 2, 99999999999999999999>", None, &["an integer of 64 bits"]);
+    refused(
+        "array<i64: 2, 2, 2>",
+        "array<i64: 2, 2, 99999999999999999999>",
+        None,
+        &["an integer of 64 bits"],
+    );
     refused("alpha = 0.1 : f32", "alpha = 0.1", None, &["expected `:`"]);
     refused("alpha = 0.1 : f32", "alpha = 0.1 : f64", None, &["type f32", "`f64`"]);
     refused("alpha = 0.1 : f32", "alpha = 1.0e39 : f32", None, &["a number that f32 holds"]);
@@ -251,7 +279,12 @@ fn a_text_that_is_no_graph_says_where_and_why() {
     refused("tensor<?x3xf32>", "tensor<?x99999999999999999999xf32>", None, &["dimension below 2^63"]);
     refused("tensor<?x3xf32>", "vector<3xf32>", None, &["expected a type", "`vector`"]);
     refused("rank = 3", "rang = 3", None, &["expected `rank`, found `rang`"]);
-    refused("packing = #lattice.packing<int8, group_size = 64", "packing = #lattice.packing<int8, groups = 64", None, &["expected `group_size`"]);
+    refused(
+        "packing = #lattice.packing<int8, group_size = 64",
+        "packing = #lattice.packing<int8, groups = 64",
+        None,
+        &["expected `group_size`"],
+    );
     refused("#lattice.coord", "#mlir.coord", None, &["expected `#lattice.`"]);
     refused("    return", "    give", None, &["expected an operation", "`give`"]);
     let valid = around(LINES);

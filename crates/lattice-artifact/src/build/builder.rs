@@ -7,8 +7,8 @@ use crate::array::Array;
 use crate::artifact::Artifact;
 use crate::error::{ArtifactError, Result};
 use crate::ir::{
-    Argument, At, Attribute, Element, Entry, Graph, Label, MODULE_ATTRIBUTES, ModuleAttribute, Operation, PackingAttribute,
-    SparseType, Type, WeightType,
+    Argument, At, Attribute, Element, Entry, Graph, Label, MODULE_ATTRIBUTES, ModuleAttribute, Operation,
+    PackingAttribute, SparseType, Type, WeightType,
 };
 use crate::plan::{AffinePacking, Family, InputRole, OutputRole};
 use crate::schema::{IR_VERSION, OpSchema, SCHEMA_DIGEST, WEIGHT_FILE};
@@ -35,7 +35,9 @@ pub struct GraphBuilder {
 
 /// A name with only the characters that labels may have.
 fn plain(name: &str) -> String {
-    name.chars().map(|c| if c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '$' | '-') { c } else { '_' }).collect()
+    name.chars()
+        .map(|c| if c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '$' | '-') { c } else { '_' })
+        .collect()
 }
 
 fn label(name: &str) -> Label {
@@ -49,7 +51,9 @@ impl GraphBuilder {
     /// An element type that features may not have.
     pub fn new(element: Element) -> Result<Self> {
         if !element.is_feature() {
-            return Err(ArtifactError::build(format!("expected features of type f32, f16 or bf16, found {element}")));
+            return Err(ArtifactError::build(format!(
+                "expected features of type f32, f16 or bf16, found {element}"
+            )));
         }
         Ok(Self {
             element,
@@ -133,8 +137,11 @@ impl GraphBuilder {
         let coords = Type::tensor(&[None, Some(4)], Element::I32);
         let active = Type::tensor(&[Some(1)], Element::I32);
         let coords = self.argument(&format!("{name}_coords"), InputRole::SparseCoords, coords);
-        let features =
-            self.argument(&format!("{name}_features"), InputRole::SparseFeatures, Self::dense_type(channels, element));
+        let features = self.argument(
+            &format!("{name}_features"),
+            InputRole::SparseFeatures,
+            Self::dense_type(channels, element),
+        );
         let active = self.argument(&format!("{name}_active"), InputRole::SparseActive, active);
         SparseInputValues {
             coords: ArrayValue { id: coords },
@@ -169,7 +176,8 @@ impl GraphBuilder {
         results: Vec<Type>,
     ) -> Vec<usize> {
         let schema = OpSchema::named(name);
-        let place = |name: &str| schema.and_then(|op| op.attributes.iter().position(|known| known.name == name));
+        let place =
+            |name: &str| schema.and_then(|op| op.attributes.iter().position(|known| known.name == name));
         let mut attributes: Vec<Entry<Attribute>> = attributes
             .into_iter()
             .map(|(name, value)| Entry { name: name.into(), value, at: At::default() })
@@ -208,21 +216,30 @@ impl GraphBuilder {
         let key = self.key(name);
         let refuse = |what: String| Err(ArtifactError::weight(&key, what));
         if values.dims().len() != family.rank() || values.dims().contains(&0) {
-            return refuse(format!("expected {} axes that are not empty, found {:?}", family.rank(), values.dims()));
+            return refuse(format!(
+                "expected {} axes that are not empty, found {:?}",
+                family.rank(),
+                values.dims()
+            ));
         }
         let Some(floats) = values.to_f32() else {
             return refuse(format!("expected floats, found {}", values.element()));
         };
         let element = if family == Family::Embedding { Element::F32 } else { self.element };
-        let array = Array::from_floats(element, values.dims(), &floats).map_err(|what| ArtifactError::weight(&key, what))?;
+        let array = Array::from_floats(element, values.dims(), &floats)
+            .map_err(|what| ArtifactError::weight(&key, what))?;
         if let Some((known, value)) = self.weights.get(&key) {
             return match *known == array {
                 true => Ok(*value),
-                false => refuse("expected one weight of this name, found two that differ; open a scope".into()),
+                false => {
+                    refuse("expected one weight of this name, found two that differ; open a scope".into())
+                }
             };
         }
         if self.tensors.contains_key(&key) {
-            return refuse("expected one weight of this name, found a part of a packed one; open a scope".into());
+            return refuse(
+                "expected one weight of this name, found a part of a packed one; open a scope".into(),
+            );
         }
         let channels = values.dims()[if family == Family::Embedding { 1 } else { 0 }];
         let value = self.declare(&key, family, PackingAttribute::Dense, element, channels);
@@ -247,9 +264,13 @@ impl GraphBuilder {
             let what = format!("expected a weight of family conv3d or linear, found {}", family.name());
             return Err(ArtifactError::weight(&key, what));
         }
-        let parts = [("weight", words), ("scales", scales), ("biases", biases)].map(|(part, array)| (format!("{key}.{part}"), array));
+        let parts = [("weight", words), ("scales", scales), ("biases", biases)]
+            .map(|(part, array)| (format!("{key}.{part}"), array));
         if self.weights.contains_key(&key) || parts.iter().any(|(name, _)| self.tensors.contains_key(name)) {
-            return Err(ArtifactError::weight(&key, "expected one weight of this name, found two; open a scope"));
+            return Err(ArtifactError::weight(
+                &key,
+                "expected one weight of this name, found two; open a scope",
+            ));
         }
         let file = TensorFile::from_arrays(parts.iter().map(|(name, array)| (name.as_str(), array)));
         let file = file.map_err(|what| ArtifactError::weight(&key, what))?;
@@ -335,7 +356,9 @@ impl GraphBuilder {
     /// No results; a graph that breaks a rule, by the lines of its text; weights that do not fit.
     pub fn finish(self) -> Result<Artifact> {
         if self.outputs.is_empty() {
-            return Err(ArtifactError::build("expected at least one result, found none; name one with `sparse_output`"));
+            return Err(ArtifactError::build(
+                "expected at least one result, found none; name one with `sparse_output`",
+            ));
         }
         // Read back, so that faults have places and what is written is what was checked.
         let graph = crate::parse(&self.graph().to_string())?;

@@ -132,7 +132,12 @@ impl GraphBuilder {
     }
 
     /// Means over the coarse rows that reach a fine one.
-    pub fn pool_transpose(&mut self, x: SparseValue, target: Option<SparseValue>, spec: &KernelSpec) -> SparseValue {
+    pub fn pool_transpose(
+        &mut self,
+        x: SparseValue,
+        target: Option<SparseValue>,
+        spec: &KernelSpec,
+    ) -> SparseValue {
         self.upsample("pool_transpose3d", x, target, Self::window(spec))
     }
 

@@ -26,7 +26,9 @@ pub fn export_block(
     let activation = match block.activation() {
         BlockActivation::None => None,
         BlockActivation::Relu => Some(ActivationKind::Relu),
-        BlockActivation::LeakyRelu(slope) => Some(ActivationKind::LeakyRelu { negative_slope: f64::from(slope) }),
+        BlockActivation::LeakyRelu(slope) => {
+            Some(ActivationKind::LeakyRelu { negative_slope: f64::from(slope) })
+        }
     };
     let features = |graph: &mut GraphBuilder, y: SparseValue, last: bool| -> Result<SparseValue> {
         // Norm and activation follow one another on the features, which are bound to their rows once.
@@ -65,7 +67,12 @@ impl Export for ConvBlock {
 }
 
 impl ExportOnto for ConvBlock {
-    fn export_onto(&self, graph: &mut GraphBuilder, x: SparseValue, target: SparseValue) -> Result<SparseValue> {
+    fn export_onto(
+        &self,
+        graph: &mut GraphBuilder,
+        x: SparseValue,
+        target: SparseValue,
+    ) -> Result<SparseValue> {
         export_block(self, graph, x, Some(target), None)
     }
 }

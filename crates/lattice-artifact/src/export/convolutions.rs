@@ -24,7 +24,12 @@ pub(super) fn values<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f32>> {
 }
 
 /// A vector `[c]`.
-pub(super) fn vector(graph: &mut GraphBuilder, name: &str, family: Family, tensor: Tensor<1>) -> Result<WeightValue> {
+pub(super) fn vector(
+    graph: &mut GraphBuilder,
+    name: &str,
+    family: Family,
+    tensor: Tensor<1>,
+) -> Result<WeightValue> {
     let [n] = tensor.dims();
     let array = Array::from_f32(&[n], &values(tensor)?).map_err(ArtifactError::build)?;
     graph.weight(name, family, &array)
@@ -60,7 +65,12 @@ struct Layer<'a> {
 }
 
 impl Layer<'_> {
-    fn export(&self, graph: &mut GraphBuilder, x: SparseValue, target: Option<SparseValue>) -> Result<SparseValue> {
+    fn export(
+        &self,
+        graph: &mut GraphBuilder,
+        x: SparseValue,
+        target: Option<SparseValue>,
+    ) -> Result<SparseValue> {
         let spec = &self.options.spec;
         if self.options.policy != SupportPolicy::Floor {
             return Err(ArtifactError::build(format!(
@@ -78,11 +88,15 @@ impl Layer<'_> {
         match (self.kind, target) {
             (RelationKind::Submanifold, None) => Ok(graph.subm_conv3d(x, weights, spec, self.eps)),
             (RelationKind::Forward, target) => Ok(graph.conv3d(x, target, weights, spec)),
-            (RelationKind::Transposed, target) => Ok(graph.conv_transpose3d(x, target, weights, spec, self.eps)),
+            (RelationKind::Transposed, target) => {
+                Ok(graph.conv_transpose3d(x, target, weights, spec, self.eps))
+            }
             (RelationKind::Inverse, Some(target)) => {
                 Ok(graph.conv_transpose3d(x, Some(target), weights, spec, self.eps))
             }
-            (RelationKind::Generative, None) => Ok(graph.generative_conv_transpose3d(x, weights, spec, self.eps)),
+            (RelationKind::Generative, None) => {
+                Ok(graph.generative_conv_transpose3d(x, weights, spec, self.eps))
+            }
             (kind, _) => Err(ArtifactError::build(format!(
                 "{}: expected a convolution that the format has, found {kind:?} {} a target; give inverse ones their skip tensor as target",
                 graph.key("conv"),

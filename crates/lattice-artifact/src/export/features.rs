@@ -34,7 +34,9 @@ impl ExportDense for BatchNorm {
             return Err(ArtifactError::build(format!("{}: {what}", graph.key("norm"))));
         }
         let [mean, var] = [&self.running_mean, &self.running_var].map(|statistic| statistic.value());
-        let like = |param: &Option<Param<Tensor<1>>>, otherwise: Tensor<1>| param.as_ref().map_or(otherwise, Param::val);
+        let like = |param: &Option<Param<Tensor<1>>>, otherwise: Tensor<1>| {
+            param.as_ref().map_or(otherwise, Param::val)
+        };
         let (gamma, beta) = (like(&self.gamma, var.ones_like()), like(&self.beta, var.zeros_like()));
         let weights = [
             vector(graph, "gamma", Family::Channel, gamma)?,

@@ -11,8 +11,8 @@ mod pooling;
 mod sequence;
 
 pub use blocks::export_block;
-pub use pooling::ExportGlobal;
 pub use networks::{export_network, network_refusal};
+pub use pooling::ExportGlobal;
 
 use crate::build::{DenseValue, GraphBuilder, SparseValue};
 use crate::error::Result;
@@ -32,7 +32,12 @@ pub trait ExportOnto {
     ///
     /// # Errors
     /// As [`Export::export`].
-    fn export_onto(&self, graph: &mut GraphBuilder, x: SparseValue, target: SparseValue) -> Result<SparseValue>;
+    fn export_onto(
+        &self,
+        graph: &mut GraphBuilder,
+        x: SparseValue,
+        target: SparseValue,
+    ) -> Result<SparseValue>;
 }
 
 /// A module of dense rows, such as one after a global pooling.
@@ -45,7 +50,11 @@ pub trait ExportDense {
 }
 
 /// A module of features on the features of a sparse tensor.
-pub(crate) fn on_features(module: &impl ExportDense, graph: &mut GraphBuilder, x: SparseValue) -> Result<SparseValue> {
+pub(crate) fn on_features(
+    module: &impl ExportDense,
+    graph: &mut GraphBuilder,
+    x: SparseValue,
+) -> Result<SparseValue> {
     let features = graph.decompose(x).features;
     let features = module.export_dense(graph, features)?;
     Ok(graph.with_features(x, features))

@@ -92,7 +92,9 @@ pub fn network_refusal(network: &Network) -> Option<&'static str> {
         Network::MinkUNet(_) | Network::SparseResNet(_) | Network::Second(_) => return None,
         Network::Spvcnn(_) => "it adds features of points, and no operation of the format adds dense rows",
         Network::PtV3(_) | Network::PtBlock(_) => "the format has no attention",
-        Network::VoxelNext(_) => "it makes every row that a strided kernel reaches and merges levels over z, which no operation of the format does",
+        Network::VoxelNext(_) => {
+            "it makes every row that a strided kernel reaches and merges levels over z, which no operation of the format does"
+        }
         Network::Completion(_) => "it prunes rows, and no operation of the format does",
     })
 }
@@ -104,7 +106,9 @@ pub fn network_refusal(network: &Network) -> Option<&'static str> {
 /// A network that the operations of the format cannot express, with the reason.
 pub fn export_network(network: &Network, in_channels: usize, element: Element) -> Result<Artifact> {
     if let Some(reason) = network_refusal(network) {
-        let what = format!("expected a network that the operations of the format can express, found one that they cannot: {reason}");
+        let what = format!(
+            "expected a network that the operations of the format can express, found one that they cannot: {reason}"
+        );
         return Err(ArtifactError::build(what));
     }
     let mut graph = GraphBuilder::new(element)?;

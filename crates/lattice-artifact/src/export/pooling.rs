@@ -43,7 +43,12 @@ impl Export for PoolTranspose3d {
 }
 
 impl ExportOnto for PoolTranspose3d {
-    fn export_onto(&self, graph: &mut GraphBuilder, x: SparseValue, target: SparseValue) -> Result<SparseValue> {
+    fn export_onto(
+        &self,
+        graph: &mut GraphBuilder,
+        x: SparseValue,
+        target: SparseValue,
+    ) -> Result<SparseValue> {
         Ok(graph.pool_transpose(x, Some(target), &self.spec()?))
     }
 }
@@ -64,7 +69,12 @@ impl Export for TrilinearUpsample3d {
 }
 
 impl ExportOnto for TrilinearUpsample3d {
-    fn export_onto(&self, graph: &mut GraphBuilder, x: SparseValue, target: SparseValue) -> Result<SparseValue> {
+    fn export_onto(
+        &self,
+        graph: &mut GraphBuilder,
+        x: SparseValue,
+        target: SparseValue,
+    ) -> Result<SparseValue> {
         Ok(graph.trilinear_upsample(x, Some(target), step(self)?))
     }
 }

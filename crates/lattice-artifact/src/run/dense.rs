@@ -22,7 +22,9 @@ impl Call<'_> {
         let channels = x.dims()[1];
         let made = match node.op {
             Op::Linear => {
-                let Bound::Matrix(weight) = self.weight(node, 1, Use::Linear { c_in: channels }, x.dtype())? else {
+                let Bound::Matrix(weight) =
+                    self.weight(node, 1, Use::Linear { c_in: channels }, x.dtype())?
+                else {
                     return Err(fault(node, "expected a weight of a linear map, found another"));
                 };
                 let bias = match node.operands.len() {

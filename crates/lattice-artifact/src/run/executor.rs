@@ -11,8 +11,8 @@ use burn_lattice::{CoordinateManager, SparseTensor, Support, trace};
 use super::inputs::Inputs;
 use super::outputs::Outputs;
 use super::value::Value;
-use crate::artifact::Artifact;
 use crate::array::Array;
+use crate::artifact::Artifact;
 use crate::error::{ArtifactError, Result};
 use crate::plan::{Node, Op, ValueId};
 use crate::weights::{Bound, Use, bind};
@@ -158,7 +158,9 @@ impl Executor {
             && let crate::weights::StoredWeight::Dense { element, .. } = stored
             && super::value::dtype_of(*element) != dtype
         {
-            let what = format!("expected {dtype:?} values, the features' type, found {element}; leave strict types off");
+            let what = format!(
+                "expected {dtype:?} values, the features' type, found {element}; leave strict types off"
+            );
             return Err(ArtifactError::weight(&declared.key, what));
         }
         let bound = bind(declared, stored, artifact.weights(), used, (&self.device, dtype))?;
@@ -176,9 +178,10 @@ impl Call<'_> {
         let made = match node.op {
             Op::Make { .. } | Op::Decompose | Op::WithFeatures => return self.boundary(node),
             Op::Reindex { .. } | Op::Binary { .. } | Op::Cat { .. } => self.algebra(node)?,
-            Op::Pool { .. } | Op::PoolTranspose { .. } | Op::TrilinearUpsample { .. } | Op::GlobalPool { .. } => {
-                self.pooling(node)?
-            }
+            Op::Pool { .. }
+            | Op::PoolTranspose { .. }
+            | Op::TrilinearUpsample { .. }
+            | Op::GlobalPool { .. } => self.pooling(node)?,
             Op::Convolution(conv) => self.convolution(node, &conv)?,
             Op::Voxelize { .. } | Op::Devoxelize { .. } => self.points(node)?,
             _ => self.dense(node)?,
@@ -227,7 +230,8 @@ impl Call<'_> {
     /// Ids `[n]` on the device, the first `n` of them.
     pub(super) fn ids(&self, node: &Node, i: usize, n: usize) -> Result<Tensor<1, Int>> {
         let array = self.array(node, i)?;
-        let mut values = array.to_i32().ok_or_else(|| fault(node, "expected ids of type i32, found others"))?;
+        let mut values =
+            array.to_i32().ok_or_else(|| fault(node, "expected ids of type i32, found others"))?;
         values.truncate(n);
         Ok(Tensor::from_data(TensorData::new(values.clone(), [values.len()]), &self.executor.device))
     }
@@ -244,7 +248,10 @@ impl Call<'_> {
         };
         match usize::try_from(found) {
             Ok(count) if count <= rows => Ok(count),
-            _ => Err(fault(node, format!("expected active rows of 0 to {rows}, the rows that are given, found {found}"))),
+            _ => Err(fault(
+                node,
+                format!("expected active rows of 0 to {rows}, the rows that are given, found {found}"),
+            )),
         }
     }
 
@@ -252,7 +259,8 @@ impl Call<'_> {
     pub(super) fn weight(&self, node: &Node, i: usize, used: Use, dtype: DType) -> Result<Bound> {
         let plan = self.executor.artifact.plan();
         let weight = plan.values[node.operands[i].0].weight;
-        let weight = weight.ok_or_else(|| fault(node, format!("expected operand {i} to be a weight, found a tensor")))?;
+        let weight = weight
+            .ok_or_else(|| fault(node, format!("expected operand {i} to be a weight, found a tensor")))?;
         self.executor.bound(weight, used, dtype)
     }
 

@@ -41,7 +41,10 @@ impl Inputs {
         let mut inputs = Self::new();
         for name in file.names() {
             let array = file.array(name).ok_or_else(|| {
-                ArtifactError::input(name, "expected an element type that graphs have, found another; convert it")
+                ArtifactError::input(
+                    name,
+                    "expected an element type that graphs have, found another; convert it",
+                )
             })?;
             inputs = inputs.array(name, array);
         }
@@ -83,7 +86,10 @@ impl Inputs {
             }
             let parts = &plan.inputs[group.first..group.first + 3];
             if let Some(part) = parts.iter().find(|part| self.given.contains_key(&part.name)) {
-                let what = format!("expected either the sparse tensor or its parts, found it beside `{}`", part.name);
+                let what = format!(
+                    "expected either the sparse tensor or its parts, found it beside `{}`",
+                    part.name
+                );
                 return Err(ArtifactError::input(&group.name, what));
             }
             let element = parts[1].ty.element;
@@ -116,7 +122,10 @@ impl Inputs {
                 (None, Some(given)) => argument(input, given, device),
                 (None, None) => {
                     let ty = &input.ty;
-                    Err(ArtifactError::input(&input.name, format!("expected {ty}, found no input of this name")))
+                    Err(ArtifactError::input(
+                        &input.name,
+                        format!("expected {ty}, found no input of this name"),
+                    ))
                 }
             })
             .collect()
@@ -125,13 +134,19 @@ impl Inputs {
 
 fn fits(ty: &TensorType, dims: &[usize]) -> bool {
     ty.dims.len() == dims.len()
-        && ty.dims.iter().zip(dims).all(|(expected, &found)| expected.is_none_or(|expected| expected == found as u64))
+        && ty
+            .dims
+            .iter()
+            .zip(dims)
+            .all(|(expected, &found)| expected.is_none_or(|expected| expected == found as u64))
 }
 
 fn check_dims(input: &Input, dims: &[usize]) -> Result<()> {
     match fits(&input.ty, dims) {
         true => Ok(()),
-        false => Err(ArtifactError::input(&input.name, format!("expected {}, found shape {dims:?}", input.ty))),
+        false => {
+            Err(ArtifactError::input(&input.name, format!("expected {}, found shape {dims:?}", input.ty)))
+        }
     }
 }
 
@@ -144,7 +159,11 @@ fn argument(input: &Input, given: &Given, device: &Device) -> Result<Value> {
         Given::Features(features) => {
             check_dims(input, &features.dims())?;
             if features.dtype() != dtype_of(input.ty.element) || features.device() != *device {
-                return refuse(format!("{:?} values on {:?}, where {device:?} runs", features.dtype(), features.device()));
+                return refuse(format!(
+                    "{:?} values on {:?}, where {device:?} runs",
+                    features.dtype(),
+                    features.device()
+                ));
             }
             Ok(Value::Features(features.clone()))
         }

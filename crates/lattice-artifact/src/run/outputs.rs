@@ -40,7 +40,10 @@ pub fn physical_rows(x: &SparseTensor) -> Result<Vec<[i32; 4]>, String> {
         for axis in 0..3 {
             let wide = i64::from(row[axis + 1]) * i64::from(stride[axis]);
             row[axis + 1] = i32::try_from(wide).map_err(|_| {
-                format!("expected physical rows inside i32, found row {number} at {wide} along {}", ["x", "y", "z"][axis])
+                format!(
+                    "expected physical rows inside i32, found row {number} at {wide} along {}",
+                    ["x", "y", "z"][axis]
+                )
             })?;
         }
     }
@@ -68,8 +71,12 @@ impl Outputs {
             let value = match values[output.value.0].as_ref() {
                 Some(Value::Features(features)) => OutputValue::Dense(features.clone()),
                 Some(Value::Sparse(tensor)) => OutputValue::Sparse(tensor.clone()),
-                Some(Value::Rows(tensor)) => OutputValue::Array(Array::from_coords(&physical_rows(tensor).map_err(refuse)?)),
-                Some(Value::Count(tensor)) => OutputValue::Array(count_array(tensor.n_rows()).map_err(refuse)?),
+                Some(Value::Rows(tensor)) => {
+                    OutputValue::Array(Array::from_coords(&physical_rows(tensor).map_err(refuse)?))
+                }
+                Some(Value::Count(tensor)) => {
+                    OutputValue::Array(count_array(tensor.n_rows()).map_err(refuse)?)
+                }
                 Some(Value::Array(array)) => OutputValue::Array(array.as_ref().clone()),
                 None => return Err(refuse("expected a value, found none".into())),
             };
@@ -109,10 +116,15 @@ impl Outputs {
         for (name, element, value) in &self.values {
             let refuse = |what: String| ArtifactError::build(format!("output `{name}`: {what}"));
             match value {
-                OutputValue::Dense(features) => arrays.push((name.clone(), dense_array(features, *element).map_err(refuse)?)),
+                OutputValue::Dense(features) => {
+                    arrays.push((name.clone(), dense_array(features, *element).map_err(refuse)?))
+                }
                 OutputValue::Array(array) => arrays.push((name.clone(), array.clone())),
                 OutputValue::Sparse(x) => {
-                    arrays.push((format!("{name}.coords"), Array::from_coords(&physical_rows(x).map_err(refuse)?)));
+                    arrays.push((
+                        format!("{name}.coords"),
+                        Array::from_coords(&physical_rows(x).map_err(refuse)?),
+                    ));
                     let features = dense_array(x.feats(), *element).map_err(refuse)?;
                     arrays.push((format!("{name}.features"), features));
                     arrays.push((format!("{name}.active"), count_array(x.n_rows()).map_err(refuse)?));

@@ -28,7 +28,10 @@ impl Call<'_> {
         let n = self.active(node, 3, rows)?;
         let batch_rows = self.array(node, 2)?.dims().first().copied().unwrap_or(0);
         if batch_rows != rows {
-            return Err(fault(node, format!("expected {rows} batch indices, one a point, found {batch_rows}")));
+            return Err(fault(
+                node,
+                format!("expected {rows} batch indices, one a point, found {batch_rows}"),
+            ));
         }
         let geometry = [node.operands[0], node.operands[2], node.operands[3]];
         let active = first_rows(points, n);
@@ -38,7 +41,10 @@ impl Call<'_> {
                 let features = self.features(node, 1)?;
                 if features.dims()[0] != rows {
                     let found = features.dims()[0];
-                    return Err(fault(node, format!("expected {rows} feature rows, one a point, found {found}")));
+                    return Err(fault(
+                        node,
+                        format!("expected {rows} feature rows, one a point, found {found}"),
+                    ));
                 }
                 let found = match self.quantizations.get(&(geometry, bits)) {
                     Some(found) => found.clone(),
@@ -67,14 +73,21 @@ impl Call<'_> {
                     Some((_, map)) => map.clone(),
                     None => {
                         let batch = self.ids(node, 2, n)?;
-                        let made =
-                            ops::build_point_voxel_map(active, Some(batch), x.support(), &grid, interpolation, false);
+                        let made = ops::build_point_voxel_map(
+                            active,
+                            Some(batch),
+                            x.support(),
+                            &grid,
+                            interpolation,
+                            false,
+                        );
                         let map = made.map_err(|e| fault(node, e))?;
                         self.point_maps.push((key, map.clone()));
                         map
                     }
                 };
-                let read = ops::interpolate_point_features(x.feats().clone(), &map).map_err(|e| fault(node, e))?;
+                let read =
+                    ops::interpolate_point_features(x.feats().clone(), &map).map_err(|e| fault(node, e))?;
                 Ok(Value::Features(padded(read, rows)))
             }
             _ => Err(fault(node, "expected an operation on points")),

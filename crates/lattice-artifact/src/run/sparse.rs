@@ -79,7 +79,9 @@ impl Call<'_> {
                 (rows, CoordinateDomain::Strict, Some(tensor.stride()))
             }
             Value::Array(array) => {
-                let rows = array.to_coords().ok_or_else(|| fault(node, "expected rows batch, x, y, z of i32, found others"))?;
+                let rows = array
+                    .to_coords()
+                    .ok_or_else(|| fault(node, "expected rows batch, x, y, z of i32, found others"))?;
                 (rows, self.executor.options().domain, None)
             }
             other => return Err(fault(node, format!("expected coordinates, found {}", other.kind()))),
@@ -88,11 +90,16 @@ impl Call<'_> {
         if let (true, Some(found)) = (is_argument, own_stride)
             && found != stride
         {
-            let what = format!("expected a sparse tensor of stride {stride:?}, which the graph declares, found {found:?}");
+            let what = format!(
+                "expected a sparse tensor of stride {stride:?}, which the graph declares, found {found:?}"
+            );
             return Err(fault(node, what));
         }
         if rows.len() != given {
-            return Err(fault(node, format!("expected {} feature rows, one a coordinate, found {given}", rows.len())));
+            return Err(fault(
+                node,
+                format!("expected {} feature rows, one a coordinate, found {given}", rows.len()),
+            ));
         }
         let n = self.active(node, 2, given)?;
         let key = (node.operands[0], node.operands[2], stride);
@@ -108,7 +115,8 @@ impl Call<'_> {
         };
         self.capacities.insert(support.id(), given);
         let manager = self.manager.clone();
-        SparseTensor::with_manager(support, first_rows(features, n), stride, manager).map_err(|e| fault(node, e))
+        SparseTensor::with_manager(support, first_rows(features, n), stride, manager)
+            .map_err(|e| fault(node, e))
     }
 
     /// Two sparse tensors.

@@ -172,10 +172,15 @@ impl<'a> Cursor<'a> {
             if self.rest.starts_with('"') {
                 self.advance(1);
                 let text = String::from_utf8(bytes);
-                return text.or_else(|_| Self::refuse_at(at, "expected a string in UTF-8, found other bytes".into()));
+                return text.or_else(|_| {
+                    Self::refuse_at(at, "expected a string in UTF-8, found other bytes".into())
+                });
             }
             if !self.rest.starts_with('\\') {
-                return Self::refuse_at(at, "expected a string that ends on its line, found no closing quote".into());
+                return Self::refuse_at(
+                    at,
+                    "expected a string that ends on its line, found no closing quote".into(),
+                );
             }
             let escape = self.rest.as_bytes().get(1..3).unwrap_or_default();
             let hex = escape.iter().map(|&b| char::from(b).to_digit(16)).collect::<Option<Vec<u32>>>();

@@ -23,7 +23,9 @@ pub(crate) const MOST_BYTES: usize = 64 << 20;
 pub fn parse(text: &str) -> Parsed<Graph> {
     let mut reader = Reader { cursor: Cursor::new(text) };
     if text.len() > MOST_BYTES {
-        return reader.cursor.refuse(format!("expected a text of at most {MOST_BYTES} bytes, found {}", text.len()));
+        return reader
+            .cursor
+            .refuse(format!("expected a text of at most {MOST_BYTES} bytes, found {}", text.len()));
     }
     reader.module()
 }
@@ -54,7 +56,8 @@ impl Reader<'_> {
         }
         self.cursor.expect("}")?;
         let place = |name: &str| MODULE_ATTRIBUTES.iter().position(|known| *known == name);
-        attributes.sort_by_key(|entry| (place(&entry.name).unwrap_or(MODULE_ATTRIBUTES.len()), entry.name.clone()));
+        attributes
+            .sort_by_key(|entry| (place(&entry.name).unwrap_or(MODULE_ATTRIBUTES.len()), entry.name.clone()));
 
         self.cursor.expect("{")?;
         let graph = self.function(attributes)?;
@@ -70,10 +73,16 @@ impl Reader<'_> {
 
     fn unique<T>(&mut self, entries: &[Entry<T>], name: &str, at: At) -> Parsed<()> {
         if entries.iter().any(|entry| entry.name == name) {
-            return Cursor::refuse_at(at, format!("expected each attribute once, found {} twice", shortened(name)));
+            return Cursor::refuse_at(
+                at,
+                format!("expected each attribute once, found {} twice", shortened(name)),
+            );
         }
         if entries.len() == MOST_ATTRIBUTES {
-            return Cursor::refuse_at(at, format!("expected at most {MOST_ATTRIBUTES} attributes, found more"));
+            return Cursor::refuse_at(
+                at,
+                format!("expected at most {MOST_ATTRIBUTES} attributes, found more"),
+            );
         }
         Ok(())
     }
@@ -106,7 +115,9 @@ impl Reader<'_> {
 
     fn bounded(&mut self, length: usize) -> Parsed<()> {
         match length > MOST_NAMES {
-            true => self.cursor.refuse(format!("expected at most {MOST_NAMES} entries in a list, found more")),
+            true => {
+                self.cursor.refuse(format!("expected at most {MOST_NAMES} entries in a list, found more"))
+            }
             false => Ok(()),
         }
     }
@@ -116,7 +127,10 @@ impl Reader<'_> {
         let at = self.cursor.at();
         let name = self.cursor.label("@", "the function's name, `@forward`")?;
         if name != "forward" {
-            return Cursor::refuse_at(at, format!("expected the function `@forward`, found {}", shortened(&name)));
+            return Cursor::refuse_at(
+                at,
+                format!("expected the function `@forward`, found {}", shortened(&name)),
+            );
         }
         self.cursor.expect("(")?;
         let mut arguments = Vec::new();
@@ -285,7 +299,10 @@ impl Reader<'_> {
                 match self.element()? {
                     Element::I64 => Ok(Attribute::Integer(value)),
                     Element::F32 => Ok(Attribute::Float(value as f32)),
-                    other => Cursor::refuse_at(at, format!("expected a number of type i64 or f32, found `{other}`")),
+                    other => Cursor::refuse_at(
+                        at,
+                        format!("expected a number of type i64 or f32, found `{other}`"),
+                    ),
                 }
             }
             Err(text) => {
@@ -297,7 +314,9 @@ impl Reader<'_> {
                         at,
                         format!("expected a number that f32 holds, found {}", shortened(text)),
                     ),
-                    (other, _) => Cursor::refuse_at(at, format!("expected a number of type f32, found `{other}`")),
+                    (other, _) => {
+                        Cursor::refuse_at(at, format!("expected a number of type f32, found `{other}`"))
+                    }
                 }
             }
         }
@@ -312,7 +331,9 @@ impl Reader<'_> {
         let value = match element {
             Element::I64 => Attribute::Integers(self.three(|cursor| cursor.integer())?),
             Element::F64 => Attribute::Floats(self.three(|cursor| cursor.float())?),
-            other => return Cursor::refuse_at(at, format!("expected an array of i64 or f64, found `{other}`")),
+            other => {
+                return Cursor::refuse_at(at, format!("expected an array of i64 or f64, found `{other}`"));
+            }
         };
         self.cursor.expect(">")?;
         Ok(value)
@@ -370,7 +391,8 @@ impl Reader<'_> {
             Some(element) => Ok(element),
             None => {
                 let known: Vec<&str> = Element::ALL.iter().map(|e| e.name()).collect();
-                let message = format!("expected an element type ({}), found {}", known.join(", "), shortened(&name));
+                let message =
+                    format!("expected an element type ({}), found {}", known.join(", "), shortened(&name));
                 Cursor::refuse_at(at, message)
             }
         }
@@ -394,7 +416,9 @@ impl Reader<'_> {
         }
         match self.cursor.peek_name() {
             "tensor" => self.tensor_type(),
-            _ => self.cursor.expected("a type: tensor<..>, !lattice.sparse_tensor<..> or !lattice.weight<..>"),
+            _ => {
+                self.cursor.expected("a type: tensor<..>, !lattice.sparse_tensor<..> or !lattice.weight<..>")
+            }
         }
     }
 
@@ -428,7 +452,9 @@ impl Reader<'_> {
             };
             dims.push(dim);
             if dims.len() > MOST_AXES {
-                return self.cursor.refuse(format!("expected a tensor of at most {MOST_AXES} axes, found more"));
+                return self
+                    .cursor
+                    .refuse(format!("expected a tensor of at most {MOST_AXES} axes, found more"));
             }
             self.cursor.expect("x")?;
         }

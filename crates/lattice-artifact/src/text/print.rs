@@ -3,8 +3,8 @@
 use std::fmt::{self, Display, Formatter};
 
 use crate::ir::{
-    Attribute, Entry, Graph, Label, ModuleAttribute, Operation, PackingAttribute, SparseType, TensorType, Type,
-    WeightType,
+    Attribute, Entry, Graph, Label, ModuleAttribute, Operation, PackingAttribute, SparseType, TensorType,
+    Type, WeightType,
 };
 
 /// Items with commas between them.

@@ -84,14 +84,18 @@ fn module_attributes(graph: &Graph, faults: &mut Faults) {
             name if MODULE_ATTRIBUTES.contains(&name) => continue,
             name => {
                 let known = MODULE_ATTRIBUTES.join(", ");
-                faults.add(entry.at, format!("expected one of the module attributes {known}, found `{name}`"));
+                faults
+                    .add(entry.at, format!("expected one of the module attributes {known}, found `{name}`"));
                 continue;
             }
         };
         if entry.value != expected {
             let name = &entry.name;
             let what = "artifacts of another version are not read: export it again";
-            faults.add(entry.at, format!("expected {name} = {expected}, found {}; {what}", cut(&entry.value.to_string())));
+            faults.add(
+                entry.at,
+                format!("expected {name} = {expected}, found {}; {what}", cut(&entry.value.to_string())),
+            );
         }
     }
 }
@@ -161,7 +165,10 @@ fn arguments(graph: &Graph, scope: &mut Scope, faults: &mut Faults) -> Vec<Input
         let Type::Tensor(ty) = &argument.ty else {
             let found = &argument.ty;
             let fix = "a sparse input is three arguments: coordinates, features and active rows";
-            faults.add(argument.label.at, format!("expected an argument of type tensor<..>, found {found}; {fix}"));
+            faults.add(
+                argument.label.at,
+                format!("expected an argument of type tensor<..>, found {found}; {fix}"),
+            );
             continue;
         };
         if let Some((name, role)) = named {
@@ -180,7 +187,12 @@ fn returns(graph: &Graph, scope: &Scope, faults: &mut Faults) -> Vec<Output> {
     let at = graph.return_at;
     if graph.returned.len() != count || graph.returned_types != graph.results {
         let found = graph.returned.len();
-        faults.add(at, format!("expected {count} results of the types that @forward declares, found {found} of other types"));
+        faults.add(
+            at,
+            format!(
+                "expected {count} results of the types that @forward declares, found {found} of other types"
+            ),
+        );
         return Vec::new();
     }
     let mut outputs = Vec::new();

@@ -43,14 +43,9 @@ pub(super) fn check(
         .collect();
     let label = || operation.results.first().map(|label| label.name.clone()).unwrap_or_default();
     match checked {
-        Some(Checked::Op(op)) => nodes.push(Node {
-            op,
-            name: schema.name,
-            operands,
-            results: defined,
-            label: label(),
-            at,
-        }),
+        Some(Checked::Op(op)) => {
+            nodes.push(Node { op, name: schema.name, operands, results: defined, label: label(), at })
+        }
         Some(Checked::Weight { key, family, packing }) => {
             let symbol = operation.symbol.clone().unwrap_or_default();
             scope.set_weight(defined[0], weights.len());
@@ -70,20 +65,30 @@ fn operands(
     let found = operation.operands.len();
     let name = schema.name;
     if found < fewest || found > most || found != operation.operand_types.len() {
-        let names: Vec<String> =
-            schema.values().iter().map(|o| format!("{}{}", o.name, if o.optional { "?" } else { "" })).collect();
+        let names: Vec<String> = schema
+            .values()
+            .iter()
+            .map(|o| format!("{}{}", o.name, if o.optional { "?" } else { "" }))
+            .collect();
         let types = operation.operand_types.len();
         faults.add(
             operation.at,
-            format!("{name}: expected operands ({}) and a type for each, found {found} and {types} types", names.join(", ")),
+            format!(
+                "{name}: expected operands ({}) and a type for each, found {found} and {types} types",
+                names.join(", ")
+            ),
         );
         return Vec::new();
     }
     let mut values = Vec::with_capacity(found);
-    for ((label, ty), operand) in operation.operands.iter().zip(&operation.operand_types).zip(schema.values()) {
+    for ((label, ty), operand) in operation.operands.iter().zip(&operation.operand_types).zip(schema.values())
+    {
         if kind_of(ty) != operand.kind {
             let (expected, operand) = (operand.kind.name(), operand.name);
-            faults.add(label.at, format!("{name}: expected operand `{operand}` to be a {expected}, found {ty}"));
+            faults.add(
+                label.at,
+                format!("{name}: expected operand `{operand}` to be a {expected}, found {ty}"),
+            );
             continue;
         }
         if let Type::Sparse(ty) = ty {
@@ -125,11 +130,16 @@ fn attributes(operation: &Operation, schema: &OpSchema, faults: &mut Faults) {
         };
         let found = || cut(&value.to_string());
         match (known.kind, value) {
-            (AttributeKind::Word(mnemonic), Attribute::Word { mnemonic: written, word }) if mnemonic == written => {
+            (AttributeKind::Word(mnemonic), Attribute::Word { mnemonic: written, word })
+                if mnemonic == written =>
+            {
                 let words = words_of(mnemonic);
                 if !words.contains(&word.as_str()) {
                     let words = words.join(", ");
-                    faults.add(*at, format!("{name}: expected {attribute} to be one of {words}, found `{}`", cut(word)));
+                    faults.add(
+                        *at,
+                        format!("{name}: expected {attribute} to be one of {words}, found `{}`", cut(word)),
+                    );
                 }
             }
             (AttributeKind::Text, Attribute::Text(_))
@@ -139,14 +149,20 @@ fn attributes(operation: &Operation, schema: &OpSchema, faults: &mut Faults) {
             | (AttributeKind::Floats, Attribute::Floats(_))
             | (AttributeKind::Packing, Attribute::Packing(_)) => {}
             (kind, _) => {
-                faults.add(*at, format!("{name}: expected {attribute} to be {}, found {}", kind.written(), found()));
+                faults.add(
+                    *at,
+                    format!("{name}: expected {attribute} to be {}, found {}", kind.written(), found()),
+                );
             }
         }
     }
     for known in schema.attributes {
         if !operation.attributes.iter().any(|entry| entry.name == known.name) {
             let written = known.kind.written();
-            faults.add(operation.at, format!("{name}: expected the attribute {} ({written}), found none", known.name));
+            faults.add(
+                operation.at,
+                format!("{name}: expected the attribute {} ({written}), found none", known.name),
+            );
         }
     }
 }

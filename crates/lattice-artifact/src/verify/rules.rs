@@ -82,7 +82,12 @@ impl<'a> Rules<'a> {
                 Ok(value) if from >= least => *to = value,
                 _ => {
                     let found = Attribute::Integers(*values);
-                    self.fault_at(at, format!("expected {name} of at least {least} and below 2^32 on every axis, found {found}"));
+                    self.fault_at(
+                        at,
+                        format!(
+                            "expected {name} of at least {least} and below 2^32 on every axis, found {found}"
+                        ),
+                    );
                     return [1; 3];
                 }
             }
@@ -209,7 +214,11 @@ impl<'a> Rules<'a> {
         };
         let layout = self.word("layout");
         if layout != family.layout() {
-            self.fault(format!("expected layout {} of family {}, found `{layout}`", family.layout(), family.name()));
+            self.fault(format!(
+                "expected layout {} of family {}, found `{layout}`",
+                family.layout(),
+                family.name()
+            ));
         }
         let packing = self.packing(family)?;
         Some(Checked::Weight { key, family, packing })
@@ -224,7 +233,10 @@ impl<'a> Rules<'a> {
             "int4" => 4,
             "int8" => 8,
             other => {
-                self.fault_at(at, format!("expected packing dense, int4 or int8, found `{}`", super::cut(other)));
+                self.fault_at(
+                    at,
+                    format!("expected packing dense, int4 or int8, found `{}`", super::cut(other)),
+                );
                 return None;
             }
         };
@@ -246,7 +258,13 @@ impl<'a> Rules<'a> {
     }
 
     /// A kernel that the library takes.
-    fn kernel(&mut self, size: [u32; 3], stride: [u32; 3], padding: [u32; 3], dilation: [u32; 3]) -> KernelSpec {
+    fn kernel(
+        &mut self,
+        size: [u32; 3],
+        stride: [u32; 3],
+        padding: [u32; 3],
+        dilation: [u32; 3],
+    ) -> KernelSpec {
         if let Err(error) = KernelSpec::try_new(size, stride, padding, dilation) {
             self.fault(error.to_string());
         }
@@ -283,7 +301,9 @@ impl<'a> Rules<'a> {
         let at = 1 + usize::from(targeted);
         let packed = self.family(at, "weight", Family::Conv3d);
         if packed && normalized {
-            self.fault("expected a dense weight, found a packed one; weight normalization needs the floats".into());
+            self.fault(
+                "expected a dense weight, found a packed one; weight normalization needs the floats".into(),
+            );
         }
         let biased = self.operation.operands.len() > at + 1;
         if biased {
@@ -332,7 +352,8 @@ impl<'a> Rules<'a> {
     }
 
     fn pair(&mut self) {
-        let [lhs, rhs, result] = [self.operand(0), self.operand(1), self.result(0)].map(|ty| self.sparse(ty).element);
+        let [lhs, rhs, result] =
+            [self.operand(0), self.operand(1), self.result(0)].map(|ty| self.sparse(ty).element);
         self.same("`rhs`", lhs, rhs);
         self.same("a result", lhs, result);
     }
@@ -399,7 +420,10 @@ impl<'a> Rules<'a> {
                 if batch_size < -1 {
                     self.fault(format!("expected a batch_size of at least -1, found {batch_size}"));
                 }
-                Op::GlobalPool { mode: self.read::<PoolMode>("mode")?, batch_size: usize::try_from(batch_size).ok() }
+                Op::GlobalPool {
+                    mode: self.read::<PoolMode>("mode")?,
+                    batch_size: usize::try_from(batch_size).ok(),
+                }
             }
             "voxelize" => {
                 self.points(0, 2, "active_rows", 3);
@@ -441,7 +465,10 @@ impl<'a> Rules<'a> {
                     "exp" => Op::Exp,
                     "round" => Op::Round,
                     other => {
-                        self.fault(format!("expected kind \"exp\" or \"round\", found {:?}", super::cut(other)));
+                        self.fault(format!(
+                            "expected kind \"exp\" or \"round\", found {:?}",
+                            super::cut(other)
+                        ));
                         return None;
                     }
                 }
@@ -456,7 +483,8 @@ impl<'a> Rules<'a> {
             }
             "activation" => {
                 self.row_wise();
-                let [alpha, beta, threshold] = ["alpha", "beta", "threshold"].map(|name| f64::from(self.float(name)));
+                let [alpha, beta, threshold] =
+                    ["alpha", "beta", "threshold"].map(|name| f64::from(self.float(name)));
                 let (kind, approximate) = (self.word("kind"), self.word("approximate"));
                 match ActivationKind::from_attributes(kind, approximate, alpha, beta, threshold) {
                     Ok(kind) => Op::Activation(kind),
@@ -495,7 +523,8 @@ impl<'a> Rules<'a> {
             "sparse.binary" => {
                 self.pair();
                 let op = self.read::<BinaryOp>("op")?;
-                let options = JoinOptions::new(self.read::<Join>("join")?).with_fills(self.float("lhs_fill"), self.float("rhs_fill"));
+                let options = JoinOptions::new(self.read::<Join>("join")?)
+                    .with_fills(self.float("lhs_fill"), self.float("rhs_fill"));
                 Op::Binary { op, options }
             }
             "sparse.cat" => {

@@ -45,7 +45,13 @@ impl Scope {
         let defined = &self.values[value.0].ty;
         match ty {
             Some(ty) if ty != defined => {
-                faults.add(label.at, format!("expected {} to be used as {defined}, found {ty}", super::cut(&label.to_string())));
+                faults.add(
+                    label.at,
+                    format!(
+                        "expected {} to be used as {defined}, found {ty}",
+                        super::cut(&label.to_string())
+                    ),
+                );
                 None
             }
             _ => Some(value),

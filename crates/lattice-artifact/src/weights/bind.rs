@@ -40,7 +40,10 @@ pub(crate) fn check(weight: &Weight, stored: &StoredWeight, size: Option<[u32; 3
         StoredWeight::Dense { dims, .. } => {
             let kernel = size.map(|k| k as usize);
             if dims[1..4] != kernel {
-                let what = format!("expected shape [c_out, {}, {}, {}, c_in], the kernel's along x, y, z, found {dims:?}", kernel[0], kernel[1], kernel[2]);
+                let what = format!(
+                    "expected shape [c_out, {}, {}, {}, c_in], the kernel's along x, y, z, found {dims:?}",
+                    kernel[0], kernel[1], kernel[2]
+                );
                 return Err(ArtifactError::weight(&weight.key, what));
             }
         }
@@ -64,7 +67,9 @@ pub(crate) fn bind(
     let key = &weight.key;
     let place = (device, dtype);
     let channels = |expected: usize, dims: &[usize]| {
-        let what = format!("expected a weight of {expected} input channels, those of the features, found shape {dims:?}");
+        let what = format!(
+            "expected a weight of {expected} input channels, those of the features, found shape {dims:?}"
+        );
         Err(ArtifactError::weight(key, what))
     };
     match (used, stored) {
@@ -89,8 +94,10 @@ pub(crate) fn bind(
             matrix(key, file, dims, place)
         }
         (Use::Linear { c_in }, StoredWeight::Packed(packed)) => {
-            let by_columns: Tensor<2> =
-                Tensor::from_data(TensorData::new(dense_taps(packed, 1, c_in)?, [c_in, packed.c_out()]), place);
+            let by_columns: Tensor<2> = Tensor::from_data(
+                TensorData::new(dense_taps(packed, 1, c_in)?, [c_in, packed.c_out()]),
+                place,
+            );
             Ok(Bound::Matrix(by_columns.transpose()))
         }
         (Use::Table, StoredWeight::Dense { dims, .. }) => matrix(key, file, dims, place),
@@ -98,7 +105,9 @@ pub(crate) fn bind(
             let values = StoredWeight::floats(key, file)?;
             Ok(Bound::Vector(Tensor::from_data(TensorData::new(values, [dims[0]]), place)))
         }
-        (_, StoredWeight::Packed(_)) => Err(ArtifactError::weight(key, "expected a dense weight, found a packed one")),
+        (_, StoredWeight::Packed(_)) => {
+            Err(ArtifactError::weight(key, "expected a dense weight, found a packed one"))
+        }
     }
 }
 

@@ -7,5 +7,5 @@ mod unpack;
 
 pub(crate) use bind::{Bound, Use, bind, check};
 pub use packed::PackedWeight;
-pub(crate) use stored::StoredWeight;
 pub use stored::StoredKind;
+pub(crate) use stored::StoredWeight;

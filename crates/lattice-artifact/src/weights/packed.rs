@@ -32,7 +32,10 @@ impl PackedWeight {
     pub(crate) fn read(file: &TensorFile, key: &str, packing: AffinePacking) -> Result<Self> {
         let refuse = |what: String| ArtifactError::weight(key, what);
         if !GROUP_SIZES.contains(&packing.group_size) {
-            return Err(refuse(format!("expected a group_size of 32, 64 or 128, found {}", packing.group_size)));
+            return Err(refuse(format!(
+                "expected a group_size of 32, 64 or 128, found {}",
+                packing.group_size
+            )));
         }
         let part = |suffix: &str, element: Element| -> Result<Array> {
             let name = format!("{key}.{suffix}");
@@ -45,7 +48,8 @@ impl PackedWeight {
                     "expected `{name}` of {element} values with three axes that are not empty, found {found} of shape {dims:?}"
                 )));
             }
-            file.array(&name).ok_or_else(|| refuse(format!("expected `{name}` to be readable, found it is not")))
+            file.array(&name)
+                .ok_or_else(|| refuse(format!("expected `{name}` to be readable, found it is not")))
         };
         let words = part("weight", Element::U32)?;
         let scales = part("scales", packing.scale)?;
@@ -53,7 +57,10 @@ impl PackedWeight {
         let three = |array: &Array| <[usize; 3]>::try_from(array.dims()).expect("three axes were checked");
         let [word_dims, group_dims] = [three(&words), three(&scales)];
         if scales.dims() != biases.dims() {
-            return Err(refuse(format!("expected biases of shape {group_dims:?}, as the scales, found {:?}", biases.dims())));
+            return Err(refuse(format!(
+                "expected biases of shape {group_dims:?}, as the scales, found {:?}",
+                biases.dims()
+            )));
         }
         let packed = Self {
             key: key.into(),

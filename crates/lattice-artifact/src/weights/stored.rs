@@ -11,10 +11,7 @@ use crate::tensor_file::TensorFile;
 #[derive(Clone, Debug)]
 pub(crate) enum StoredWeight {
     /// Floats, read when an operation binds them.
-    Dense {
-        element: Element,
-        dims: Vec<usize>,
-    },
+    Dense { element: Element, dims: Vec<usize> },
     /// Packed words, which stay packed.
     Packed(PackedWeight),
 }
@@ -40,11 +37,13 @@ impl StoredWeight {
             return PackedWeight::read(file, key, packing).map(Self::Packed);
         }
         let Some((element, dims)) = file.info(key) else {
-            let what = "expected a tensor of this name in the weight file, found none; export the artifact again";
+            let what =
+                "expected a tensor of this name in the weight file, found none; export the artifact again";
             return Err(ArtifactError::weight(key, what));
         };
         let family = weight.family;
-        let floats = element.filter(|e| matches!(e, Element::F32 | Element::F16 | Element::Bf16 | Element::F64));
+        let floats =
+            element.filter(|e| matches!(e, Element::F32 | Element::F16 | Element::Bf16 | Element::F64));
         match floats {
             Some(element) if dims.len() == family.rank() && !dims.contains(&0) => {
                 Ok(Self::Dense { element, dims: dims.to_vec() })

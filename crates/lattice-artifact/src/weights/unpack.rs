@@ -14,7 +14,10 @@ use crate::error::{ArtifactError, Result};
 pub(crate) fn dense_taps(record: &PackedWeight, taps: usize, c_in: usize) -> Result<Vec<f32>> {
     let refuse = |what: String| Err(ArtifactError::weight(&record.key, what));
     if record.taps() != taps {
-        return refuse(format!("expected packed words of {taps} taps, the kernel's, found shape {:?}", record.word_dims));
+        return refuse(format!(
+            "expected packed words of {taps} taps, the kernel's, found shape {:?}",
+            record.word_dims
+        ));
     }
     let (channels, c_out) = (record.storage_channels(), record.c_out());
     // The channels are padded to whole groups, never by a group or more.
@@ -26,12 +29,14 @@ pub(crate) fn dense_taps(record: &PackedWeight, taps: usize, c_in: usize) -> Res
         ));
     }
     let [scales, biases] = record.scales_and_biases();
-    let (bits, words, groups) = (record.packing.bits as usize, record.row_words(), channels / record.packing.group_size);
+    let (bits, words, groups) =
+        (record.packing.bits as usize, record.row_words(), channels / record.packing.group_size);
     let (a_word, mask) = (32 / bits, (1u32 << bits) - 1);
     let mut out = Vec::with_capacity(taps * c_in * c_out);
     for tap in 0..taps {
         for channel in 0..c_in {
-            let (word, shift, group) = (channel / a_word, channel % a_word * bits, channel / record.packing.group_size);
+            let (word, shift, group) =
+                (channel / a_word, channel % a_word * bits, channel / record.packing.group_size);
             for o in 0..c_out {
                 let at = |inner: usize, i: usize| match record.is_pointwise() {
                     true => o * inner + i,

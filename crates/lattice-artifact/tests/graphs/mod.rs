@@ -7,7 +7,8 @@ use burn::tensor::Device;
 use lattice_artifact::{Array, Artifact, ExecuteOptions, Executor, Inputs, TensorFile, parse};
 
 /// The sparse type of f32 features.
-pub const ST: &str = "!lattice.sparse_tensor<rank = 3, coord = batch_x_y_z, feature = row_channel, dtype = f32>";
+pub const ST: &str =
+    "!lattice.sparse_tensor<rank = 3, coord = batch_x_y_z, feature = row_channel, dtype = f32>";
 
 /// A module around operations: inputs as `name: role: type`, results as `name: role: label: type`. `ST` stands for the sparse type.
 pub fn module(inputs: &[[&str; 3]], body: &str, results: &[[&str; 4]]) -> String {
@@ -86,7 +87,11 @@ pub fn inputs_x(coords: Array, features: Array) -> Inputs {
 }
 
 /// Runs a text on the CPU; results by the names of files.
-pub fn run(text: &str, file: TensorFile, inputs: &Inputs) -> Result<BTreeMap<String, Array>, lattice_artifact::ArtifactError> {
+pub fn run(
+    text: &str,
+    file: TensorFile,
+    inputs: &Inputs,
+) -> Result<BTreeMap<String, Array>, lattice_artifact::ArtifactError> {
     run_with(text, file, inputs, ExecuteOptions::default())
 }
 
@@ -107,8 +112,11 @@ pub fn by_x(results: &BTreeMap<String, Array>, name: &str) -> Vec<(i32, Vec<f32>
     let features = &results[&format!("{name}.features")];
     let channels = features.dims()[1];
     let values = features.to_f32().unwrap();
-    let mut all: Vec<(i32, Vec<f32>)> =
-        rows.iter().enumerate().map(|(i, row)| (row[1], values[i * channels..(i + 1) * channels].to_vec())).collect();
+    let mut all: Vec<(i32, Vec<f32>)> = rows
+        .iter()
+        .enumerate()
+        .map(|(i, row)| (row[1], values[i * channels..(i + 1) * channels].to_vec()))
+        .collect();
     all.sort_by_key(|(x, _)| *x);
     all
 }
