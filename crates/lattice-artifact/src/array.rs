@@ -6,11 +6,18 @@ use safetensors::Dtype;
 use crate::ir::Element;
 
 /// Values of one element type with their dimensions, little-endian, the last axis fastest.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct Array {
     element: Element,
     dims: Vec<usize>,
     bytes: Vec<u8>,
+}
+
+impl std::fmt::Debug for Array {
+    /// Element type and dimensions: values would be pages.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Array({} {:?})", self.element, self.dims)
+    }
 }
 
 /// Element type of a stored one; none where a graph has no name for it.

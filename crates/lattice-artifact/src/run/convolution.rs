@@ -15,6 +15,9 @@ impl Call<'_> {
             true => Some(Target::from(&self.sparse(node, 1)?)),
             false => None,
         };
+        if !conv.targeted && matches!(conv.kind, ConvolutionKind::Transposed | ConvolutionKind::Generative) {
+            self.check_growth(node, x.n_rows(), conv.spec.size)?;
+        }
         let at = 1 + usize::from(conv.targeted);
         let used = Use::Convolution { size: conv.spec.size, c_in: x.channels() };
         let Bound::Taps(weight) = self.weight(node, at, used, x.dtype())? else {

@@ -43,16 +43,32 @@ impl std::str::FromStr for CoordinateDomain {
 }
 
 /// How a graph is run.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct ExecuteOptions {
     /// How coordinates that a caller gives are meant.
     pub domain: CoordinateDomain,
     /// Refuses dense weights of another element type than the features, in place of rounding them to it.
     pub strict_dtypes: bool,
+    /// Most rows that an operation which makes its rows may reach, counted before it runs: input rows times taps. A graph of a few such operations
+    /// would otherwise ask for any amount of memory.
+    pub max_rows: usize,
+}
+
+impl Default for ExecuteOptions {
+    /// Physical coordinates, weights rounded to the features' type, at most 2^27 rows reached.
+    fn default() -> Self {
+        Self { domain: CoordinateDomain::default(), strict_dtypes: false, max_rows: 1 << 27 }
+    }
 }
 
 impl ExecuteOptions {
+    /// Chooses how many rows an operation may reach.
+    #[must_use]
+    pub fn with_max_rows(self, max_rows: usize) -> Self {
+        Self { max_rows, ..self }
+    }
+
     /// Chooses how coordinates are meant.
     #[must_use]
     pub fn with_domain(self, domain: CoordinateDomain) -> Self {
@@ -188,6 +204,21 @@ impl Call<'_> {
         };
         self.set(node.results[0], made);
         Ok(())
+    }
+
+    /// Refuses an operation that would reach too many rows.
+    pub(super) fn check_growth(&self, node: &Node, rows: usize, size: [u32; 3]) -> Result<()> {
+        let taps = size.iter().try_fold(1usize, |n, &k| n.checked_mul(k as usize));
+        let (reached, most) = (taps.and_then(|taps| taps.checked_mul(rows)), self.executor.options.max_rows);
+        match reached.is_some_and(|reached| reached <= most) {
+            true => Ok(()),
+            false => {
+                let what = format!(
+                    "expected at most {most} rows to be reached, found {rows} input rows with a kernel of {size:?}; raise `max_rows`"
+                );
+                Err(fault(node, what))
+            }
+        }
     }
 
     pub(super) fn set(&mut self, value: ValueId, made: Value) {

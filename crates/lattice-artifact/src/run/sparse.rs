@@ -138,6 +138,13 @@ impl Call<'_> {
             2 => Some(Target::from(&self.sparse(node, 1)?)),
             _ => None,
         };
+        match (node.op, &target) {
+            (Op::PoolTranspose { spec }, None) => self.check_growth(node, x.n_rows(), spec.size)?,
+            (Op::TrilinearUpsample { stride }, None) => {
+                self.check_growth(node, x.n_rows(), stride.map(|step| step.saturating_mul(2) - 1))?;
+            }
+            _ => {}
+        }
         let made = match node.op {
             Op::Pool { mode, spec } => ops::pool3d(&x, mode, &PoolOptions::new(spec)),
             Op::PoolTranspose { spec } => ops::pool_transpose3d(&x, &spec, target.as_ref()),

@@ -33,8 +33,8 @@ pub struct Args {
     #[arg(long)]
     classes: Option<usize>,
     /// Element type of features and weights: f32, f16 or bf16.
-    #[arg(long, default_value = "f32")]
-    dtype: String,
+    #[arg(long, value_enum, default_value_t = FloatKind::F32)]
+    dtype: FloatKind,
     /// Seed of weights that are drawn, and of the generated scene of --sample.
     #[arg(long, default_value_t = 0)]
     seed: u64,
@@ -105,7 +105,10 @@ fn choose(args: &Args) -> Result<Choice<'_>> {
             Ok(Choice { spec, source, voxel_size })
         }
         None if asked.is_some() => Ok(Choice { spec: named(args), source, voxel_size: None }),
-        None => bail!("--weights {}: expected weights that name their network, found none; name it with --model", path.display()),
+        None => bail!(
+            "--weights {}: expected weights that name their network, found none; name it with --model",
+            path.display()
+        ),
     }
 }
 
@@ -156,24 +159,28 @@ impl ModuleMapper for Rounded {
 /// An unknown network or one that the format cannot express; weights that do not fit; a folder that cannot be written.
 pub fn run(args: &Args) -> Result<()> {
     let chosen = args.shared.prepare()?;
-    let kind: FloatKind = args.dtype.parse().map_err(|e| anyhow!("--dtype: {e}"))?;
-    let element = match kind.name() {
-        "f32" => Element::F32,
-        "f16" => Element::F16,
-        "bf16" => Element::Bf16,
-        other => bail!("--dtype: expected f32, f16 or bf16, found {other}"),
+    let element = match args.dtype {
+        FloatKind::F32 => Element::F32,
+        FloatKind::F16 => Element::F16,
+        FloatKind::Bf16 => Element::Bf16,
+        FloatKind::F64 => bail!("--dtype: expected f32, f16 or bf16, found f64"),
     };
     let choice = choose(args)?;
-    ensure!(args.out.extension().is_none_or(|end| end != "safetensors"), "--out: expected a folder, found the name of a file");
+    ensure!(
+        args.out.extension().is_none_or(|end| end != "safetensors"),
+        "--out: expected a folder, found the name of a file"
+    );
     let network = load(&choice, args.seed, &chosen.device)?;
     let spec = &choice.spec;
-    let artifact = export_network(&network, spec.in_channels, element).map_err(|e| anyhow!("--model {}: {e}", spec.name))?;
+    let artifact = export_network(&network, spec.in_channels, element)
+        .map_err(|e| anyhow!("--model {}: {e}", spec.name))?;
     artifact.save(&args.out).map_err(|e| anyhow!("--out {e}"))?;
     let mut sample = Vec::new();
     if let Some(folder) = &args.sample {
-        chosen.check_dtype(kind)?;
+        chosen.check_dtype(args.dtype)?;
         let voxel_size = args.voxel_size.or(choice.voxel_size);
-        let x = sample::voxels(args.scene.as_deref(), args.seed, (spec.in_channels, voxel_size), &chosen.device)?;
+        let x =
+            sample::voxels(args.scene.as_deref(), args.seed, (spec.in_channels, voxel_size), &chosen.device)?;
         let dtype = match element {
             Element::F16 => FloatDType::F16,
             Element::Bf16 => FloatDType::BF16,

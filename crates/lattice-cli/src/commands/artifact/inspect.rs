@@ -72,7 +72,9 @@ pub fn run(args: &Args) -> Result<()> {
     }
     let rows: Vec<Vec<String>> = nodes
         .iter()
-        .map(|n| vec![format!("%{}", n.label), n.op.into(), n.detail.clone(), n.route.into(), n.line.to_string()])
+        .map(|n| {
+            vec![format!("%{}", n.label), n.op.into(), n.detail.clone(), n.route.into(), n.line.to_string()]
+        })
         .collect();
     lines.push(table::render(&["value", "operation", "detail", "route", "line"], &rows));
     output::line(lines.join("\n"))

@@ -67,7 +67,12 @@ fn all_arrays(file: &TensorFile) -> Arrays {
 fn said(c: &Comparison) -> String {
     let mut text = match c.agrees {
         true => format!("{}: agrees in {} values", c.name, table::count(c.values)),
-        false => format!("{}: differs in {} of {} values", c.name, table::count(c.differing), table::count(c.values)),
+        false => format!(
+            "{}: differs in {} of {} values",
+            c.name,
+            table::count(c.differing),
+            table::count(c.values)
+        ),
     };
     if let Some(fault) = &c.fault {
         text += &format!("; {fault}");
@@ -88,14 +93,23 @@ pub fn run(args: &Args) -> Result<()> {
     let chosen = args.shared.prepare()?;
     super::check_name("--out", &args.out)?;
     for (name, tolerance) in [("--rtol", args.rtol), ("--atol", args.atol)] {
-        ensure!(tolerance.is_finite() && tolerance >= 0.0, "{name}: expected a number of at least 0, found {tolerance}");
+        ensure!(
+            tolerance.is_finite() && tolerance >= 0.0,
+            "{name}: expected a number of at least 0, found {tolerance}"
+        );
     }
-    let same = |path: &PathBuf| path.canonicalize().ok().zip(args.out.canonicalize().ok()).is_some_and(|(a, b)| a == b);
+    let same = |path: &PathBuf| {
+        path.canonicalize().ok().zip(args.out.canonicalize().ok()).is_some_and(|(a, b)| a == b)
+    };
     let taken = [Some(&args.inputs), args.expect.as_ref()].into_iter().flatten().any(same);
-    ensure!(!taken, "--out: expected another file than the inputs and expected results, found the same; choose another name");
+    ensure!(
+        !taken,
+        "--out: expected another file than the inputs and expected results, found the same; choose another name"
+    );
     routes::check_for_networks(&chosen.device, DType::F32)?;
     let artifact = super::load(&args.folder)?;
-    let inputs = Inputs::from_file(&arrays("--inputs", &args.inputs)?).map_err(|e| anyhow!("--inputs: {e}"))?;
+    let inputs =
+        Inputs::from_file(&arrays("--inputs", &args.inputs)?).map_err(|e| anyhow!("--inputs: {e}"))?;
     let expected = args.expect.as_ref().map(|path| arrays("--expect", path)).transpose()?;
 
     let domain = match args.coordinate_domain {
@@ -106,7 +120,8 @@ pub fn run(args: &Args) -> Result<()> {
     let executor = Executor::new(artifact, &chosen.device, options);
     let start = Instant::now();
     let outputs = executor.run(&inputs).and_then(|outputs| outputs.to_arrays());
-    let outputs: Arrays = outputs.map_err(|e| anyhow!("{}: {e}", args.folder.display()))?.into_iter().collect();
+    let outputs: Arrays =
+        outputs.map_err(|e| anyhow!("{}: {e}", args.folder.display()))?.into_iter().collect();
     let ms = start.elapsed().as_secs_f64() * 1e3;
     write_arrays(&args.out, outputs.iter().map(|(name, array)| (name.as_str(), array)))
         .map_err(|e| anyhow!("--out {e}"))?;
@@ -117,7 +132,9 @@ pub fn run(args: &Args) -> Result<()> {
     if args.shared.json {
         let results: Vec<_> = outputs
             .iter()
-            .map(|(name, array)| json!({"name": name, "dtype": array.element().name(), "shape": array.dims()}))
+            .map(
+                |(name, array)| json!({"name": name, "dtype": array.element().name(), "shape": array.dims()}),
+            )
             .collect();
         output::json(&json!({
             "artifact": args.folder.display().to_string(), "device": chosen.name, "ms": ms, "out": args.out.display().to_string(),

@@ -6,8 +6,8 @@ use anyhow::{Result, anyhow, bail};
 use burn::tensor::{Device, FloatDType, Tensor, TensorData};
 use burn_lattice::SparseTensor;
 use burn_lattice::ops::{self, VoxelGrid, VoxelizeOptions};
-use lattice_artifact::{Array, physical_rows, write_arrays};
 use lattice_artifact::ir::Element;
+use lattice_artifact::{Array, physical_rows, write_arrays};
 use lattice_models::Network;
 use lattice_scenes::{SceneKind, SceneOptions};
 
@@ -38,7 +38,10 @@ pub fn voxels(
         true => features::of_points(&cloud, &positions, &features::DEFAULT, size as f32, device)?,
         false => {
             let value = |i: usize| ((i * 37 % 101) as f32 - 50.0) / 50.0;
-            Tensor::from_data(TensorData::new((0..n * channels).map(value).collect::<Vec<f32>>(), [n, channels]), device)
+            Tensor::from_data(
+                TensorData::new((0..n * channels).map(value).collect::<Vec<f32>>(), [n, channels]),
+                device,
+            )
         }
     };
     let points = Tensor::<2>::from_data(TensorData::new(positions.as_flattened().to_vec(), [n, 3]), device);
@@ -54,7 +57,8 @@ pub fn write(folder: &Path, network: &Network, x: &SparseTensor, element: Elemen
     let rounded = |x: &SparseTensor, name: &str| -> Result<[(String, Array); 3]> {
         let rows = physical_rows(x).map_err(|e| anyhow!("{name}: {e}"))?;
         let values: Vec<f32> = x.feats().clone().cast(FloatDType::F32).into_data().iter::<f32>().collect();
-        let features = Array::from_floats(element, &x.feats().dims(), &values).map_err(|e| anyhow!("{name}: {e}"))?;
+        let features =
+            Array::from_floats(element, &x.feats().dims(), &values).map_err(|e| anyhow!("{name}: {e}"))?;
         let active = Array::from_i32(&[1], &[x.n_rows() as i32]).map_err(|e| anyhow!("{name}: {e}"))?;
         Ok([
             (format!("{name}coords"), Array::from_coords(&rows)),

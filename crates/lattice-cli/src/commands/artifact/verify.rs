@@ -54,7 +54,10 @@ pub fn run(args: &Args) -> Result<()> {
                 plan.outputs.len()
             );
             if let Some(first) = extra.first() {
-                text += &format!("\nwarning: {} tensors of {WEIGHT_FILE} that no weight names, such as `{first}`", extra.len());
+                text += &format!(
+                    "\nwarning: {} tensors of {WEIGHT_FILE} that no weight names, such as `{first}`",
+                    extra.len()
+                );
             }
             output::line(text)
         }
@@ -62,7 +65,9 @@ pub fn run(args: &Args) -> Result<()> {
             let diagnostics = match &error {
                 ArtifactError::Syntax(one) => vec![diagnostic(one)],
                 ArtifactError::Invalid(Diagnostics(all)) => all.iter().map(diagnostic).collect(),
-                ArtifactError::Weight { .. } => vec![json!({"line": null, "column": null, "message": error.to_string()})],
+                ArtifactError::Weight { .. } => {
+                    vec![json!({"line": null, "column": null, "message": error.to_string()})]
+                }
                 other => return Err(anyhow!("{other}")),
             };
             if args.shared.json {
