@@ -105,7 +105,9 @@ impl Tally {
             (false, true) => f64::MAX.min(off * 1e300),
             (false, false) => f64::INFINITY,
         };
-        if !same && !(off <= allowed) {
+        // A difference that is no number is within no tolerance.
+        let within = off <= allowed;
+        if !same && !within {
             self.differing += 1;
         }
         if self.worst.as_ref().is_none_or(|(most, _)| excess > *most) {
@@ -164,8 +166,14 @@ fn dense(name: &str, found: Option<&Array>, expected: &Array, tolerance: Toleran
     tally.finish(name, None)
 }
 
-/// Active rows of a sparse result: coordinates, and features of so many channels.
-fn rows(parts: [Option<Array>; 3]) -> Result<(Vec<[i32; 4]>, Vec<f32>, usize), String> {
+/// Active rows of a sparse result, and their features row by row.
+struct Rows {
+    rows: Vec<[i32; 4]>,
+    values: Vec<f32>,
+    channels: usize,
+}
+
+fn rows(parts: [Option<Array>; 3]) -> Result<Rows, String> {
     let [Some(coords), Some(features), Some(active)] = parts else {
         return Err("coordinates, features and active rows, found one of them missing".into());
     };
@@ -184,7 +192,7 @@ fn rows(parts: [Option<Array>; 3]) -> Result<(Vec<[i32; 4]>, Vec<f32>, usize), S
     match count {
         Some(count) if count <= n && n == rows.len() => {
             rows.truncate(count);
-            Ok((rows, values[..count * channels].to_vec(), channels))
+            Ok(Rows { rows, values: values[..count * channels].to_vec(), channels })
         }
         _ => Err(format!(
             "as many features as rows and at most as many active, found {n}, {} and {count:?}",
@@ -204,8 +212,8 @@ fn sparse(
         (Err(what), _) => return Comparison::fault(name, format!("expected a sparse result of {what}")),
         (_, Err(what)) => return Comparison::fault(name, format!("the expected file: expected {what}")),
     };
-    let (found_rows, found_values, channels) = found;
-    let (rows, values, expected_channels) = expected;
+    let Rows { rows: found_rows, values: found_values, channels } = found;
+    let Rows { rows, values, channels: expected_channels } = expected;
     if channels != expected_channels {
         return Comparison::fault(name, format!("expected {expected_channels} channels, found {channels}"));
     }

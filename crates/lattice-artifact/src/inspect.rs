@@ -21,7 +21,7 @@ pub struct NodeReport {
     /// Its kernel, mode or other attributes, in short.
     pub detail: String,
     /// What runs there: a route of convolutions, `row_mix` or `row_max` of row maps, `rows` of operations on single rows, `host` where
-    /// coordinates are read or written.
+    /// coordinates are read there, `identity` where rows are only passed on, `fused` of what runs in the pass of a convolution before it.
     pub route: &'static str,
     /// Line in the graph's text.
     pub line: u32,
@@ -120,7 +120,8 @@ fn route(artifact: &Artifact, node: &Node, device: DeviceClass) -> &'static str 
         | Op::Cat { .. }
         | Op::Reindex { .. }
         | Op::EmbeddingLookup => "row_mix",
-        Op::Make { .. } | Op::Decompose => "host",
+        Op::Make { .. } => "host",
+        Op::Decompose | Op::WithFeatures => "identity",
         _ => "rows",
     }
 }
@@ -128,13 +129,17 @@ fn route(artifact: &Artifact, node: &Node, device: DeviceClass) -> &'static str 
 /// Every node of an artifact's plan, in order, with the route that it takes on a device.
 pub fn describe(artifact: &Artifact, device: &Device) -> Vec<NodeReport> {
     let (plan, class) = (artifact.plan(), DeviceClass::of(device));
-    let report = |node: &Node| NodeReport {
+    let mut fused = vec![false; plan.nodes.len()];
+    for step in crate::run::steps(plan, true) {
+        step.nodes.iter().skip(1).for_each(|&node| fused[node] = true);
+    }
+    let report = |(node, fused): (&Node, bool)| NodeReport {
         label: node.label.clone(),
         op: node.name,
         operands: node.operands.iter().map(|&value| plan.label(value).to_owned()).collect(),
         detail: detail(&node.op),
-        route: route(artifact, node, class),
+        route: if fused { "fused" } else { route(artifact, node, class) },
         line: node.at.line,
     };
-    plan.nodes.iter().map(report).collect()
+    plan.nodes.iter().zip(fused).map(report).collect()
 }

@@ -409,14 +409,15 @@ impl Plan {
         found
     }
 
-    /// Of each node, the values that no later node reads and that are not returned.
-    pub(crate) fn last_uses(&self) -> Vec<Vec<ValueId>> {
+    /// Of each step, which are nodes that run together, the values that no later one reads and that are not returned.
+    pub(crate) fn last_uses(&self, steps: &[&[usize]]) -> Vec<Vec<ValueId>> {
         let mut kept = vec![false; self.values.len()];
         self.outputs.iter().for_each(|output| kept[output.value.0] = true);
-        let mut last = Vec::with_capacity(self.nodes.len());
-        for node in self.nodes.iter().rev() {
+        let mut last = Vec::with_capacity(steps.len());
+        for nodes in steps.iter().rev() {
             let mut dead = Vec::new();
-            for &value in node.operands.iter().chain(&node.results) {
+            let touched = nodes.iter().map(|&node| &self.nodes[node]);
+            for &value in touched.flat_map(|node| node.operands.iter().chain(&node.results)) {
                 if !std::mem::replace(&mut kept[value.0], true) {
                     dead.push(value);
                 }

@@ -86,8 +86,13 @@ fn reloaded(artifact: &Artifact) -> Artifact {
 }
 
 fn run(artifact: Artifact, inputs: &Inputs) -> Arrays {
-    let executor = Executor::new(artifact, &Device::flex(), ExecuteOptions::default());
+    let executor = Executor::new(artifact, &graphs::devices::chosen(), ExecuteOptions::default());
     executor.run(inputs).unwrap().to_arrays().unwrap().into_iter().collect()
+}
+
+/// The input `x`, where graphs run.
+fn input(x: &SparseTensor) -> Inputs {
+    Inputs::new().sparse("x", x.to_device(&graphs::devices::chosen()))
 }
 
 #[track_caller]
@@ -110,7 +115,7 @@ fn round_trip(
     let output = add(&mut graph, input);
     graph.sparse_output("y", output);
     let artifact = reloaded(&graph.finish().unwrap());
-    agrees(&run(artifact, &Inputs::new().sparse("x", x.clone())), &parts("y", y), TOLERANCE);
+    agrees(&run(artifact, &input(x)), &parts("y", y), TOLERANCE);
 }
 
 #[test]
@@ -279,7 +284,7 @@ fn a_network_of_ones_own_is_exported() {
     let expected: Arrays = [("scores".to_owned(), values(&scores)), ("shares".to_owned(), values(&shares))]
         .into_iter()
         .collect();
-    agrees(&run(artifact, &Inputs::new().sparse("x", x)), &expected, TOLERANCE);
+    agrees(&run(artifact, &input(&x)), &expected, TOLERANCE);
 }
 
 fn network_agrees(network: &Network, x: &SparseTensor, levels: &[(&str, SparseTensor)]) {
@@ -288,7 +293,7 @@ fn network_agrees(network: &Network, x: &SparseTensor, levels: &[(&str, SparseTe
     levels.iter().for_each(|(name, level)| expected.extend(parts(name, level)));
     // Many layers: sums in another order than those of folded norms.
     let tolerance = Tolerance { rtol: 2e-3, atol: 2e-3 };
-    agrees(&run(artifact, &Inputs::new().sparse("x", x.clone())), &expected, tolerance);
+    agrees(&run(artifact, &input(x)), &expected, tolerance);
 }
 
 #[test]
@@ -382,7 +387,7 @@ fn half_precision_networks_are_exported_and_agree() {
         assert!(
             artifact.plan().weights.iter().enumerate().all(|(i, _)| artifact.stored(i).element == element)
         );
-        let mut found = run(artifact, &Inputs::new().sparse("x", x.astype(rounded)));
+        let mut found = run(artifact, &input(&x.astype(rounded)));
         let features = found["scores.features"].clone();
         assert_eq!(features.element(), element);
         let values = Array::from_f32(features.dims(), &features.to_f32().unwrap()).unwrap();
@@ -430,4 +435,59 @@ fn results_are_compared_as_sets_of_rows() {
     assert!(!one(&dense(&[1.0]), &dense(&[1.0, 2.0])).agrees);
     assert!(compare(&Arrays::new(), &dense(&[1.0]), TOLERANCE).iter().any(|c| !c.agrees));
     assert!(compare(&dense(&[1.0]), &Arrays::new(), TOLERANCE).iter().any(|c| !c.agrees));
+}
+
+#[test]
+fn what_follows_a_convolution_runs_in_its_pass_and_gives_the_same() {
+    let device = Device::flex();
+    let x = surface(14, 3);
+    let unet = varied(MinkUNetConfig::named("minkunet14a", 3, 5).unwrap().with_width(0.125).init(&device));
+    let artifact = std::sync::Arc::new(export_network(&Network::MinkUNet(unet), 3, Element::F32).unwrap());
+    let device = graphs::devices::chosen();
+    let run = |fuse: bool| {
+        let executor = Executor::new(artifact.clone(), &device, ExecuteOptions::default().with_fuse(fuse));
+        // The second call finds its weights and folded norms made.
+        executor.run(&input(&x)).unwrap();
+        let (outputs, records) = burn_lattice::trace::record(|| executor.run(&input(&x)).unwrap());
+        (outputs.to_arrays().unwrap().into_iter().collect::<Arrays>(), records.len())
+    };
+    let ((fused, few), (apart, many)) = (run(true), run(false));
+    agrees(&fused, &apart, Tolerance { rtol: 2e-3, atol: 2e-3 });
+    // Of the recorded operations the sums of residuals are no longer ones of their own; one a residual block.
+    assert_eq!(many - few, 8);
+    let nodes = lattice_artifact::describe(&artifact, &device);
+    assert!(nodes.iter().filter(|n| n.op == "batch_norm").all(|n| n.route == "fused"));
+    assert!(nodes.iter().filter(|n| n.op == "sparse.binary").all(|n| n.route == "fused"));
+    assert!(nodes.iter().filter(|n| n.op == "sparse.cat").all(|n| n.route == "row_mix"));
+}
+
+#[test]
+fn what_other_operations_read_is_not_fused_away() {
+    let device = Device::flex();
+    let x = surface(9, 4);
+    let other = surface(7, 8);
+    let conv = varied(SubmConv3dConfig::new([4, 8]).init(&device));
+    let norm = varied(BatchNormConfig::new(8).init(&device));
+    let mut graph = GraphBuilder::new(Element::F32).unwrap();
+    let input_x = graph.sparse_input("x", Some(4), [1; 3]);
+    let input_o = graph.sparse_input("o", Some(8), [1; 3]);
+    let y = graph.scope("conv", |g| conv.export(g, input_x)).unwrap();
+    let z = graph.scope("norm", |g| norm.export(g, y)).unwrap();
+    // The sum's rows are not the convolution's, which is known when it runs alone.
+    let sum = graph.binary(z, input_o, ops::BinaryOp::Add, Join::Inner);
+    let last = Relu::new().export(&mut graph, sum).unwrap();
+    graph.sparse_output("last", last);
+    let alone = graph.scope("again", |g| conv.export(g, input_x)).unwrap();
+    let seen = graph.scope("again", |g| norm.export(g, alone)).unwrap();
+    graph.sparse_output("alone", alone);
+    graph.sparse_output("seen", seen);
+    let artifact = reloaded(&graph.finish().unwrap());
+    let y = conv.forward(&x);
+    let z = norm.forward(y.clone());
+    let sum = ops::sparse_add(&z, &other, Join::Inner).unwrap();
+    let mut expected = parts("last", &Relu::new().forward(&sum));
+    expected.extend(parts("alone", &y));
+    expected.extend(parts("seen", &z));
+    let given = input(&x).sparse("o", other.to_device(&graphs::devices::chosen()));
+    agrees(&run(artifact, &given), &expected, TOLERANCE);
 }

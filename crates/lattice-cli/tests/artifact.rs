@@ -59,7 +59,7 @@ fn results_that_differ_show_the_worst_entry() {
     let mut values = features.1.to_f32().unwrap();
     let row = file.array("scores.coords").unwrap().to_coords().unwrap()[2];
     values[2 * 6 + 4] = 1234.5;
-    features.1 = Array::from_f32(&features.1.dims().to_vec(), &values).unwrap();
+    features.1 = Array::from_f32(features.1.dims(), &values).unwrap();
     write_arrays(&place.path("off.safetensors"), all.iter().map(|(n, a)| (n.as_str(), a))).unwrap();
     let expect = ["--expect", "off.safetensors", "--rtol", "1e-3", "--atol", "1e-3"];
     let at = format!("worst at {row:?}, channel 4: expected 1234.5, found");

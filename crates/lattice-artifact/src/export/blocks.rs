@@ -33,10 +33,10 @@ pub fn export_block(
     let features = |graph: &mut GraphBuilder, y: SparseValue, last: bool| -> Result<SparseValue> {
         // Norm and activation follow one another on the features, which are bound to their rows once.
         let mut features = graph.decompose(y).features;
-        if !last || residual.is_none() {
-            if let Some(norm) = &block.norm {
-                features = graph.scope("norm", |graph| norm.export_dense(graph, features))?;
-            }
+        if let Some(norm) = &block.norm
+            && (!last || residual.is_none())
+        {
+            features = graph.scope("norm", |graph| norm.export_dense(graph, features))?;
         }
         if let (Some(kind), true) = (activation, last) {
             features = graph.activation(features, kind);

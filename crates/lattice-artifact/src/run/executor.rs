@@ -8,6 +8,7 @@ use burn_lattice::core::SupportId;
 use burn_lattice::ops::{PointVoxelMap, SparseQuantization};
 use burn_lattice::{CoordinateManager, SparseTensor, Support, trace};
 
+use super::fuse::{self, Step};
 use super::inputs::Inputs;
 use super::outputs::Outputs;
 use super::value::Value;
@@ -53,12 +54,14 @@ pub struct ExecuteOptions {
     /// Most rows that an operation which makes its rows may reach, counted before it runs: input rows times taps. A graph of a few such operations
     /// would otherwise ask for any amount of memory.
     pub max_rows: usize,
+    /// Runs the norm, residual and activation that follow a convolution in its pass, with one rounding.
+    pub fuse: bool,
 }
 
 impl Default for ExecuteOptions {
     /// Physical coordinates, weights rounded to the features' type, at most 2^27 rows reached.
     fn default() -> Self {
-        Self { domain: CoordinateDomain::default(), strict_dtypes: false, max_rows: 1 << 27 }
+        Self { domain: CoordinateDomain::default(), strict_dtypes: false, max_rows: 1 << 27, fuse: true }
     }
 }
 
@@ -67,6 +70,12 @@ impl ExecuteOptions {
     #[must_use]
     pub fn with_max_rows(self, max_rows: usize) -> Self {
         Self { max_rows, ..self }
+    }
+
+    /// Chooses whether what follows a convolution runs in its pass.
+    #[must_use]
+    pub fn with_fuse(self, fuse: bool) -> Self {
+        Self { fuse, ..self }
     }
 
     /// Chooses how coordinates are meant.
@@ -90,9 +99,15 @@ pub struct Executor {
     artifact: Arc<Artifact>,
     device: Device,
     options: ExecuteOptions,
+    steps: Vec<Step>,
     last_uses: Vec<Vec<ValueId>>,
     bound: Mutex<HashMap<(usize, Use, DType), Bound>>,
+    /// Scale and shift of batch norms that run in the pass of a convolution, by node.
+    folded: Mutex<HashMap<usize, Folded>>,
 }
+
+/// Scale and shift `[c]`.
+pub(super) type Folded = (Tensor<1>, Tensor<1>);
 
 /// What one call keeps between its nodes: values, and the geometry that several nodes share.
 pub(super) struct Call<'a> {
@@ -112,8 +127,18 @@ impl Executor {
     /// Takes an artifact to a device.
     pub fn new(artifact: impl Into<Arc<Artifact>>, device: &Device, options: ExecuteOptions) -> Self {
         let artifact = artifact.into();
-        let last_uses = artifact.plan().last_uses();
-        Self { artifact, device: device.clone(), options, last_uses, bound: Mutex::default() }
+        let steps = fuse::steps(artifact.plan(), options.fuse);
+        let nodes: Vec<&[usize]> = steps.iter().map(|step| step.nodes.as_slice()).collect();
+        let last_uses = artifact.plan().last_uses(&nodes);
+        Self {
+            artifact,
+            device: device.clone(),
+            options,
+            steps,
+            last_uses,
+            bound: Mutex::default(),
+            folded: Mutex::default(),
+        }
     }
 
     /// What is run.
@@ -131,7 +156,7 @@ impl Executor {
         self.options
     }
 
-    /// Runs the graph. Every node's records in [`trace`] are named by its first result.
+    /// Runs the graph. Records in [`trace`] are named by the first result of their node, those of a fused convolution by what its last node makes.
     ///
     /// All tensors of a call share one [`CoordinateManager`], or that of a sparse tensor which was given: each relation is built once.
     ///
@@ -153,11 +178,28 @@ impl Executor {
             quantizations: HashMap::new(),
             point_maps: Vec::new(),
         };
-        for (node, dead) in plan.nodes.iter().zip(&self.last_uses) {
-            trace::scope(&node.label, || call.node(node))?;
+        for (step, dead) in self.steps.iter().zip(&self.last_uses) {
+            let fused = match &step.group {
+                Some(group) => trace::scope(plan.label(group.result), || call.group(group))?,
+                None => false,
+            };
+            // Also a group whose parts turn out not to stand on the same rows.
+            for node in step.nodes.iter().filter(|_| !fused).map(|&node| &plan.nodes[node]) {
+                trace::scope(&node.label, || call.node(node))?;
+            }
             dead.iter().for_each(|value| call.values[value.0] = None);
         }
         Outputs::of(plan, &call.values)
+    }
+
+    /// Scale and shift of a batch norm's node, made once.
+    pub(super) fn folded(&self, node: usize, make: impl FnOnce() -> Result<Folded>) -> Result<Folded> {
+        let table = || self.folded.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(folded) = table().get(&node) {
+            return Ok(folded.clone());
+        }
+        let folded = make()?;
+        Ok(table().entry(node).or_insert(folded).clone())
     }
 
     /// A weight laid out for its use.

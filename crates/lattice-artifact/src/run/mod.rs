@@ -3,12 +3,14 @@
 mod convolution;
 mod dense;
 mod executor;
+mod fuse;
 mod inputs;
 mod outputs;
 mod points;
 mod sparse;
 mod value;
 
+pub(crate) use fuse::steps;
 pub(crate) use value::dtype_of;
 
 pub use executor::{CoordinateDomain, ExecuteOptions, Executor};

@@ -1,9 +1,11 @@
 //! Graphs as text, for tests.
 #![allow(dead_code, reason = "each test file uses a part")]
 
+#[path = "../../../burn-lattice/tests/harness/devices.rs"]
+pub mod devices;
+
 use std::collections::BTreeMap;
 
-use burn::tensor::Device;
 use lattice_artifact::{Array, Artifact, ExecuteOptions, Executor, Inputs, TensorFile, parse};
 
 /// The sparse type of f32 features.
@@ -86,7 +88,7 @@ pub fn inputs_x(coords: Array, features: Array) -> Inputs {
         .array("x_active", Array::from_i32(&[1], &[n]).unwrap())
 }
 
-/// Runs a text on the CPU; results by the names of files.
+/// Runs a text on the CPU, or the device that `LATTICE_TEST_DEVICE` names; results by the names of files.
 pub fn run(
     text: &str,
     file: TensorFile,
@@ -102,7 +104,7 @@ pub fn run_with(
     options: ExecuteOptions,
 ) -> Result<BTreeMap<String, Array>, lattice_artifact::ArtifactError> {
     let artifact = Artifact::new(parse(text)?, file)?;
-    let outputs = Executor::new(artifact, &Device::flex(), options).run(inputs)?;
+    let outputs = Executor::new(artifact, &devices::chosen(), options).run(inputs)?;
     Ok(outputs.to_arrays()?.into_iter().collect())
 }
 
