@@ -91,7 +91,7 @@ fn run(artifact: Artifact, inputs: &Inputs) -> Arrays {
 }
 
 /// The input `x`, where graphs run.
-fn input(x: &SparseTensor) -> Inputs {
+fn where_graphs_run(x: &SparseTensor) -> Inputs {
     Inputs::new().sparse("x", x.to_device(&graphs::devices::chosen()))
 }
 
@@ -115,7 +115,7 @@ fn round_trip(
     let output = add(&mut graph, input);
     graph.sparse_output("y", output);
     let artifact = reloaded(&graph.finish().unwrap());
-    agrees(&run(artifact, &input(x)), &parts("y", y), TOLERANCE);
+    agrees(&run(artifact, &where_graphs_run(x)), &parts("y", y), TOLERANCE);
 }
 
 #[test]
@@ -284,7 +284,7 @@ fn a_network_of_ones_own_is_exported() {
     let expected: Arrays = [("scores".to_owned(), values(&scores)), ("shares".to_owned(), values(&shares))]
         .into_iter()
         .collect();
-    agrees(&run(artifact, &input(&x)), &expected, TOLERANCE);
+    agrees(&run(artifact, &where_graphs_run(&x)), &expected, TOLERANCE);
 }
 
 fn network_agrees(network: &Network, x: &SparseTensor, levels: &[(&str, SparseTensor)]) {
@@ -293,7 +293,7 @@ fn network_agrees(network: &Network, x: &SparseTensor, levels: &[(&str, SparseTe
     levels.iter().for_each(|(name, level)| expected.extend(parts(name, level)));
     // Many layers: sums in another order than those of folded norms.
     let tolerance = Tolerance { rtol: 2e-3, atol: 2e-3 };
-    agrees(&run(artifact, &input(x)), &expected, tolerance);
+    agrees(&run(artifact, &where_graphs_run(x)), &expected, tolerance);
 }
 
 #[test]
@@ -387,7 +387,7 @@ fn half_precision_networks_are_exported_and_agree() {
         assert!(
             artifact.plan().weights.iter().enumerate().all(|(i, _)| artifact.stored(i).element == element)
         );
-        let mut found = run(artifact, &input(&x.astype(rounded)));
+        let mut found = run(artifact, &where_graphs_run(&x.astype(rounded)));
         let features = found["scores.features"].clone();
         assert_eq!(features.element(), element);
         let values = Array::from_f32(features.dims(), &features.to_f32().unwrap()).unwrap();
@@ -447,8 +447,8 @@ fn what_follows_a_convolution_runs_in_its_pass_and_gives_the_same() {
     let run = |fuse: bool| {
         let executor = Executor::new(artifact.clone(), &device, ExecuteOptions::default().with_fuse(fuse));
         // The second call finds its weights and folded norms made.
-        executor.run(&input(&x)).unwrap();
-        let (outputs, records) = burn_lattice::trace::record(|| executor.run(&input(&x)).unwrap());
+        executor.run(&where_graphs_run(&x)).unwrap();
+        let (outputs, records) = burn_lattice::trace::record(|| executor.run(&where_graphs_run(&x)).unwrap());
         (outputs.to_arrays().unwrap().into_iter().collect::<Arrays>(), records.len())
     };
     let ((fused, few), (apart, many)) = (run(true), run(false));
@@ -488,6 +488,6 @@ fn what_other_operations_read_is_not_fused_away() {
     let mut expected = parts("last", &Relu::new().forward(&sum));
     expected.extend(parts("alone", &y));
     expected.extend(parts("seen", &z));
-    let given = input(&x).sparse("o", other.to_device(&graphs::devices::chosen()));
+    let given = where_graphs_run(&x).sparse("o", other.to_device(&graphs::devices::chosen()));
     agrees(&run(artifact, &given), &expected, TOLERANCE);
 }
