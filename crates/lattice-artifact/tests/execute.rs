@@ -546,22 +546,23 @@ fn tensors_taken_apart_keep_their_identity_and_relations_are_shared() {
            f32} : (ST, ST) -> ST";
     let text = module(&sparse_x(ONE), &body, &[["y", "sparse_tensor", "%y", "ST"]]);
     let file = weights(&[("w", &floats(&[1, 3, 1, 1, 1], &[1.0, 10.0, 100.0]))]);
-    let executor = Executor::new(
-        Artifact::new(parse(&text).unwrap(), file).unwrap(),
-        &Device::flex(),
-        ExecuteOptions::default(),
-    );
+    let artifact = std::sync::Arc::new(Artifact::new(parse(&text).unwrap(), file).unwrap());
     let inputs = inputs_x(along_x(&[0, 1, 3]), floats(&[3, 1], &[1.0, 3.0, 5.0]));
-    let (outputs, records) = trace::record(|| executor.run(&inputs).unwrap());
-    let Ok(OutputValue::Sparse(y)) = outputs.into_one() else { panic!("one sparse result") };
-    assert_eq!(y.manager().relation_count(), 1);
-    assert_eq!(y.manager().report().joins, 0);
-    let names: Vec<&str> = records.iter().map(|r| r.name.as_str()).collect();
-    assert_eq!(names, ["a", "b", "y"]);
-    assert!(records[..2].iter().all(|r| r.route == "tap_tiles"), "{records:?}");
-    // 310, 31, 50 convolved again, plus x.
-    let values: Vec<f32> = y.feats().clone().into_data().iter::<f32>().collect();
-    assert_eq!(values, [310.0 * 10.0 + 31.0 * 100.0 + 1.0, 310.0 + 310.0 + 3.0, 505.0]);
+    // The sum runs in the pass of the second convolution, or by itself.
+    for (fuse, expected) in [(true, &["a", "y"][..]), (false, &["a", "b", "y"])] {
+        let options = ExecuteOptions::default().with_fuse(fuse);
+        let executor = Executor::new(artifact.clone(), &graphs::devices::chosen(), options);
+        let (outputs, records) = trace::record(|| executor.run(&inputs).unwrap());
+        let Ok(OutputValue::Sparse(y)) = outputs.into_one() else { panic!("one sparse result") };
+        assert_eq!(y.manager().relation_count(), 1);
+        assert_eq!(y.manager().report().joins, 0);
+        assert_eq!(records.iter().map(|r| r.name.as_str()).collect::<Vec<_>>(), expected);
+        let nodes = lattice_artifact::describe(&artifact, executor.device());
+        assert_eq!(nodes.iter().find(|n| n.label == "a").unwrap().route, records[0].route);
+        // 310, 31, 50 convolved again, plus x.
+        let values: Vec<f32> = y.feats().clone().into_data().iter::<f32>().collect();
+        assert_eq!(values, [310.0 * 10.0 + 31.0 * 100.0 + 1.0, 310.0 + 310.0 + 3.0, 505.0]);
+    }
 }
 
 #[test]
