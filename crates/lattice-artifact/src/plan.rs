@@ -384,6 +384,20 @@ impl Plan {
         self.values[value.0].weight.map(|i| &self.weights[i])
     }
 
+    /// Element types of the features that a graph computes with.
+    pub(crate) fn feature_types(&self) -> Vec<Element> {
+        let of = |ty: &Type| match ty {
+            Type::Tensor(ty) => Some(ty.element),
+            Type::Sparse(ty) => Some(ty.element),
+            Type::Weight(_) => None,
+        };
+        let mut found: Vec<Element> =
+            self.values.iter().filter_map(|value| of(&value.ty)).filter(|e| e.is_feature()).collect();
+        found.sort_unstable();
+        found.dedup();
+        found
+    }
+
     /// Sparse inputs: `x_coords`, `x_features`, `x_active` in a row, with their roles, are the sparse input `x`;
     /// `coords`, `features`, `active` are the one named `input`.
     pub fn sparse_inputs(&self) -> Vec<SparseInput> {

@@ -40,11 +40,14 @@ fn triple(values: [u32; 3]) -> String {
     format!("array<i64: {}, {}, {}>", values[0], values[1], values[2])
 }
 
+/// Pairs of the rows of an input, a target and a kernel.
+type Definition = fn(&[[i32; 4]], &[[i32; 4]], &Kernel) -> Pairs;
+
 /// One convolution: its operation, its kernel and the pairs of its definition, given logical rows of the input and the target.
 struct Case {
     op: &'static str,
     kernel: Kernel,
-    pairs: fn(&[[i32; 4]], &[[i32; 4]], &Kernel) -> Pairs,
+    pairs: Definition,
 }
 
 fn cases() -> Vec<Case> {
@@ -54,13 +57,13 @@ fn cases() -> Vec<Case> {
     let plain = Kernel::new([2, 3, 2], [2, 2, 1], [0; 3], [1; 3]);
     let subm = |x: &[[i32; 4]], _: &[[i32; 4]], k: &Kernel| relations::submanifold(x, k);
     let transposed = |x: &[[i32; 4]], _: &[[i32; 4]], k: &Kernel| relations::transposed(x, k);
-    let onto = |x: &[[i32; 4]], t: &[[i32; 4]], k: &Kernel| relations::target_transposed(x, t, k);
+    let onto: Definition = relations::target_transposed;
     let grown = |x: &[[i32; 4]], _: &[[i32; 4]], k: &Kernel| relations::generative(x, k.size, k.stride);
     vec![
         case("conv3d", strided, |x, _, k| relations::forward(x, k)),
         case("subm_conv3d", odd, subm),
         case("normalized_subm_conv3d", odd, subm),
-        case("target_conv3d", strided, |x, t, k| relations::target(x, t, k)),
+        case("target_conv3d", strided, relations::target),
         case("conv_transpose3d", strided, transposed),
         case("target_conv_transpose3d", strided, onto),
         case("normalized_conv_transpose3d", strided, transposed),

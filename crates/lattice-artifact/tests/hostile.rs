@@ -253,6 +253,25 @@ fn long_graphs_take_time_in_proportion() {
 }
 
 #[test]
+fn faults_past_those_that_are_listed_are_found_all_the_same() {
+    let one = "tensor<?x1xf32>";
+    let mut body = make_x(one, [1; 3]);
+    for i in 0..300 {
+        body += &format!("    %a{i} = lattice.softmax %x {{axis = 1}} : (ST) -> {one}\n");
+        body += &format!("    %b{i} = lattice.linear %x_features : ({one}) -> ST\n");
+        body += &format!("    %c{i} = lattice.pool3d %x : (ST) -> ST\n");
+        body +=
+            &format!("    %d{i}, %e{i} = lattice.sparse.with_features %x, %x_features : (ST, {one}) -> ST\n");
+    }
+    let text = module(&sparse_x(one), &body, &[["y", "sparse_tensor", "%x", "ST"]]);
+    quickly(&text, "softmax");
+    assert_eq!(status(&text).diagnostics.len(), 100);
+    // What a message quotes cannot move a terminal's cursor.
+    let found = parse(&SMALL.replacen("module", "\u{1b}[2Jmodule", 1)).unwrap_err().to_string();
+    assert!(found.contains("\\u{1b}") && !found.contains('\u{1b}'), "{found}");
+}
+
+#[test]
 fn cycles_and_values_from_nowhere_are_refused() {
     let swapped = SMALL
         .replace("%x = lattice.sparse.make %x_coords, %x_features", "%x = lattice.sparse.make %x_coords, %z");

@@ -6,15 +6,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use burn_lattice::core::SupportId;
 use burn_lattice::ops::{PointVoxelMap, SparseQuantization};
-use burn_lattice::{CoordinateManager, SparseTensor, Support, trace};
+use burn_lattice::{CoordinateManager, DeviceInfo, SparseTensor, Support, trace};
 
 use super::fuse::{self, Step};
 use super::inputs::Inputs;
 use super::outputs::Outputs;
-use super::value::Value;
+use super::value::{Value, dtype_of};
 use crate::array::Array;
 use crate::artifact::Artifact;
 use crate::error::{ArtifactError, Result};
+use crate::ir::Element;
 use crate::plan::{Node, Op, ValueId};
 use crate::weights::{Bound, Use, bind};
 
@@ -101,6 +102,8 @@ pub struct Executor {
     options: ExecuteOptions,
     steps: Vec<Step>,
     last_uses: Vec<Vec<ValueId>>,
+    /// Element types of features that the device does not compute with.
+    missing: Vec<Element>,
     bound: Mutex<HashMap<(usize, Use, DType), Bound>>,
     /// Scale and shift of batch norms that run in the pass of a convolution, by node.
     folded: Mutex<HashMap<usize, Folded>>,
@@ -130,8 +133,12 @@ impl Executor {
         let steps = fuse::steps(artifact.plan(), options.fuse);
         let nodes: Vec<&[usize]> = steps.iter().map(|step| step.nodes.as_slice()).collect();
         let last_uses = artifact.plan().last_uses(&nodes);
+        let info = DeviceInfo::of(device);
+        let missing =
+            artifact.plan().feature_types().into_iter().filter(|&e| !info.takes(dtype_of(e))).collect();
         Self {
             artifact,
+            missing,
             device: device.clone(),
             options,
             steps,
@@ -165,6 +172,13 @@ impl Executor {
     /// the features'; what the operations refuse.
     pub fn run(&self, inputs: &Inputs) -> Result<Outputs> {
         let plan = self.artifact.plan();
+        if let Some(element) = self.missing.first() {
+            let device = &self.device;
+            let what = format!(
+                "expected features of a type that {device:?} computes with, found {element}; run on another device"
+            );
+            return Err(ArtifactError::build(what));
+        }
         let mut values: Vec<Option<Value>> = vec![None; plan.values.len()];
         for (input, value) in plan.inputs.iter().zip(inputs.bind(plan, &self.device)?) {
             values[input.value.0] = Some(value);
@@ -214,7 +228,7 @@ impl Executor {
         let (declared, stored) = (&artifact.plan().weights[weight], &artifact.stored_weights()[weight]);
         if self.options.strict_dtypes
             && let crate::weights::StoredWeight::Dense { element, .. } = stored
-            && super::value::dtype_of(*element) != dtype
+            && dtype_of(*element) != dtype
         {
             let what = format!(
                 "expected {dtype:?} values, the features' type, found {element}; leave strict types off"

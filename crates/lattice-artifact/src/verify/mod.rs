@@ -13,15 +13,24 @@ use scope::Scope;
 /// Most faults that are listed.
 const MOST_FAULTS: usize = 100;
 
-/// Faults found so far.
+/// Faults found so far: the first ones, and how many there are.
 #[derive(Default)]
-pub(crate) struct Faults(Vec<Diagnostic>);
+pub(crate) struct Faults {
+    listed: Vec<Diagnostic>,
+    count: usize,
+}
 
 impl Faults {
     pub(crate) fn add(&mut self, at: At, message: impl Into<String>) {
-        if self.0.len() < MOST_FAULTS {
-            self.0.push(Diagnostic { at, message: message.into() });
+        self.count += 1;
+        if self.listed.len() < MOST_FAULTS {
+            self.listed.push(Diagnostic { at, message: message.into() });
         }
+    }
+
+    /// How many were found, listed or not.
+    pub(crate) fn count(&self) -> usize {
+        self.count
     }
 }
 
@@ -59,10 +68,10 @@ pub fn verify(graph: &Graph) -> Result<Plan, ArtifactError> {
         operation::check(operation, &mut scope, &mut weights, &mut nodes, &mut faults);
     }
     let outputs = returns(graph, &scope, &mut faults);
-    if faults.0.is_empty() {
+    if faults.count() == 0 {
         return Ok(Plan { inputs, outputs, weights, nodes, values: scope.into_values() });
     }
-    Err(ArtifactError::Invalid(Diagnostics(faults.0)))
+    Err(ArtifactError::Invalid(Diagnostics(faults.listed)))
 }
 
 fn attribute<'a>(graph: &'a Graph, name: &str) -> Option<&'a Entry<ModuleAttribute>> {

@@ -28,11 +28,11 @@ pub(super) fn check(
         faults.add(at, format!("expected an operation of the dialect, found `{}`", cut(&operation.name)));
         return;
     };
-    let before = faults.0.len();
+    let before = faults.count();
     let operands = operands(operation, schema, scope, faults);
     attributes(operation, schema, faults);
     results(operation, schema, faults);
-    let whole = faults.0.len() == before;
+    let whole = faults.count() == before;
     let checked = if whole { Rules::of(operation, &operands, scope, weights, faults).check() } else { None };
 
     let defined: Vec<_> = operation
