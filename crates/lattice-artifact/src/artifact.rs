@@ -62,8 +62,8 @@ impl Artifact {
         Ok(Self { graph, plan, file, stored })
     }
 
-    /// Writes `graph.mlir`, in its canonical form, and `weights.safetensors` to a folder, which is made where it is missing. Weights first, so
-    /// that a graph never stands beside weights that are not its own.
+    /// Writes `graph.mlir`, in its canonical form, and `weights.safetensors` to a folder, which is made where it is missing. A graph that is
+    /// there goes first and the new one comes last, so that none ever stands beside weights that are not its own.
     ///
     /// # Errors
     /// [`ArtifactError::File`] where the system refuses.
@@ -73,6 +73,12 @@ impl Artifact {
             what: format!("cannot be written: {e}"),
         };
         std::fs::create_dir_all(folder).map_err(|e| refuse("", e.to_string()))?;
+        match std::fs::remove_file(folder.join(GRAPH_FILE)) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                return Err(refuse(GRAPH_FILE, e.to_string()));
+            }
+            _ => {}
+        }
         lattice_io::write_bytes(folder.join(WEIGHT_FILE), self.file.bytes())
             .map_err(|e| refuse(WEIGHT_FILE, e.to_string()))?;
         lattice_io::write_bytes(folder.join(GRAPH_FILE), self.graph.to_string().as_bytes())

@@ -1,4 +1,6 @@
 //! The schema of the graph: every type, attribute and operation, in the order that the digest is taken over.
+//!
+//! One table, and therefore one file.
 
 use AttributeKind::{Float, Floats, Integer, Integers, Packing, Text, Word};
 use ValueKind::{Sparse, Symbol, Tensor, Weight};

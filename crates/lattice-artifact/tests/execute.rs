@@ -620,3 +620,30 @@ fn empty_tensors_run() {
     assert_eq!(results["y.coords"].dims(), [0, 4]);
     assert_eq!(results["y.active"].to_i32().unwrap(), [0]);
 }
+
+#[test]
+fn one_executor_serves_several_threads() {
+    let text = sparse_y(
+        &(make_x(ONE, [1; 3])
+            + &weight("w", "conv3d")
+            + &conv("subm_conv3d", 3, "dilation = array<i64: 1, 1, 1>, ")),
+    );
+    let file = weights(&[("w", &floats(&[1, 3, 1, 1, 1], &[1.0, 10.0, 100.0]))]);
+    let artifact = Artifact::new(parse(&text).unwrap(), file).unwrap();
+    let executor = Executor::new(artifact, &graphs::devices::chosen(), ExecuteOptions::default());
+    std::thread::scope(|threads| {
+        let calls: Vec<_> = (0..4)
+            .map(|i| {
+                let executor = &executor;
+                threads.spawn(move || {
+                    let given = inputs_x(along_x(&[0, 1, 3 + i]), floats(&[3, 1], &[1.0, 3.0, 5.0]));
+                    executor.run(&given).unwrap().to_arrays().unwrap().into_iter().collect::<BTreeMap<_, _>>()
+                })
+            })
+            .collect();
+        for (i, call) in calls.into_iter().enumerate() {
+            let results = call.join().unwrap();
+            assert_eq!(line(&results, "y"), [(0, 310.0), (1, 31.0), (3 + i as i32, 50.0)]);
+        }
+    });
+}

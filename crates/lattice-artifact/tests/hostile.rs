@@ -362,7 +362,14 @@ fn folders_that_hold_no_artifact_are_refused() {
     std::fs::write(folder.path().join("weights.safetensors"), &file().bytes()[..100]).unwrap();
     load("complete .safetensors file");
     std::fs::write(folder.path().join("weights.safetensors"), file().bytes()).unwrap();
-    assert!(Artifact::load(folder.path()).is_ok());
+    let artifact = Artifact::load(folder.path()).unwrap();
+    // Over one that is there; and where a folder has the graph's name.
+    artifact.save(folder.path()).unwrap();
+    assert_eq!(Artifact::load(folder.path()).unwrap().graph(), artifact.graph());
+    std::fs::remove_file(folder.path().join("graph.mlir")).unwrap();
+    std::fs::create_dir(folder.path().join("graph.mlir")).unwrap();
+    let error = artifact.save(folder.path()).unwrap_err().to_string();
+    assert!(error.contains("graph.mlir: cannot be written"), "{error}");
 }
 
 #[test]
