@@ -400,3 +400,55 @@ fn configs_are_saved_as_text() {
     let gelu = GeluConfig::new().with_approximation(GeluApproximation::Tanh).to_string();
     assert_eq!(GeluConfig::load_binary(gelu.as_bytes()).unwrap().approximation, GeluApproximation::Tanh);
 }
+
+#[test]
+fn modules_say_what_they_are_and_a_convolution_of_any_kind_takes_an_epilogue() {
+    use burn_lattice::{Activation, RelationKind, SupportPolicy};
+
+    let device = inference();
+    let x = seeded_tensor(40, 4, &device).with_stride([2; 3]).unwrap();
+    let subm = SubmConv3dConfig::new([4, 6]).with_groups(2).init(&device);
+    let strided = Conv3dConfig::new([4, 6]).with_stride([2; 3]).init(&device);
+    let up = ConvTranspose3dConfig::new([4, 6]).init(&device);
+    let grown = GenerativeConvTranspose3dConfig::new([4, 6]).init(&device);
+    let block: BlockConv = ConvTranspose3dConfig::new([4, 6]).with_inverse(true).init(&device).into();
+    assert_eq!(block.relation_kind(), RelationKind::Inverse);
+    let reach = Conv3dConfig::new([4, 6]).with_kernel_reach(true).init(&device);
+    assert!(matches!(reach.options().unwrap().policy, SupportPolicy::KernelReach { range: None }));
+    assert_eq!(ConvBlockConfig::new([4, 6]).init_subm(&device).activation(), BlockActivation::Relu);
+    assert_eq!(BatchNormConfig::new(4).with_eps(0.5).init(&device).eps(), 0.5);
+    assert_eq!(LeakyReluConfig::new().init().kind().name(), "leaky_relu");
+    assert_eq!(MaxPool3dConfig::new().init().pool().mode(), PoolMode::Max);
+
+    let cases = [
+        (subm.weight.val(), subm.bias.as_ref(), subm.relation_kind(), subm.options(), subm.forward(&x)),
+        (
+            strided.weight.val(),
+            strided.bias.as_ref(),
+            strided.relation_kind(),
+            strided.options(),
+            strided.forward(&x),
+        ),
+        (up.weight.val(), up.bias.as_ref(), up.relation_kind(), up.options(), up.forward(&x)),
+        (grown.weight.val(), grown.bias.as_ref(), grown.relation_kind(), grown.options(), grown.forward(&x)),
+    ];
+    for (weight, bias, kind, options, plain) in cases {
+        let scale: Tensor<1> = Tensor::full([6], -0.5, &device);
+        let shift: Tensor<1> = Tensor::full([6], 0.25, &device);
+        let epilogue = ConvEpilogue {
+            scale_shift: Some((scale, shift)),
+            residual: Some(Tensor::ones(plain.feats().dims(), &device)),
+            activation: Activation::Relu,
+        };
+        let bias = bias.map(|b| b.val());
+        let y = ops::convolve_with(&x, weight, bias, kind, &options.unwrap(), None, epilogue).unwrap();
+        let expected = burn::tensor::activation::relu(plain.feats().clone() * -0.5 + 1.25);
+        assert!(y.same_coords(&plain) || y.support().same_rows(plain.support()), "{kind:?}");
+        assert_close(&read(&expected), &read(y.feats()), F32);
+    }
+    let options = subm.options().unwrap();
+    let wrong = RelationKind::TargetTransposed;
+    let error =
+        ops::convolve_with(&x, subm.weight.val(), None, wrong, &options, None, ConvEpilogue::default());
+    assert!(error.unwrap_err().to_string().contains("found TargetTransposed"));
+}

@@ -27,7 +27,8 @@ const EXAMPLES: &str = "Examples:
   lattice run scan.ply --out result      classes, a picture and a report of a scan
   lattice info scan.bin --voxel-size 0.05 0.1
   lattice bench --suite smoke --ops subm_k3
-  lattice import net.pth --from minkowski --model minkunet34c --out net.safetensors";
+  lattice import net.pth --from minkowski --model minkunet34c --out net.safetensors
+  lattice artifact run net --inputs inputs.safetensors --out outputs.safetensors";
 
 /// Sparse-voxel and point-cloud deep learning: scans in, classes out, on CPU and GPU.
 #[derive(Parser)]
@@ -75,6 +76,8 @@ enum Command {
     Compress(commands::compress::Args),
     /// Read a compressed scan back into a point file.
     Decompress(commands::decompress::Args),
+    /// Trained networks as a text graph and a weight file: inspect, verify, run, export.
+    Artifact(commands::artifact::Args),
 }
 
 fn main() -> ExitCode {
@@ -96,6 +99,7 @@ fn main() -> ExitCode {
         Command::Import(args) => commands::import::run(&args),
         Command::Compress(args) => commands::compress::run(&args),
         Command::Decompress(args) => commands::decompress::run(&args),
+        Command::Artifact(args) => commands::artifact::run(&args),
     };
     let text = match catch_unwind(AssertUnwindSafe(work)) {
         Ok(Ok(())) => return ExitCode::SUCCESS,

@@ -21,6 +21,11 @@ macro_rules! plain_activation {
                 Self
             }
 
+            /// The formula.
+            pub fn kind(&self) -> ActivationKind {
+                $kind
+            }
+
             /// Keeps identity and element type.
             pub fn forward(&self, x: &SparseTensor) -> SparseTensor {
                 x.clone().map_feats(|feats| self.forward_feats(feats))
@@ -62,6 +67,11 @@ impl GeluConfig {
 }
 
 impl Gelu {
+    /// The formula.
+    pub fn kind(&self) -> ActivationKind {
+        ActivationKind::Gelu(self.approximation)
+    }
+
     /// Keeps identity and element type.
     pub fn forward(&self, x: &SparseTensor) -> SparseTensor {
         x.clone().map_feats(|feats| self.forward_feats(feats))
@@ -100,6 +110,11 @@ impl LeakyReluConfig {
 }
 
 impl LeakyRelu {
+    /// The formula.
+    pub fn kind(&self) -> ActivationKind {
+        ActivationKind::LeakyRelu { negative_slope: self.negative_slope }
+    }
+
     /// Keeps identity and element type.
     pub fn forward(&self, x: &SparseTensor) -> SparseTensor {
         x.clone().map_feats(|feats| self.forward_feats(feats))
@@ -142,6 +157,11 @@ impl SoftplusConfig {
 }
 
 impl Softplus {
+    /// The formula.
+    pub fn kind(&self) -> ActivationKind {
+        ActivationKind::Softplus { beta: self.beta, threshold: self.threshold }
+    }
+
     /// Keeps identity and element type.
     pub fn forward(&self, x: &SparseTensor) -> SparseTensor {
         x.clone().map_feats(|feats| self.forward_feats(feats))

@@ -91,6 +91,16 @@ impl BatchNormConfig {
 }
 
 impl BatchNorm {
+    /// What is added to the variance.
+    pub fn eps(&self) -> f64 {
+        self.eps
+    }
+
+    /// Whether it keeps running statistics; without them it uses those of the batch, always.
+    pub fn tracks_running_stats(&self) -> bool {
+        self.track
+    }
+
     /// Keeps identity, rows and element type.
     ///
     /// # Panics

@@ -4,7 +4,7 @@ use burn::config::Config;
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
 
-use super::kernel::{ConvKernel, Window};
+use super::kernel::{ConvKernel, Window, describe_convolution};
 use super::{ConvEpilogue, Target, or_panic};
 use crate::ops::ConvKind;
 use crate::{Result, SparseTensor};
@@ -52,6 +52,8 @@ impl SubmConv3dConfig {
         SubmConv3d { weight, bias, kernel }
     }
 }
+
+describe_convolution!(SubmConv3d, Conv3d);
 
 impl SubmConv3d {
     /// `[n, c_in]` to `[n, c_out]` on the same identity.

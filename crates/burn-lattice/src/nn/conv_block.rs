@@ -4,7 +4,7 @@ use burn::config::Config;
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
 
-use super::kernel::ConvKernel;
+use super::kernel::{ConvKernel, describe_convolution};
 use super::{
     BatchNorm, BatchNormConfig, Conv3d, Conv3dConfig, ConvEpilogue, ConvTranspose3d, ConvTranspose3dConfig,
     SubmConv3d, SubmConv3dConfig, Target, or_panic,
@@ -43,6 +43,8 @@ pub struct BlockConv {
     #[module(skip)]
     kernel: ConvKernel,
 }
+
+describe_convolution!(BlockConv);
 
 impl BlockConv {
     /// `[n_in, c_in]` to `[n_out, c_out]`, without the norm and activation of the block.
@@ -180,6 +182,11 @@ impl ConvBlockConfig {
 }
 
 impl ConvBlock {
+    /// What comes last.
+    pub fn activation(&self) -> BlockActivation {
+        self.activation
+    }
+
     /// `[n_in, c_in]` to `[n_out, c_out]`.
     ///
     /// # Panics

@@ -4,7 +4,7 @@ use burn::config::Config;
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
 
-use super::kernel::{ConvKernel, Window};
+use super::kernel::{ConvKernel, Window, describe_convolution};
 use super::{ConvEpilogue, Target, or_panic};
 use crate::ops::ConvKind;
 use crate::{Result, SparseTensor};
@@ -63,6 +63,8 @@ impl ConvTranspose3dConfig {
         ConvTranspose3d { weight, bias, kernel }
     }
 }
+
+describe_convolution!(ConvTranspose3d, GenerativeConvTranspose3d);
 
 impl ConvTranspose3d {
     /// `[n_in, c_in]` to `[n_out, c_out]` at tensor stride `x.stride / stride`.

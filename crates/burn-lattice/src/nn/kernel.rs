@@ -5,7 +5,7 @@ use burn::nn::Initializer;
 use burn::tensor::{Device, Tensor};
 
 use crate::ops::{self, ConvEpilogue, ConvKind, ConvOptions, Target};
-use crate::{Error, KernelSpec, Result, SparseTensor, SupportPolicy};
+use crate::{Error, KernelSpec, RelationKind, Result, SparseTensor, SupportPolicy};
 
 /// A size of a config as the kernel takes it.
 pub(crate) fn triple(op: &'static str, values: [usize; 3]) -> Result<[u32; 3]> {
@@ -110,6 +110,17 @@ impl ConvKernel {
         Ok(ConvOptions::new(spec).with_groups(self.groups).with_policy(policy))
     }
 
+    /// The kind of relation that its pairs are of.
+    pub(crate) fn relation_kind(&self) -> RelationKind {
+        match self.kind {
+            ConvKind::Submanifold => RelationKind::Submanifold,
+            ConvKind::Forward => RelationKind::Forward,
+            ConvKind::Transposed => RelationKind::Transposed,
+            ConvKind::Inverse => RelationKind::Inverse,
+            ConvKind::Generative => RelationKind::Generative,
+        }
+    }
+
     /// The convolution of a module with these parameters.
     pub(crate) fn run(
         &self,
@@ -124,3 +135,24 @@ impl ConvKernel {
         ops::convolve(self.op, x, weight.val(), bias, geometry, self.groups, epilogue)
     }
 }
+
+/// What convolution modules say of themselves, for those that write them down elsewhere.
+macro_rules! describe_convolution {
+    ($($module:ident),*) => {$(
+        impl $module {
+            /// Kernel, groups and which output rows there are.
+            ///
+            /// # Errors
+            /// A config that no kernel can have.
+            pub fn options(&self) -> $crate::Result<$crate::ops::ConvOptions> {
+                self.kernel.options()
+            }
+
+            /// The kind of relation that its pairs are of, where no target is given.
+            pub fn relation_kind(&self) -> $crate::RelationKind {
+                self.kernel.relation_kind()
+            }
+        }
+    )*};
+}
+pub(crate) use describe_convolution;

@@ -61,6 +61,11 @@ impl LayerNormConfig {
 }
 
 impl LayerNorm {
+    /// What is added to the variance.
+    pub fn eps(&self) -> f64 {
+        self.eps
+    }
+
     /// Keeps identity and element type.
     ///
     /// # Panics
@@ -110,6 +115,11 @@ impl RmsNormConfig {
 }
 
 impl RmsNorm {
+    /// What is added to the mean square.
+    pub fn eps(&self) -> f64 {
+        self.eps
+    }
+
     /// Keeps identity and element type.
     ///
     /// # Panics

@@ -4,7 +4,7 @@ use burn::config::Config;
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
 
-use super::kernel::{ConvKernel, Window};
+use super::kernel::{ConvKernel, Window, describe_convolution};
 use super::{Target, or_panic};
 use crate::ops::{self, ConvKind};
 use crate::{Result, SparseTensor};
@@ -58,7 +58,14 @@ impl NormalizedSubmConv3dConfig {
     }
 }
 
+describe_convolution!(NormalizedSubmConv3d, NormalizedConvTranspose3d, NormalizedGenerativeConvTranspose3d);
+
 impl NormalizedSubmConv3d {
+    /// What is added under the root.
+    pub fn eps(&self) -> f64 {
+        self.eps
+    }
+
     /// `[n, c_in]` to `[n, c_out]` on the same identity.
     ///
     /// # Panics
@@ -135,6 +142,11 @@ impl NormalizedConvTranspose3dConfig {
 }
 
 impl NormalizedConvTranspose3d {
+    /// What is added under the root.
+    pub fn eps(&self) -> f64 {
+        self.eps
+    }
+
     /// `[n_in, c_in]` to `[n_out, c_out]` at tensor stride `x.stride / stride`.
     ///
     /// # Panics
@@ -212,6 +224,11 @@ impl NormalizedGenerativeConvTranspose3dConfig {
 }
 
 impl NormalizedGenerativeConvTranspose3d {
+    /// What is added under the root.
+    pub fn eps(&self) -> f64 {
+        self.eps
+    }
+
     /// `[n_in, c_in]` to `[n_out, c_out]` at tensor stride `x.stride / stride`.
     ///
     /// # Panics

@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use super::kernel::{Window, triple};
 use super::{Target, or_panic};
 use crate::ops::{self, PoolMode, PoolOptions};
-use crate::{Result, SparseTensor};
+use crate::{KernelSpec, Result, SparseTensor};
 
 impl Serialize for PoolMode {
     fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
@@ -59,6 +59,19 @@ impl Pool3dConfig {
 }
 
 impl Pool3d {
+    /// What becomes of the rows of a window.
+    pub fn mode(&self) -> PoolMode {
+        self.mode
+    }
+
+    /// The window.
+    ///
+    /// # Errors
+    /// A config that no window can have.
+    pub fn options(&self) -> Result<PoolOptions> {
+        Ok(PoolOptions::new(self.window.spec("Pool3d")?))
+    }
+
     /// `[n_in, c]` to `[n_out, c]` at tensor stride `x.stride · stride`.
     ///
     /// # Panics
@@ -72,7 +85,7 @@ impl Pool3d {
     /// # Errors
     /// As [`ops::pool3d`].
     pub fn try_forward(&self, x: &SparseTensor) -> Result<SparseTensor> {
-        ops::pool3d(x, self.mode, &PoolOptions::new(self.window.spec("Pool3d")?))
+        ops::pool3d(x, self.mode, &self.options()?)
     }
 }
 
@@ -111,6 +124,11 @@ macro_rules! fixed_pool {
         }
 
         impl $name {
+            /// The same as a [`Pool3d`].
+            pub fn pool(&self) -> &Pool3d {
+                &self.pool
+            }
+
             /// `[n_in, c]` to `[n_out, c]` at tensor stride `x.stride · stride`.
             ///
             /// # Panics
@@ -172,6 +190,14 @@ impl PoolTranspose3dConfig {
 }
 
 impl PoolTranspose3d {
+    /// The kernel.
+    ///
+    /// # Errors
+    /// A config that no kernel can have.
+    pub fn spec(&self) -> Result<KernelSpec> {
+        self.window.spec("PoolTranspose3d")
+    }
+
     /// `[n_in, c]` to `[n_out, c]` at tensor stride `x.stride / stride`.
     ///
     /// # Panics
@@ -193,7 +219,7 @@ impl PoolTranspose3d {
     /// # Errors
     /// As [`ops::pool_transpose3d`].
     pub fn try_forward(&self, x: &SparseTensor, target: Option<&Target>) -> Result<SparseTensor> {
-        ops::pool_transpose3d(x, &self.window.spec("PoolTranspose3d")?, target)
+        ops::pool_transpose3d(x, &self.spec()?, target)
     }
 }
 
@@ -219,6 +245,11 @@ impl TrilinearUpsample3dConfig {
 }
 
 impl TrilinearUpsample3d {
+    /// The step along x, y, z.
+    pub fn stride(&self) -> [usize; 3] {
+        self.stride
+    }
+
     /// `[n_in, c]` to `[n_out, c]` at tensor stride `x.stride / stride`.
     ///
     /// # Panics

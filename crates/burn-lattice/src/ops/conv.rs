@@ -518,6 +518,46 @@ pub fn inverse_conv3d(
     convolve("inverse_conv3d", x, weight, bias, geometry, options.groups, ConvEpilogue::default())
 }
 
+/// The convolution of a kind with an epilogue, fused on devices without autodiff: what blocks and graphs run.
+///
+/// Kinds are [`RelationKind::Submanifold`], `Forward`, `Transposed`, `Inverse` and `Generative`, each as its function of this module; all but the
+/// first take a target.
+///
+/// # Shapes
+/// As the function of the kind; an epilogue's residual is `[n_out, c_out]`.
+/// # Errors
+/// As the function of the kind; another kind.
+pub fn convolve_with(
+    x: &SparseTensor,
+    weight: Tensor<3>,
+    bias: Option<Tensor<1>>,
+    kind: RelationKind,
+    options: &ConvOptions,
+    target: Option<&Target>,
+    epilogue: ConvEpilogue,
+) -> Result<SparseTensor> {
+    let (op, kind) = match kind {
+        RelationKind::Submanifold => ("subm_conv3d", ConvKind::Submanifold),
+        RelationKind::Forward => ("conv3d", ConvKind::Forward),
+        RelationKind::Transposed => ("conv_transpose3d", ConvKind::Transposed),
+        RelationKind::Inverse => ("inverse_conv3d", ConvKind::Inverse),
+        RelationKind::Generative => ("generative_conv_transpose3d", ConvKind::Generative),
+        other => {
+            return Err(Error::Value {
+                op: "convolve_with",
+                what: format!(
+                    "expected Submanifold, Forward, Transposed, Inverse or Generative, found {other:?}"
+                ),
+            });
+        }
+    };
+    if matches!(kind, ConvKind::Generative) {
+        check_generative(op, &options.spec)?;
+    }
+    let geometry = geometry(op, kind, x, options, target)?;
+    convolve(op, x, weight, bias, geometry, options.groups, epilogue)
+}
+
 /// Generative transposed convolution: every cell that a kernel reaches becomes active, each once.
 ///
 /// # Errors

@@ -1,5 +1,6 @@
 //! One file a command: its arguments, and a `run` that calls the library and prints.
 
+pub mod artifact;
 pub mod bench;
 pub mod compress;
 pub mod decompress;

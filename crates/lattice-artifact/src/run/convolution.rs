@@ -1,0 +1,109 @@
+//! Convolutions.
+
+use burn::tensor::Tensor;
+use burn_lattice::nn::ConvEpilogue;
+use burn_lattice::ops::{self, ConvOptions, Target};
+use burn_lattice::{RelationKind, SparseTensor};
+
+use super::executor::{Call, fault};
+use super::fuse::Group;
+use super::value::Value;
+use crate::error::Result;
+use crate::plan::{Convolution, ConvolutionKind, Node, Op};
+use crate::weights::{Bound, Use};
+
+/// Operands of a convolution.
+struct Operands {
+    x: SparseTensor,
+    target: Option<Target>,
+    weight: Tensor<3>,
+    bias: Option<Tensor<1>>,
+}
+
+impl Call<'_> {
+    fn operands(&self, node: &Node, conv: &Convolution) -> Result<Operands> {
+        let x = self.sparse(node, 0)?;
+        let target = match conv.targeted {
+            true => Some(Target::from(&self.sparse(node, 1)?)),
+            false => None,
+        };
+        if !conv.targeted && matches!(conv.kind, ConvolutionKind::Transposed | ConvolutionKind::Generative) {
+            self.check_growth(node, x.n_rows(), conv.spec.size)?;
+        }
+        let at = 1 + usize::from(conv.targeted);
+        let used = Use::Convolution { size: conv.spec.size, c_in: x.channels() };
+        let Bound::Taps(weight) = self.weight(node, at, used, x.dtype())? else {
+            return Err(fault(node, "expected a weight of a convolution, found another"));
+        };
+        let bias = match conv.biased {
+            true => Some(self.vector(node, at + 1, weight.dims()[2])?),
+            false => None,
+        };
+        Ok(Operands { x, target, weight, bias })
+    }
+
+    /// Runs a convolution with what follows it, in one pass. False where the residual does not stand on the convolution's rows: nothing was done then.
+    pub(super) fn group(&mut self, group: &Group) -> Result<bool> {
+        let executor = self.executor;
+        let plan = executor.artifact().plan();
+        let node = &plan.nodes[group.conv];
+        let Op::Convolution(conv) = node.op else { return Ok(false) };
+        let residual = match group.residual {
+            None => None,
+            Some(value) => match (&self.values[value.0], self.value(node, 0)?) {
+                (Some(Value::Sparse(residual)), Value::Sparse(x)) if residual.same_coords(x) => {
+                    Some(residual.feats().clone())
+                }
+                _ => return Ok(false),
+            },
+        };
+        let Operands { x, target, weight, bias } = self.operands(node, &conv)?;
+        let scale_shift = match group.norm {
+            None => None,
+            Some(norm) => Some(executor.folded(norm, || self.fold(&plan.nodes[norm], weight.dims()[2]))?),
+        };
+        let kind = match conv.kind {
+            ConvolutionKind::Forward => RelationKind::Forward,
+            ConvolutionKind::Submanifold => RelationKind::Submanifold,
+            ConvolutionKind::Transposed => RelationKind::Transposed,
+            ConvolutionKind::Generative => RelationKind::Generative,
+        };
+        let epilogue = ConvEpilogue { scale_shift, residual, activation: group.activation };
+        let options = ConvOptions::new(conv.spec);
+        let made = ops::convolve_with(&x, weight, bias, kind, &options, target.as_ref(), epilogue);
+        self.set(group.result, Value::Sparse(made.map_err(|e| fault(node, e))?));
+        Ok(true)
+    }
+
+    /// Scale and shift of a batch norm: `y = x · scale + shift`.
+    fn fold(&self, node: &Node, channels: usize) -> Result<(Tensor<1>, Tensor<1>)> {
+        let Op::BatchNorm { eps } = node.op else { return Err(fault(node, "expected a batch norm")) };
+        let [scale, bias, mean, var] = [1, 2, 3, 4].map(|i| self.vector(node, i, channels));
+        let scale = scale? / (var? + f64::from(eps)).sqrt();
+        let shift = bias? - mean? * scale.clone();
+        Ok((scale, shift))
+    }
+
+    pub(super) fn convolution(&self, node: &Node, conv: &Convolution) -> Result<Value> {
+        let Operands { x, target, weight, bias } = self.operands(node, conv)?;
+        let (options, target) = (ConvOptions::new(conv.spec), target.as_ref());
+        let made = match (conv.kind, conv.eps.map(f64::from)) {
+            (ConvolutionKind::Forward, _) => ops::conv3d(&x, weight, bias, &options, target),
+            (ConvolutionKind::Submanifold, None) => ops::subm_conv3d(&x, weight, bias, &options),
+            (ConvolutionKind::Submanifold, Some(eps)) => {
+                ops::normalized_subm_conv3d(&x, weight, bias, &options, eps)
+            }
+            (ConvolutionKind::Transposed, None) => ops::conv_transpose3d(&x, weight, bias, &options, target),
+            (ConvolutionKind::Transposed, Some(eps)) => {
+                ops::normalized_conv_transpose3d(&x, weight, bias, &options, target, eps)
+            }
+            (ConvolutionKind::Generative, None) => {
+                ops::generative_conv_transpose3d(&x, weight, bias, &options, target)
+            }
+            (ConvolutionKind::Generative, Some(eps)) => {
+                ops::normalized_generative_conv_transpose3d(&x, weight, bias, &options, target, eps)
+            }
+        };
+        made.map(Value::Sparse).map_err(|e| fault(node, e))
+    }
+}
