@@ -2,12 +2,16 @@
 
 mod depthwise;
 mod edges;
+mod int8;
+mod packed;
 mod panels;
 pub(crate) mod plain;
 pub(crate) mod tiles;
 pub(crate) mod weight_grad;
 
 pub use edges::conv_edge_loop;
+pub use int8::conv_int8;
+pub use packed::conv_packed;
 use lattice_core::Relation;
 
 use crate::isa::engine;
