@@ -15,7 +15,7 @@ use crate::{QuantizeError, Result};
 pub struct PassOptions {
     /// Bits of a code, 4 or 8.
     pub bits: u32,
-    /// Input channels that share a scale; 64, or 32 for fewer channels, where none is asked for.
+    /// Input channels that share a scale; 64 or 32, whichever stores a layer in fewer bytes, where none is asked for.
     pub group_size: Option<usize>,
     /// Element type of scales and biases.
     pub scales: FloatDType,
@@ -29,12 +29,13 @@ impl PassOptions {
         Self { bits, group_size: None, scales: FloatDType::F16, keep_last: true }
     }
 
-    fn layer(&self) -> QuantizeOptions {
-        let options = QuantizeOptions::new(self.bits).with_scales(self.scales);
-        match self.group_size {
-            Some(size) => options.with_group_size(size),
-            None => options,
-        }
+    fn layer(&self, group_size: usize) -> QuantizeOptions {
+        QuantizeOptions::new(self.bits).with_scales(self.scales).with_group_size(group_size)
+    }
+
+    /// Group sizes to choose from, the preferred one first.
+    fn group_sizes(&self) -> Vec<usize> {
+        self.group_size.map_or(vec![64, 32], |size| vec![size])
     }
 }
 
@@ -91,12 +92,12 @@ pub fn fold_norms(model: &mut impl Layers) -> Vec<String> {
 }
 
 /// Bytes of a packed layer are worth it from this share of f16 down.
-const WORTH: (usize, usize) = (2, 3);
+const WORTH: (usize, usize) = (4, 5);
 
 /// Decides on every layer, without a change.
 ///
 /// A layer stays float where it is packed already, is the last one (with [`PassOptions::keep_last`]), or where packing would not save a
-/// third of f16: rows of few channels are mostly padding, as in depthwise convolutions and first layers.
+/// fifth of f16: rows of few channels are mostly padding, as in depthwise convolutions and first layers.
 ///
 /// # Errors
 /// Bits or group sizes that do not exist.
@@ -132,10 +133,17 @@ fn decide(layer: &LayerMut<'_>, options: &PassOptions) -> Result<Decision, Error
     };
     let [n, c_in, c_out] = taps.dims();
     let values = n * c_in * c_out;
-    let asked = options.layer();
-    let size = asked.group_size.unwrap_or(if c_in >= 64 { 64 } else { 32 });
-    let record = PackedRecord::try_new(options.bits, size, [c_in, c_out], kernel_size, layer.layout())?;
-    let bytes = record.shape().bytes(if options.scales == FloatDType::F16 { 2 } else { 4 });
+    let scale_bytes = if options.scales == FloatDType::F16 { 2 } else { 4 };
+    let mut best: Option<(usize, PackedRecord)> = None;
+    for size in options.group_sizes() {
+        let record = PackedRecord::try_new(options.bits, size, [c_in, c_out], kernel_size, layer.layout())?;
+        let bytes = record.shape().bytes(scale_bytes);
+        if best.is_none_or(|(least, _)| bytes < least) {
+            best = Some((bytes, record));
+        }
+    }
+    let (bytes, record) = best.expect("there is a group size to choose");
+    let size = record.shape().group_size();
     let (action, bytes) = if bytes * WORTH.1 > 2 * values * WORTH.0 {
         let reason = format!(
             "rows of {c_in} channels fill groups of {size} too little: {bytes} bytes packed, {} in f16",
@@ -162,11 +170,10 @@ pub fn pack(
     let mut fault = None;
     model.visit_layers("", &mut |mut layer| {
         let path = layer.path().to_owned();
-        if fault.is_some() || !wanted.get(path.as_str()).is_some_and(|d| d.is_packed()) {
-            return;
-        }
-        if let Err(source) = layer.pack(&options.layer(), ranges.get(&path)) {
-            fault = Some(QuantizeError::Layer { path, source });
+        let Some(Action::Pack(record)) = wanted.get(path.as_str()).map(|d| &d.action) else { return };
+        let options = options.layer(record.shape().group_size());
+        if let Err(source) = layer.pack(&options, ranges.get(&path)) {
+            fault.get_or_insert(QuantizeError::Layer { path, source });
         }
     });
     fault.map_or(Ok(()), Err)

