@@ -64,7 +64,8 @@ fn example_3_shapes() {
     .unwrap();
     assert_eq!((conv.words.val().dims(), conv.scales.val().dims()), ([27, 4, 8], [27, 1, 8]));
     let linear =
-        quantize_weight(Tensor::<2>::ones([10, 100], (&device, DType::F32)), &QuantizeOptions::new(8)).unwrap();
+        quantize_weight(Tensor::<2>::ones([10, 100], (&device, DType::F32)), &QuantizeOptions::new(8))
+            .unwrap();
     assert_eq!((linear.words.val().dims(), linear.scales.val().dims()), ([1, 10, 32], [1, 10, 2]));
     assert_eq!(linear.nbytes(), 4 * 320 + 2 * 4 * 20);
 }
@@ -97,7 +98,8 @@ fn every_layout_comes_back_as_the_definition_says(
         let rows: Vec<_> = (0..taps * c_out).map(|r| row(at, r)).collect();
         let expected = quantization::quantize(&rows, group_size, bits);
         assert_eq!(words(found), expected.words(taps));
-        let round = |v: f32| if dtype == DType::F16 { f64::from(half::f16::from_f32(v)) } else { f64::from(v) };
+        let round =
+            |v: f32| if dtype == DType::F16 { f64::from(half::f16::from_f32(v)) } else { f64::from(v) };
         let scales: Vec<f64> = expected.stored_scales(taps).into_iter().map(round).collect();
         assert_eq!(read(&found.scales.val()), scales);
         let most = if dtype == DType::F16 { 2e-3 } else { 1e-6 };
@@ -184,22 +186,78 @@ macro_rules! kind {
     };
 }
 
-kind!(submanifold_layers, QuantizedSubmConv3d, SubmConv3dConfig::new, 1,
-    |m, x| m.try_forward(x, ConvEpilogue::default()), |p, x| p.try_forward(x, None, ConvEpilogue::default()));
-kind!(strided_layers, QuantizedConv3d, |c| Conv3dConfig::new(c).with_stride([2, 2, 1]), 1,
-    |m, x| m.try_forward(x, None, ConvEpilogue::default()), |p, x| p.try_forward(x, None, ConvEpilogue::default()));
-kind!(pointwise_layers, QuantizedConv3d, |c| Conv3dConfig::new(c).with_kernel_size([1; 3]), 1,
-    |m, x| m.try_forward(x, None, ConvEpilogue::default()), |p, x| p.try_forward(x, None, ConvEpilogue::default()));
-kind!(layers_onto_a_target, QuantizedConv3d, |c| Conv3dConfig::new(c).with_stride([2; 3]), 1,
-    |m, x| m.try_forward(x, Some(&(&support(&[[0, 0, 0, 0], [1, -2, 1, 0], [0, 9, 9, 9]])).into()), ConvEpilogue::default()),
-    |p, x| p.try_forward(x, Some(&(&support(&[[0, 0, 0, 0], [1, -2, 1, 0], [0, 9, 9, 9]])).into()), ConvEpilogue::default()));
-kind!(transposed_layers, QuantizedConvTranspose3d, |c| ConvTranspose3dConfig::new(c).with_kernel_size([3; 3]), 2,
-    |m, x| m.try_forward(x, None, ConvEpilogue::default()), |p, x| p.try_forward(x, None, ConvEpilogue::default()));
-kind!(transposed_layers_onto_a_target, QuantizedConvTranspose3d, ConvTranspose3dConfig::new, 2,
-    |m, x| m.try_forward(x, Some(&(&support(&[[0, 0, 0, 0], [1, -3, 1, 0], [0, 9, 9, 9]])).into()), ConvEpilogue::default()),
-    |p, x| p.try_forward(x, Some(&(&support(&[[0, 0, 0, 0], [1, -3, 1, 0], [0, 9, 9, 9]])).into()), ConvEpilogue::default()));
-kind!(generative_layers, QuantizedGenerativeConvTranspose3d, GenerativeConvTranspose3dConfig::new, 2,
-    |m, x| m.try_forward(x, None, ConvEpilogue::default()), |p, x| p.try_forward(x, None, ConvEpilogue::default()));
+kind!(
+    submanifold_layers,
+    QuantizedSubmConv3d,
+    SubmConv3dConfig::new,
+    1,
+    |m, x| m.try_forward(x, ConvEpilogue::default()),
+    |p, x| p.try_forward(x, None, ConvEpilogue::default())
+);
+kind!(
+    strided_layers,
+    QuantizedConv3d,
+    |c| Conv3dConfig::new(c).with_stride([2, 2, 1]),
+    1,
+    |m, x| m.try_forward(x, None, ConvEpilogue::default()),
+    |p, x| p.try_forward(x, None, ConvEpilogue::default())
+);
+kind!(
+    pointwise_layers,
+    QuantizedConv3d,
+    |c| Conv3dConfig::new(c).with_kernel_size([1; 3]),
+    1,
+    |m, x| m.try_forward(x, None, ConvEpilogue::default()),
+    |p, x| p.try_forward(x, None, ConvEpilogue::default())
+);
+kind!(
+    layers_onto_a_target,
+    QuantizedConv3d,
+    |c| Conv3dConfig::new(c).with_stride([2; 3]),
+    1,
+    |m, x| m.try_forward(
+        x,
+        Some(&(&support(&[[0, 0, 0, 0], [1, -2, 1, 0], [0, 9, 9, 9]])).into()),
+        ConvEpilogue::default()
+    ),
+    |p, x| p.try_forward(
+        x,
+        Some(&(&support(&[[0, 0, 0, 0], [1, -2, 1, 0], [0, 9, 9, 9]])).into()),
+        ConvEpilogue::default()
+    )
+);
+kind!(
+    transposed_layers,
+    QuantizedConvTranspose3d,
+    |c| ConvTranspose3dConfig::new(c).with_kernel_size([3; 3]),
+    2,
+    |m, x| m.try_forward(x, None, ConvEpilogue::default()),
+    |p, x| p.try_forward(x, None, ConvEpilogue::default())
+);
+kind!(
+    transposed_layers_onto_a_target,
+    QuantizedConvTranspose3d,
+    ConvTranspose3dConfig::new,
+    2,
+    |m, x| m.try_forward(
+        x,
+        Some(&(&support(&[[0, 0, 0, 0], [1, -3, 1, 0], [0, 9, 9, 9]])).into()),
+        ConvEpilogue::default()
+    ),
+    |p, x| p.try_forward(
+        x,
+        Some(&(&support(&[[0, 0, 0, 0], [1, -3, 1, 0], [0, 9, 9, 9]])).into()),
+        ConvEpilogue::default()
+    )
+);
+kind!(
+    generative_layers,
+    QuantizedGenerativeConvTranspose3d,
+    GenerativeConvTranspose3dConfig::new,
+    2,
+    |m, x| m.try_forward(x, None, ConvEpilogue::default()),
+    |p, x| p.try_forward(x, None, ConvEpilogue::default())
+);
 
 #[test]
 fn an_inverse_layer_goes_back_and_a_relation_of_your_own_serves() {
@@ -210,7 +268,11 @@ fn an_inverse_layer_goes_back_and_a_relation_of_your_own_serves() {
     let packed = QuantizedConvTranspose3d::from_conv(&up, &QuantizeOptions::new(8)).unwrap();
     let up = dequantized(up, DType::F32, packed.weight.packed().unwrap());
     let coarse = down.forward(&x);
-    compare(&coarse, |c| up.try_forward(c, None, ConvEpilogue::default()), |c| packed.try_forward(c, None, ConvEpilogue::default()));
+    compare(
+        &coarse,
+        |c| up.try_forward(c, None, ConvEpilogue::default()),
+        |c| packed.try_forward(c, None, ConvEpilogue::default()),
+    );
     let spec = burn_lattice::KernelSpec::cube(3, 1).unwrap();
     let relation = x.manager().submanifold(x.support(), &spec).unwrap();
     let conv = SubmConv3dConfig::new([6, 9]).with_bias(false).init(&device);
@@ -330,7 +392,9 @@ fn folding_keeps_the_result_and_packed_tensors_have_paths_of_their_own() {
     assert!(relative(&block.forward(&x), &expected) < 1e-5);
     block.visit_layers("stage", &mut |mut layer| {
         layer.pack(&QuantizeOptions::new(4).with_scales(FloatDType::F16), None).unwrap();
-        assert!(layer.pack(&QuantizeOptions::new(4), None).unwrap_err().to_string().contains("dequantize_weight"));
+        assert!(
+            layer.pack(&QuantizeOptions::new(4), None).unwrap_err().to_string().contains("dequantize_weight")
+        );
     });
     let mut paths = Paths::default();
     block.visit(&mut paths);
@@ -348,12 +412,15 @@ fn folding_keeps_the_result_and_packed_tensors_have_paths_of_their_own() {
 #[test]
 fn gradients_are_refused_with_advice() {
     let float = SubmConv3dConfig::new([4, 4]).init(&inference());
-    let packed = QuantizedSubmConv3d::from_conv(&float, &QuantizeOptions::new(8)).unwrap().to_device(&training());
+    let packed =
+        QuantizedSubmConv3d::from_conv(&float, &QuantizeOptions::new(8)).unwrap().to_device(&training());
     let x = sparse_at(&line(&[0, 1]), tensor(&[0.5; 8], [2, 4], DType::F32, &training()), [1; 3]);
     let error = packed.try_forward(&x, None, ConvEpilogue::default()).unwrap_err().to_string();
     assert!(error.contains("no gradient") && error.contains("dequantize"), "{error}");
     let weight = Tensor::<2>::ones([4, 4], (&training(), DType::F32));
-    assert!(quantize_weight(weight, &QuantizeOptions::new(8)).unwrap_err().to_string().contains("no gradient"));
+    assert!(
+        quantize_weight(weight, &QuantizeOptions::new(8)).unwrap_err().to_string().contains("no gradient")
+    );
 }
 
 #[test]
@@ -371,9 +438,18 @@ fn what_cannot_be_packed_is_refused() {
     refused(quantize_weight(ones() * f32::INFINITY, &QuantizeOptions::new(8)), "finite weights, found inf");
     let half = QuantizeOptions::new(8).with_scales(FloatDType::F16);
     refused(quantize_weight(ones() * 1e6, &half), "ask for f32 scales");
-    refused(quantize_weight(ones(), &QuantizeOptions::new(8).with_scales(FloatDType::BF16)), "f16 or f32 for scales");
-    refused(quantize_weight(Tensor::<4>::ones([2; 4], (&device, DType::F32)), &QuantizeOptions::new(8)), "[taps, c_in, c_out]");
-    refused(quantize_weight(Tensor::<2>::ones([0, 8], (&device, DType::F32)), &QuantizeOptions::new(8)), "from 1 on");
+    refused(
+        quantize_weight(ones(), &QuantizeOptions::new(8).with_scales(FloatDType::BF16)),
+        "f16 or f32 for scales",
+    );
+    refused(
+        quantize_weight(Tensor::<4>::ones([2; 4], (&device, DType::F32)), &QuantizeOptions::new(8)),
+        "[taps, c_in, c_out]",
+    );
+    refused(
+        quantize_weight(Tensor::<2>::ones([0, 8], (&device, DType::F32)), &QuantizeOptions::new(8)),
+        "from 1 on",
+    );
 }
 
 #[test]
@@ -381,7 +457,10 @@ fn packed_tensors_that_do_not_fit_their_record_are_refused() {
     let device = inference();
     let record = PackedRecord::try_new(4, 32, [40, 6], [3, 1, 1], PackedLayout::KernelMajor).unwrap();
     let words = |dims: [usize; 3], dtype: DType| {
-        Tensor::<3, Int>::from_data(TensorData::new(vec![0u32; dims.iter().product()], dims), (&device, dtype))
+        Tensor::<3, Int>::from_data(
+            TensorData::new(vec![0u32; dims.iter().product()], dims),
+            (&device, dtype),
+        )
     };
     let scales = |dims: [usize; 3], dtype: DType| Tensor::<3>::ones(dims, (&device, dtype));
     let good = || (words([3, 8, 6], DType::U32), scales([3, 2, 6], DType::F16));
@@ -417,7 +496,10 @@ fn calls_that_do_not_fit_are_refused() {
     let _forced = routes::force("packed_int8").unwrap();
     let error = packed.try_forward(&x, None, ConvEpilogue::default()).unwrap_err().to_string();
     assert!(error.contains("`packed_int8` was forced") && error.contains("calibrated"), "{error}");
-    let residual = ConvEpilogue { residual: Some(Tensor::ones([1, 6], (&device, DType::F32))), ..ConvEpilogue::default() };
+    let residual = ConvEpilogue {
+        residual: Some(Tensor::ones([1, 6], (&device, DType::F32))),
+        ..ConvEpilogue::default()
+    };
     drop(_forced);
     assert!(packed.try_forward(&x, None, residual).unwrap_err().to_string().contains("residual ["));
     assert!(routes::force("packed_magic").err().unwrap().to_string().contains("packed_magic"));

@@ -174,11 +174,7 @@ impl Segmenter {
     ///
     /// # Errors
     /// What the system refuses.
-    pub fn save(
-        &mut self,
-        path: &Path,
-        texts: &BTreeMap<String, String>,
-    ) -> lattice_quantize::Result<usize> {
+    pub fn save(&mut self, path: &Path, texts: &BTreeMap<String, String>) -> lattice_quantize::Result<usize> {
         match self {
             Self::Unet(unet) => lattice_quantize::save(unet, path, texts),
             Self::Transformer(transformer) => lattice_quantize::save(transformer, path, texts),

@@ -39,7 +39,10 @@ fn shipped_weights_in_eight_bits_run_everywhere() {
         assert!(error > 0.0 && error < 0.03, "{layer}");
     }
     let kept = layers.iter().filter(|l| l["packed"] == false);
-    assert!(kept.clone().count() >= 2 && kept.clone().all(|l| l["reason"].as_str().is_some_and(|r| !r.is_empty())));
+    assert!(
+        kept.clone().count() >= 2
+            && kept.clone().all(|l| l["reason"].as_str().is_some_and(|r| !r.is_empty()))
+    );
     let routes: Vec<_> = report["speeds"].as_array().unwrap().iter().map(|s| s["route"].clone()).collect();
     assert_eq!(routes, ["float", "packed_panels", "dequantize"]);
 
@@ -51,7 +54,8 @@ fn shipped_weights_in_eight_bits_run_everywhere() {
     let scores = json(&place, &["eval", "--weights", "q8.safetensors", "--scene-count", "1", "--json"]);
     let after = report["accuracy"]["miou_after"].as_f64().unwrap();
     assert!((scores["miou"].as_f64().unwrap() - after).abs() < 0.005, "{} {after}", scores["miou"]);
-    let bench = json(&place, &["bench", "--weights", "q8.safetensors", "--repeats", "1", "--warmup", "0", "--json"]);
+    let bench =
+        json(&place, &["bench", "--weights", "q8.safetensors", "--repeats", "1", "--warmup", "0", "--json"]);
     assert_eq!((&bench["op"], &bench["route"]), (&Value::from("network_fwd"), &Value::from("packed_panels")));
     let refused = place.run(&["quantize", "q8.safetensors", "--out", "again.safetensors"]);
     assert!(refused.code == 1 && refused.stderr.contains("packed layers"), "{}", refused.stderr);
@@ -72,7 +76,10 @@ fn four_bits_are_smaller_and_bytes_of_features_are_calibrated() {
     }
     let calibrated = ["--activations", "int8", "--calibrate", "scans", "--out", "a8.safetensors"];
     let bytes = quantize(&place, &calibrated);
-    assert_eq!((&bytes["calibration_scenes"], &bytes["method"]), (&Value::from(2), &Value::from("percentile")));
+    assert_eq!(
+        (&bytes["calibration_scenes"], &bytes["method"]),
+        (&Value::from(2), &Value::from("percentile"))
+    );
     assert!(bytes["accuracy"]["change"].as_f64().unwrap().abs() < 1.5, "{}", bytes["accuracy"]);
     let routes: Vec<_> = bytes["speeds"].as_array().unwrap().iter().map(|s| s["route"].clone()).collect();
     assert!(routes.contains(&Value::from("packed_int8")), "{routes:?}");
@@ -98,7 +105,11 @@ fn arguments_that_do_not_fit_are_refused_and_nothing_is_written() {
         (&["quantize", "shipped", "--activations", "int8"], 2, "--calibrate"),
         (&["quantize", "shipped", "--activations", "int4", "--calibrate", "empty"], 2, "int8"),
         (&["quantize", "shipped", "--activations", "int8", "--calibrate", "empty"], 1, "no scan in it"),
-        (&["quantize", "shipped", "--activations", "int8", "--calibrate", "nowhere"], 1, "expected a folder of scans"),
+        (
+            &["quantize", "shipped", "--activations", "int8", "--calibrate", "nowhere"],
+            1,
+            "expected a folder of scans",
+        ),
         (&["quantize", "shipped", "--score", "nowhere"], 1, "expected labelled scenes"),
         (&["quantize", "shipped", "--scene-count", "0"], 1, "--scene-count"),
         (&["quantize", "shipped", "--voxel-size", "0"], 1, "--voxel-size"),
@@ -120,10 +131,12 @@ fn arguments_that_do_not_fit_are_refused_and_nothing_is_written() {
 #[test]
 fn drawn_weights_of_a_named_network_name_it_in_their_file() {
     let place = Place::new();
-    let args = ["quantize", "minkunet14b", "--bits", "4", "--group-size", "32", "--out", "q.safetensors", "--json"];
+    let args =
+        ["quantize", "minkunet14b", "--bits", "4", "--group-size", "32", "--out", "q.safetensors", "--json"];
     let report = json(&place, &[&args[..], &QUICK].concat());
     assert!(report["share_of_f32"].as_f64().unwrap() < 0.17, "{}", report["share_of_f32"]);
     assert_eq!(report["seed"], 0);
-    let ran = json(&place, &["bench", "--weights", "q.safetensors", "--repeats", "1", "--warmup", "0", "--json"]);
+    let ran =
+        json(&place, &["bench", "--weights", "q.safetensors", "--repeats", "1", "--warmup", "0", "--json"]);
     assert_eq!(ran["model"], "minkunet14b");
 }

@@ -3,7 +3,8 @@
 //!
 //! `cargo run --release -p lattice-cpu --example packed_timing -- [--channels 16,32,64,128] [--repeats 7] [--threads 1] [FILE.i32]`
 //!
-//! Prints milliseconds of the least and the median call. `LATTICE_CPU_ISA` chooses the instruction set.
+//! Prints milliseconds of processor time (Linux; elsewhere of the clock) of the least and the median call: what remains comparable when
+//! others load the machine. `LATTICE_CPU_ISA` chooses the instruction set.
 #![allow(clippy::unwrap_used, reason = "a developer's tool")]
 
 use std::time::Instant;
@@ -11,8 +12,8 @@ use std::time::Instant;
 use half::f16;
 use lattice_core::{KernelSpec, Relation, Support};
 use lattice_cpu::{
-    ActivationCodes, ByteRows, ConvShape, Epilogue, PackedShape, PackedTaps, conv_forward, conv_int8, conv_packed,
-    quantize_rows,
+    ActivationCodes, ByteRows, ConvShape, Epilogue, PackedShape, PackedTaps, conv_forward, conv_int8,
+    conv_packed, quantize_rows,
 };
 
 fn main() {
@@ -68,14 +69,16 @@ fn time_channels(relation: &Relation, c: usize, repeats: usize) {
     let codes = ActivationCodes::new(&vec![1.0 / 255.0; c], &vec![0; c]);
     let mut float = 0.0;
     for bits in [8, 4] {
-        let packed = PackedShape::try_new("timing", bits, PackedShape::default_group_size(c), 27, [c, c]).unwrap();
+        let packed =
+            PackedShape::try_new("timing", bits, PackedShape::default_group_size(c), 27, [c, c]).unwrap();
         let found = quantize_rows("timing", &rows, &packed).unwrap();
         let half = |v: &[f32]| v.iter().map(|&v| f16::from_f32(v)).collect::<Vec<_>>();
         let (scales, biases) = (half(&found.scales), half(&found.biases));
         let weight = PackedTaps::new(packed, &found.words, &scales, &biases);
         if bits == 8 {
             let w = weight.dequantize();
-            float = report(c, "f32", repeats, float, || conv_forward(&x, &w, relation, shape, &epilogue, &mut y));
+            float =
+                report(c, "f32", repeats, float, || conv_forward(&x, &w, relation, shape, &epilogue, &mut y));
             report(c, "bytes of features alone", repeats, float, || {
                 ByteRows::quantize(&x, &codes, 1, packed.group_size());
             });
@@ -89,14 +92,27 @@ fn time_channels(relation: &Relation, c: usize, repeats: usize) {
     }
 }
 
+/// Processor time of all threads so far; 0 where the system does not tell.
+fn cpu_seconds() -> f64 {
+    let Ok(tasks) = std::fs::read_dir("/proc/self/task") else { return 0.0 };
+    let nanos = tasks.filter_map(|task| {
+        let text = std::fs::read_to_string(task.ok()?.path().join("schedstat")).ok()?;
+        text.split(' ').next()?.parse::<u64>().ok()
+    });
+    nanos.sum::<u64>() as f64 / 1e9
+}
+
 /// Prints and returns the median in milliseconds.
 fn report(c: usize, name: &str, repeats: usize, float: f64, mut f: impl FnMut()) -> f64 {
     f();
     let mut times: Vec<f64> = (0..repeats)
         .map(|_| {
-            let start = Instant::now();
+            let (start, cpu) = (Instant::now(), cpu_seconds());
             f();
-            start.elapsed().as_secs_f64() * 1e3
+            match cpu_seconds() - cpu {
+                spent if spent > 0.0 => spent * 1e3,
+                _ => start.elapsed().as_secs_f64() * 1e3,
+            }
         })
         .collect();
     times.sort_by(f64::total_cmp);

@@ -20,7 +20,10 @@ impl ActivationCodes {
     /// # Panics
     /// Lengths that differ, or no channels.
     pub fn new(steps: &[f32], zeros: &[u8]) -> Self {
-        assert!(!steps.is_empty() && steps.len() == zeros.len(), "activation codes: one step and zero a channel");
+        assert!(
+            !steps.is_empty() && steps.len() == zeros.len(),
+            "activation codes: one step and zero a channel"
+        );
         Self {
             inverse: steps.iter().map(|s| 1.0 / s).collect(),
             zeros: zeros.to_vec(),
@@ -65,7 +68,10 @@ impl ByteRows {
         group_size: usize,
     ) -> Self {
         let c_in = codes.zeros.len();
-        assert!(x.len().is_multiple_of(c_in) && groups > 0 && c_in.is_multiple_of(groups), "byte rows: shape");
+        assert!(
+            x.len().is_multiple_of(c_in) && groups > 0 && c_in.is_multiple_of(groups),
+            "byte rows: shape"
+        );
         let k = c_in / groups;
         let (group_bytes, row_groups) = (k.div_ceil(4) * 4, k.div_ceil(group_size));
         let rows = x.len() / c_in;
@@ -85,7 +91,9 @@ impl ByteRows {
             .zip(x.par_chunks(BLOCK * c_in))
             .for_each(|((bytes, sums), x)| {
                 let mut wide = vec![0.0; c_in];
-                let rows = bytes.chunks_exact_mut(groups * group_bytes).zip(sums.chunks_exact_mut(groups * row_groups));
+                let rows = bytes
+                    .chunks_exact_mut(groups * group_bytes)
+                    .zip(sums.chunks_exact_mut(groups * row_groups));
                 for ((bytes, sums), x) in rows.zip(x.chunks_exact(c_in)) {
                     let x = match T::as_acc(x) {
                         Some(x) => x,
@@ -97,13 +105,18 @@ impl ByteRows {
                     for group in 0..groups {
                         let channels = group * k..(group + 1) * k;
                         let bytes = &mut bytes[group * group_bytes..][..k];
-                        let (inverse, zeros) = (&codes.inverse[channels.clone()], &codes.zeros[channels.clone()]);
+                        let (inverse, zeros) =
+                            (&codes.inverse[channels.clone()], &codes.zeros[channels.clone()]);
                         to_bytes(engine, &x[channels], inverse, zeros, bytes);
                         let sums = &mut sums[group * row_groups..][..row_groups];
                         let parts = bytes.chunks(group_size).zip(zeros.chunks(group_size));
                         for (sum, (bytes, zeros)) in sums.iter_mut().zip(parts) {
                             *sum = engine.vectorize(|| {
-                                bytes.iter().zip(zeros).map(|(&b, &z)| i32::from(b) - i32::from(z)).sum::<i32>()
+                                bytes
+                                    .iter()
+                                    .zip(zeros)
+                                    .map(|(&b, &z)| i32::from(b) - i32::from(z))
+                                    .sum::<i32>()
                             }) as f32;
                         }
                     }

@@ -19,9 +19,9 @@ mod conv;
 mod epilogue;
 mod gemm;
 mod isa;
+mod packed;
 #[allow(unsafe_code, reason = "one call of the C library, with no memory of ours")]
 mod pages;
-mod packed;
 mod peaks;
 mod pointwise;
 mod pool;
@@ -31,11 +31,12 @@ mod scratch;
 #[allow(unsafe_code, reason = "the fence: intrinsics and tiles that threads write at the same time")]
 mod simd;
 
+pub use activations::{ActivationCodes, ByteRows};
 pub use batch_norm::*;
 pub use channels::{Moments, channel_moments, channel_sums, scale_shift_activation};
-pub use activations::{ActivationCodes, ByteRows};
 pub use conv::{
-    ConvShape, conv_depthwise, conv_edge_loop, conv_forward, conv_input_grad, conv_int8, conv_packed, conv_weight_grad,
+    ConvShape, conv_depthwise, conv_edge_loop, conv_forward, conv_input_grad, conv_int8, conv_packed,
+    conv_weight_grad,
 };
 pub use epilogue::{Activation, Epilogue};
 pub use gemm::*;

@@ -76,7 +76,8 @@ fn sizes_that_cannot_be_stored_are_refused(
     #[case] channels: [usize; 2],
     #[case] says: &str,
 ) {
-    let error = PackedShape::try_new("quantize_weight", bits, group_size, 1, channels).unwrap_err().to_string();
+    let error =
+        PackedShape::try_new("quantize_weight", bits, group_size, 1, channels).unwrap_err().to_string();
     assert!(error.contains(says) && error.starts_with("quantize_weight"), "{error}");
 }
 
@@ -125,7 +126,8 @@ fn compare<T: Element + Scalar<Acc = f32>>(numbers: &mut Numbers, case: &Case) {
     let epilogue = Epilogue { bias: Some(&bias), activation: Activation::Relu, ..Epilogue::default() };
     let wide: Vec<f32> = x.iter().map(|v| v.to_acc()).collect();
     let wide_bias: Vec<f32> = bias.iter().map(|v| v.to_acc()).collect();
-    let wide_epilogue = Epilogue { bias: Some(&wide_bias), activation: Activation::Relu, ..Epilogue::default() };
+    let wide_epilogue =
+        Epilogue { bias: Some(&wide_bias), activation: Activation::Relu, ..Epilogue::default() };
     for isa in available() {
         with_isa(isa, || {
             let mut expected = vec![0.0f32; relation.n_out() * shape.c_out];
@@ -144,11 +146,8 @@ fn compare<T: Element + Scalar<Acc = f32>>(numbers: &mut Numbers, case: &Case) {
 fn packed_products_equal_float_products_on_the_dequantized_weight(
     #[values(4, 8)] bits: u32,
     #[values((32, 1), (64, 8), (128, 5))] (group_size, taps): (usize, usize),
-    #[values((3, 5, 1), (33, 70, 1), (150, 17, 1), (64, 64, 1), (66, 10, 2), (12, 12, 12))] (c_in, c_out, groups): (
-        usize,
-        usize,
-        usize,
-    ),
+    #[values((3, 5, 1), (33, 70, 1), (150, 17, 1), (64, 64, 1), (66, 10, 2), (12, 12, 12))]
+    (c_in, c_out, groups): (usize, usize, usize),
 ) {
     let mut numbers = Numbers(u64::from(bits) * 1000 + c_in as u64);
     let case = case(&mut numbers, taps, ConvShape { c_in, c_out, groups }, bits, group_size);
@@ -178,7 +177,11 @@ fn without_a_relation_every_row_meets_itself() {
 fn products_of_bytes_are_exact(
     #[values(4, 8)] bits: u32,
     #[values((32, 2), (64, 1), (128, 2))] (group_size, taps): (usize, usize),
-    #[values((3, 5, 1), (33, 70, 1), (100, 17, 1), (64, 64, 1), (66, 10, 2))] (c_in, c_out, groups): (usize, usize, usize),
+    #[values((3, 5, 1), (33, 70, 1), (100, 17, 1), (64, 64, 1), (66, 10, 2))] (c_in, c_out, groups): (
+        usize,
+        usize,
+        usize,
+    ),
     #[values(false, true)] extreme: bool,
 ) {
     let mut numbers = Numbers(u64::from(bits) * 77 + c_in as u64);
@@ -209,7 +212,15 @@ fn products_of_bytes_are_exact(
     for isa in available() {
         with_isa(isa, || {
             let mut found = vec![0.5; 530 * c_out];
-            conv_int8(&x, &codes, &weight, Some(&case.relation), case.shape, &Epilogue::default(), &mut found);
+            conv_int8(
+                &x,
+                &codes,
+                &weight,
+                Some(&case.relation),
+                case.shape,
+                &Epilogue::default(),
+                &mut found,
+            );
             for (at, (found, expected)) in found.iter().zip(&expected).enumerate() {
                 assert_eq!(*found as i64, *expected, "{isa:?} element {at}");
             }

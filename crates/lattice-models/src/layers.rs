@@ -4,9 +4,9 @@ use burn_lattice::impl_layers;
 use burn_lattice::nn::{LayerMut, Layers};
 
 use crate::{
-    CompletionDecoderStage, CompletionEncoderStage, CompletionNet, DecoderStage, EncoderStage, MinkUNet, Network,
-    PatchAttention, PointTransform, PtBlock, PtDecoderStage, PtEncoderStage, PtProjection, PtV3, ResidualBlock,
-    SecondEncoder, SecondLevel, SparseResNet, SparseResNetStage, Spvcnn, VoxelNext,
+    CompletionDecoderStage, CompletionEncoderStage, CompletionNet, DecoderStage, EncoderStage, MinkUNet,
+    Network, PatchAttention, PointTransform, PtBlock, PtDecoderStage, PtEncoderStage, PtProjection, PtV3,
+    ResidualBlock, SecondEncoder, SecondLevel, SparseResNet, SparseResNetStage, Spvcnn, VoxelNext,
 };
 
 impl_layers!(

@@ -55,7 +55,8 @@ impl Probe for ErrorProbe {
                 sums.difference[i] += (found - expected).powi(2);
                 sums.reference[i] += expected.powi(2);
                 if i == 0 {
-                    sums.largest = [sums.largest[0].max((found - expected).abs()), sums.largest[1].max(expected.abs())];
+                    sums.largest =
+                        [sums.largest[0].max((found - expected).abs()), sums.largest[1].max(expected.abs())];
                 }
             }
         }
@@ -89,9 +90,10 @@ pub fn layer_errors<M: Layers, E: From<QuantizeError>>(
         }
     });
     let ran = match absent {
-        Some(path) => {
-            Err(QuantizeError::Option(format!("layer `{path}`: expected its float weight to compare with, found none")).into())
-        }
+        Some(path) => Err(QuantizeError::Option(format!(
+            "layer `{path}`: expected its float weight to compare with, found none"
+        ))
+        .into()),
         None => run(model),
     };
     model.visit_layers("", &mut |mut layer| layer.set_probe(None));

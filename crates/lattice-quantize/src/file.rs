@@ -147,7 +147,11 @@ pub fn parameter_bytes<M: Module + Layers>(model: &mut M) -> (usize, usize) {
 ///
 /// # Errors
 /// What the system refuses.
-pub fn save<M: Module + Layers>(model: &mut M, path: &Path, texts: &BTreeMap<String, String>) -> Result<usize> {
+pub fn save<M: Module + Layers>(
+    model: &mut M,
+    path: &Path,
+    texts: &BTreeMap<String, String>,
+) -> Result<usize> {
     let refuse = |what: String| QuantizeError::File { file: path.display().to_string(), what };
     let (tensors, description) = collect(model);
     let mut metadata: HashMap<String, String> = texts.clone().into_iter().collect();
@@ -158,8 +162,8 @@ pub fn save<M: Module + Layers>(model: &mut M, path: &Path, texts: &BTreeMap<Str
         .map(|(name, t)| TensorView::new(t.dtype, t.dims.clone(), &t.bytes).map(|view| (name, view)))
         .collect::<Result<Vec<_>, _>>()
         .map_err(|e| refuse(format!("cannot be written: {e}")))?;
-    let bytes =
-        safetensors::serialize(views, Some(metadata)).map_err(|e| refuse(format!("cannot be written: {e}")))?;
+    let bytes = safetensors::serialize(views, Some(metadata))
+        .map_err(|e| refuse(format!("cannot be written: {e}")))?;
     lattice_io::write_bytes(path, &bytes)?;
     Ok(bytes.len())
 }
@@ -191,12 +195,15 @@ pub fn load_bytes<M: Module + Layers>(mut model: M, bytes: &[u8], file: &str, de
     let (_, header) = SafeTensors::read_metadata(bytes).map_err(broken)?;
     let tensors = SafeTensors::deserialize(bytes).map_err(broken)?;
     let text = header.metadata().as_ref().and_then(|texts| texts.get(KEY));
-    let text = text.ok_or_else(|| refuse(format!("expected packed weights (metadata `{KEY}`), found none")))?;
+    let text =
+        text.ok_or_else(|| refuse(format!("expected packed weights (metadata `{KEY}`), found none")))?;
     let description: Description = serde_json::from_str(text)
         .map_err(|e| refuse(format!("metadata `{KEY}`: expected the record of packed layers, found {e}")))?;
     if description.version != VERSION {
         let found = description.version;
-        return Err(refuse(format!("expected packed weights of version {VERSION}, found {found}; quantize the network again")));
+        return Err(refuse(format!(
+            "expected packed weights of version {VERSION}, found {found}; quantize the network again"
+        )));
     }
     let mut left: BTreeMap<String, ()> = tensors.names().into_iter().map(|n| (n.to_owned(), ())).collect();
     let mut layers = description.layers.clone();
@@ -205,9 +212,12 @@ pub fn load_bytes<M: Module + Layers>(mut model: M, bytes: &[u8], file: &str, de
         layer.drop_norm();
         let path = layer.path().to_owned();
         let Some(record) = layers.remove(&path) else { return };
-        let restored = restore(&path, &record, &tensors, &mut left, device).map_err(|what| refuse(format!("layer `{path}`: {what}")));
+        let restored = restore(&path, &record, &tensors, &mut left, device)
+            .map_err(|what| refuse(format!("layer `{path}`: {what}")));
         let set = restored.and_then(|weight| {
-            layer.set_packed(weight).map_err(|source| refuse(format!("{source}; name the model it was saved from")))
+            layer
+                .set_packed(weight)
+                .map_err(|source| refuse(format!("{source}; name the model it was saved from")))
         });
         if let Err(error) = set {
             fault.get_or_insert(error);
@@ -217,7 +227,9 @@ pub fn load_bytes<M: Module + Layers>(mut model: M, bytes: &[u8], file: &str, de
         return Err(fault);
     }
     if let Some(path) = layers.keys().next() {
-        return Err(refuse(format!("expected layers of this network, found `{path}`; name the model it was saved from")));
+        return Err(refuse(format!(
+            "expected layers of this network, found `{path}`; name the model it was saved from"
+        )));
     }
     let mut fill = Fill {
         at: Vec::new(),
@@ -243,8 +255,12 @@ pub fn load_bytes<M: Module + Layers>(mut model: M, bytes: &[u8], file: &str, de
 /// Values of a float tensor of a file.
 fn floats(view: &TensorView<'_>) -> Result<Vec<f32>, String> {
     match view.dtype() {
-        Dtype::F32 => Ok(view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()),
-        Dtype::F16 => Ok(view.data().chunks_exact(2).map(|b| f16::from_le_bytes([b[0], b[1]]).to_f32()).collect()),
+        Dtype::F32 => {
+            Ok(view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect())
+        }
+        Dtype::F16 => {
+            Ok(view.data().chunks_exact(2).map(|b| f16::from_le_bytes([b[0], b[1]]).to_f32()).collect())
+        }
         other => Err(format!("expected f16 or f32 values, found {other:?}")),
     }
 }
@@ -263,16 +279,20 @@ fn restore(
     left: &mut BTreeMap<String, ()>,
     device: &Device,
 ) -> Result<QuantizedWeight, String> {
-    let layout = PackedLayout::named(&layer.layout)
-        .ok_or_else(|| format!("expected the layout linear, kernel_major or dense_5d, found `{}`", layer.layout))?;
+    let layout = PackedLayout::named(&layer.layout).ok_or_else(|| {
+        format!("expected the layout linear, kernel_major or dense_5d, found `{}`", layer.layout)
+    })?;
     let text = |e: Error| e.to_string();
     let channels = [layer.in_channels, layer.out_channels];
-    let record =
-        PackedRecord::try_new(layer.bits, layer.group_size, channels, layer.kernel_size, layout).map_err(text)?;
+    let record = PackedRecord::try_new(layer.bits, layer.group_size, channels, layer.kernel_size, layout)
+        .map_err(text)?;
     let mut take = |part: &str| {
         let name = format!("{path}.weight.{part}");
         left.remove(&name);
-        tensors.tensor(&name).map(|view| (name.clone(), view)).map_err(|_| format!("expected the tensor `{name}`, found none"))
+        tensors
+            .tensor(&name)
+            .map(|view| (name.clone(), view))
+            .map_err(|_| format!("expected the tensor `{name}`, found none"))
     };
     let (name, view) = take("words")?;
     if view.dtype() != Dtype::U32 {
@@ -286,7 +306,9 @@ fn restore(
         let (name, view) = take(part)?;
         let values = floats(&view).map_err(|e| format!("tensor `{name}`: {e}"))?;
         if let Some(bad) = values.iter().find(|v| !v.is_finite()) {
-            return Err(format!("tensor `{name}`: expected finite values, found {bad}; quantize the network again"));
+            return Err(format!(
+                "tensor `{name}`: expected finite values, found {bad}; quantize the network again"
+            ));
         }
         let dtype = if view.dtype() == Dtype::F16 { FloatDType::F16 } else { FloatDType::F32 };
         let data = TensorData::new(values, dims::<3>(&name, &view)?);
@@ -322,7 +344,8 @@ struct Fill<'a> {
 
 impl Fill<'_> {
     fn value<const D: usize>(&mut self, path: &str, expected: [usize; D]) -> Result<Tensor<D>, String> {
-        let view = self.tensors.tensor(path).map_err(|_| format!("expected the parameter `{path}`, found none"))?;
+        let view =
+            self.tensors.tensor(path).map_err(|_| format!("expected the parameter `{path}`, found none"))?;
         self.left.remove(path);
         if view.shape() != expected {
             return Err(format!("`{path}`: expected shape {expected:?}, found {:?}", view.shape()));

@@ -129,7 +129,16 @@ fn decide(layer: &LayerMut<'_>, options: &PassOptions) -> Result<Decision, Error
             ([shape.c_in(), shape.c_out()], p.nbytes(), shape.values())
         });
         let action = Action::Keep { reason: "packed already".into() };
-        return Ok(Decision { path, kind, kernel_size, channels, groups, action, f32_bytes: 4 * values, bytes });
+        return Ok(Decision {
+            path,
+            kind,
+            kernel_size,
+            channels,
+            groups,
+            action,
+            f32_bytes: 4 * values,
+            bytes,
+        });
     };
     let [n, c_in, c_out] = taps.dims();
     let values = n * c_in * c_out;
@@ -153,7 +162,16 @@ fn decide(layer: &LayerMut<'_>, options: &PassOptions) -> Result<Decision, Error
     } else {
         (Action::Pack(record), bytes)
     };
-    Ok(Decision { path, kind, kernel_size, channels: [c_in, c_out], groups, action, f32_bytes: 4 * values, bytes })
+    Ok(Decision {
+        path,
+        kind,
+        kernel_size,
+        channels: [c_in, c_out],
+        groups,
+        action,
+        f32_bytes: 4 * values,
+        bytes,
+    })
 }
 
 /// Packs the layers that a plan says, with the ranges of their input features where there are some.

@@ -63,10 +63,16 @@ fn packed(bits: u32, granularity: Option<Granularity>) -> (MinkUNet, Vec<Decisio
     let decisions = plan(&mut net, &options).unwrap();
     let ranges = match granularity {
         None => Ranges::new(),
-        Some(granularity) => calibrate(&mut net, CalibrationMethod::MinMax, granularity, |_| true, |net| {
-            net.try_forward(&input()).unwrap();
-            Ok::<_, QuantizeError>(())
-        })
+        Some(granularity) => calibrate(
+            &mut net,
+            CalibrationMethod::MinMax,
+            granularity,
+            |_| true,
+            |net| {
+                net.try_forward(&input()).unwrap();
+                Ok::<_, QuantizeError>(())
+            },
+        )
         .unwrap(),
     };
     pack(&mut net, &decisions, &options, &ranges).unwrap();
@@ -191,7 +197,9 @@ fn minkunet18_takes_less_than_its_share() {
 fn every_network_of_the_list_can_be_packed() {
     for entry in zoo() {
         // One of each kind is enough: the MinkUNets differ in numbers alone.
-        if entry.name.starts_with("minkunet") && entry.name != "minkunet14b" || entry.name == "sparseresunet42" {
+        if entry.name.starts_with("minkunet") && entry.name != "minkunet14b"
+            || entry.name == "sparseresunet42"
+        {
             continue;
         }
         let mut spec = ModelSpec::new(entry.name.into(), 5);
@@ -212,22 +220,25 @@ fn every_network_of_the_list_can_be_packed() {
 }
 
 /// A saved file, with some of it changed.
-fn forged(change: impl FnOnce(&mut serde_json::Value, &mut BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)>)) -> String {
+fn forged(
+    change: impl FnOnce(&mut serde_json::Value, &mut BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)>),
+) -> String {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("net.safetensors");
     save(&mut packed(8, None).0, &path, &BTreeMap::new()).unwrap();
     let bytes = std::fs::read(&path).unwrap();
     let (_, header) = SafeTensors::read_metadata(&bytes).unwrap();
-    let mut text: serde_json::Value =
-        serde_json::from_str(&header.metadata().clone().unwrap()[KEY]).unwrap();
+    let mut text: serde_json::Value = serde_json::from_str(&header.metadata().clone().unwrap()[KEY]).unwrap();
     let file = SafeTensors::deserialize(&bytes).unwrap();
     let mut tensors: BTreeMap<_, _> = file
         .iter()
         .map(|(name, v)| (name.to_owned(), (v.dtype(), v.shape().to_vec(), v.data().to_vec())))
         .collect();
     change(&mut text, &mut tensors);
-    let views: Vec<_> =
-        tensors.iter().map(|(n, (d, s, b))| (n.clone(), TensorView::new(*d, s.clone(), b).unwrap())).collect();
+    let views: Vec<_> = tensors
+        .iter()
+        .map(|(n, (d, s, b))| (n.clone(), TensorView::new(*d, s.clone(), b).unwrap()))
+        .collect();
     let metadata = HashMap::from([(KEY.to_owned(), text.to_string())]);
     let forged = safetensors::serialize(views, Some(metadata)).unwrap();
     let blank = MinkUNetConfig::named("minkunet-small", 5, 7).unwrap().init(&device());
@@ -258,15 +269,24 @@ fn files_that_lie_are_refused() {
         (field("layout", "sideways".into()), &["dense_5d", "sideways"]),
         (field("activations", "per_tensor".into()), &["activations", "found none"]),
         (Box::new(|text, _| text["version"] = 9.into()), &["version 1", "9"]),
-        (Box::new(|text, _| text["layers"]["nowhere.conv"] = text["layers"][LAYER].clone()), &["`nowhere.conv`"]),
+        (
+            Box::new(|text, _| text["layers"]["nowhere.conv"] = text["layers"][LAYER].clone()),
+            &["`nowhere.conv`"],
+        ),
         (Box::new(|text, _| text["layers"] = "none".into()), &["record of packed layers"]),
         (Box::new(move |_, t| drop(t.remove(&words))), &["expected the tensor", "words", "found none"]),
-        (Box::new(move |_, t| t.get_mut(&scales).unwrap().2[..2].copy_from_slice(&[0, 0x7e])), &["scales", "finite"]),
+        (
+            Box::new(move |_, t| t.get_mut(&scales).unwrap().2[..2].copy_from_slice(&[0, 0x7e])),
+            &["scales", "finite"],
+        ),
         (Box::new(move |_, t| t.get_mut(&scales2).unwrap().1 = vec![1, 8, 32]), &["scales [8, 1, 32]"]),
-        (Box::new(move |_, t| {
-            let (dtype, dims, bytes) = t.get_mut(&biases).unwrap();
-            (*dtype, *bytes) = (Dtype::F32, vec![0; 4 * dims.iter().product::<usize>()]);
-        }), &["biases"]),
+        (
+            Box::new(move |_, t| {
+                let (dtype, dims, bytes) = t.get_mut(&biases).unwrap();
+                (*dtype, *bytes) = (Dtype::F32, vec![0; 4 * dims.iter().product::<usize>()]);
+            }),
+            &["biases"],
+        ),
         (Box::new(move |_, t| t.get_mut(&words2).unwrap().0 = Dtype::F32), &["u32 words"]),
         (Box::new(|_, t| drop(t.remove("head.conv.bias"))), &["`head.conv.bias`", "found none"]),
         (Box::new(|_, t| drop(t.insert("extra".into(), (Dtype::F32, vec![1], vec![0; 4])))), &["`extra`"]),
@@ -294,7 +314,12 @@ fn what_is_no_such_file_is_refused() {
     assert!(refused(&bytes[..bytes.len() / 2]).contains("complete .safetensors"));
     let other = MinkUNetConfig::named("minkunet14", 5, 7).unwrap().init(&device());
     assert!(load(other, &path, &device()).is_err());
-    assert!(load(network(), &folder.path().join("none"), &device()).unwrap_err().to_string().contains("check the path"));
+    assert!(
+        load(network(), &folder.path().join("none"), &device())
+            .unwrap_err()
+            .to_string()
+            .contains("check the path")
+    );
 }
 
 #[test]

@@ -3,7 +3,9 @@
 use lattice_testkit::quantization::{byte, quantize, quantize_group};
 
 fn linspace(from: f32, to: f32, n: usize) -> Vec<f32> {
-    (0..n).map(|i| (f64::from(from) + (f64::from(to) - f64::from(from)) * i as f64 / (n - 1) as f64) as f32).collect()
+    (0..n)
+        .map(|i| (f64::from(from) + (f64::from(to) - f64::from(from)) * i as f64 / (n - 1) as f64) as f32)
+        .collect()
 }
 
 #[test]

@@ -126,7 +126,8 @@ where
     let shape = ConvShape { c_in: x.shape()[1], c_out: call.weight.c_out(), groups: call.groups };
     let [x, words, scales, biases] = [x, weight.words, weight.scales, weight.biases].map(Rows::new);
     let [bias, scale, shift, residual, activations] =
-        [operands.bias, operands.scale, operands.shift, operands.residual, weight.activations].map(Operand::rows);
+        [operands.bias, operands.scale, operands.shift, operands.residual, weight.activations]
+            .map(Operand::rows);
     let epilogue = Epilogue::<T> {
         bias: bias.as_ref().map(Rows::get),
         scale_shift: scale.as_ref().zip(shift.as_ref()).map(|(a, b)| (a.get(), b.get())),

@@ -161,7 +161,13 @@ impl LayerWeight<2> {
         Ok(y)
     }
 
-    fn see(&self, op: &'static str, input: &Tensor<2>, output: &Tensor<2>, bias: Option<Tensor<1>>) -> Result<()> {
+    fn see(
+        &self,
+        op: &'static str,
+        input: &Tensor<2>,
+        output: &Tensor<2>,
+        bias: Option<Tensor<1>>,
+    ) -> Result<()> {
         let Some(probe) = &self.probe else { return Ok(()) };
         let with_weight = |w: Tensor<3>| {
             let [_, c_in, c_out] = w.dims();

@@ -7,8 +7,8 @@ use burn::tensor::{DType, FloatDType, Tensor};
 
 use super::kernel::ConvKernel;
 use super::{
-    BatchNorm, BlockConv, Conv3d, ConvBlock, ConvTranspose3d, GenerativeConvTranspose3d, LayerWeight, Linear, Probe,
-    SubmConv3d,
+    BatchNorm, BlockConv, Conv3d, ConvBlock, ConvTranspose3d, GenerativeConvTranspose3d, LayerWeight, Linear,
+    Probe, SubmConv3d,
 };
 use crate::Result;
 use crate::ops::ConvKind;

@@ -11,8 +11,8 @@ use super::linear::linear_features_by_columns;
 use crate::backend::{
     Activation, ConvMap, FusedOperands, LatticeBackend, Operand, PackedCall, PackedOperands, check_room,
 };
-use crate::quantized::weight::no_gradient;
 use crate::quantized::QuantizedWeight;
+use crate::quantized::weight::no_gradient;
 use crate::routes::{self, ConvProblem, DeviceClass, PackedKernel, PackedProblem};
 use crate::tensor::check_features;
 use crate::trace::{self, Clock, LayerRecord};
@@ -43,7 +43,9 @@ fn check_packed(
     if groups == 0 || !c_in.is_multiple_of(groups) || !c_out.is_multiple_of(groups) {
         return Err(Error::Value {
             op,
-            what: format!("expected groups that divide {c_in} input and {c_out} output channels, found {groups}"),
+            what: format!(
+                "expected groups that divide {c_in} input and {c_out} output channels, found {groups}"
+            ),
         });
     }
     if shape.c_in() * groups != c_in {
@@ -109,9 +111,7 @@ fn run(
     let (activations, feats) = match (kernel, weight.input_factors()) {
         (PackedKernel::Int8, _) => (weight.activations.as_ref().map(|a| a.val()), feats),
         // The stored values are those of a weight that was multiplied by the inverse of these.
-        (_, Some(factors)) => {
-            (None, (feats.cast(FloatDType::F32) * factors.unsqueeze()).cast(dtype))
-        }
+        (_, Some(factors)) => (None, (feats.cast(FloatDType::F32) * factors.unsqueeze()).cast(dtype)),
         _ => (None, feats),
     };
     let (scale, shift) = match epilogue.scale_shift {

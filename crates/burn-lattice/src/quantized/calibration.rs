@@ -45,7 +45,9 @@ impl ActivationRange {
     pub fn from_ends(ends: &[(f32, f32)], granularity: Granularity) -> Result<Self> {
         let refuse = |found: String| Error::Value {
             op: "ActivationRange",
-            what: format!("expected a finite least and greatest value a channel, found {found}; calibrate again"),
+            what: format!(
+                "expected a finite least and greatest value a channel, found {found}; calibrate again"
+            ),
         };
         if ends.is_empty() {
             return Err(refuse("no channels".into()));
@@ -60,10 +62,13 @@ impl ActivationRange {
                 vec![all; ends.len()]
             }
         };
-        let steps: Vec<f32> = ends.iter().map(|&(lo, hi)| (hi.max(0.0) / 255.0 - lo.min(0.0) / 255.0).max(1e-20)).collect();
+        let steps: Vec<f32> =
+            ends.iter().map(|&(lo, hi)| (hi.max(0.0) / 255.0 - lo.min(0.0) / 255.0).max(1e-20)).collect();
         let largest = steps.iter().fold(0.0f32, |a, &b| a.max(b));
         let steps: Vec<f32> = steps.iter().map(|s| s.max(largest * LEAST_RATIO)).collect();
-        let zero = |(&(lo, _), step): (&(f32, f32), &f32)| (-lo.min(0.0) / step).round_ties_even().clamp(0.0, 255.0) as u8;
+        let zero = |(&(lo, _), step): (&(f32, f32), &f32)| {
+            (-lo.min(0.0) / step).round_ties_even().clamp(0.0, 255.0) as u8
+        };
         let zeros = ends.iter().zip(&steps).map(zero).collect();
         Ok(Self { steps, zeros, per_channel: granularity == Granularity::PerChannel })
     }
@@ -110,7 +115,6 @@ impl ActivationRange {
         let largest = self.steps.iter().fold(0.0f32, |a, &b| a.max(b));
         self.steps.iter().map(|s| s / largest).collect()
     }
-
 }
 
 /// Bins of a histogram; half of them below 0.
@@ -270,7 +274,9 @@ impl Calibrator {
         if let Some(bad) = values.iter().find(|v| !v.is_finite()) {
             return Err(Error::Value {
                 op: "Calibrator",
-                what: format!("expected finite features, found {bad}; check the weights, or rescale the scan"),
+                what: format!(
+                    "expected finite features, found {bad}; check the weights, or rescale the scan"
+                ),
             });
         }
         match self.granularity {
@@ -292,7 +298,8 @@ impl Calibrator {
         if self.seen.iter().all(|h| h.total() == 0) {
             return Err(Error::Value {
                 op: "Calibrator",
-                what: "expected features to calibrate with, found none; give scenes that reach this layer".into(),
+                what: "expected features to calibrate with, found none; give scenes that reach this layer"
+                    .into(),
             });
         }
         let ends = |h: &Histogram| match (h.total(), self.method) {

@@ -6,7 +6,8 @@ use burn::tensor::Tensor;
 use super::weight::{quantize_taps, rows_of};
 use super::{ActivationRange, PackedLayout, QuantizeOptions, QuantizedWeight};
 use crate::nn::{
-    Conv3d, ConvTranspose3d, GenerativeConvTranspose3d, LayerWeight, Linear, SubmConv3d, kernel::ConvKernel, or_panic,
+    Conv3d, ConvTranspose3d, GenerativeConvTranspose3d, LayerWeight, Linear, SubmConv3d, kernel::ConvKernel,
+    or_panic,
 };
 use crate::ops::{ConvEpilogue, Target};
 use crate::{Error, Result, SparseTensor};

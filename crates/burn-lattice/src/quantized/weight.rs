@@ -91,10 +91,18 @@ impl QuantizedWeight {
         let shape = record.shape();
         let expect = |name: &str, expected: [usize; 3], found: [usize; 3]| match expected == found {
             true => Ok(()),
-            false => Err(Error::Shape { op, expected: format!("{name} {expected:?}"), found: format!("{found:?}") }),
+            false => Err(Error::Shape {
+                op,
+                expected: format!("{name} {expected:?}"),
+                found: format!("{found:?}"),
+            }),
         };
         if words.dtype() != DType::U32 {
-            return Err(Error::Dtype { op, expected: "u32 for packed words", found: format!("{:?}", words.dtype()) });
+            return Err(Error::Dtype {
+                op,
+                expected: "u32 for packed words",
+                found: format!("{:?}", words.dtype()),
+            });
         }
         expect("words", shape.word_dims(), words.dims())?;
         if !matches!(scales.dtype(), DType::F16 | DType::F32) {
@@ -103,7 +111,11 @@ impl QuantizedWeight {
         }
         expect("scales", shape.scale_dims(), scales.dims())?;
         if biases.dtype() != scales.dtype() {
-            let expected = if scales.dtype() == DType::F16 { "f16 for biases, as for scales" } else { "f32 for biases, as for scales" };
+            let expected = if scales.dtype() == DType::F16 {
+                "f16 for biases, as for scales"
+            } else {
+                "f32 for biases, as for scales"
+            };
             return Err(Error::Dtype { op, expected, found: format!("{:?}", biases.dtype()) });
         }
         expect("biases", shape.scale_dims(), biases.dims())?;
@@ -219,7 +231,10 @@ fn layout_of<const D: usize>(op: &'static str, dims: [usize; D]) -> Result<Packe
 /// # Errors
 /// Bits other than 4 and 8, group sizes other than 32, 64 and 128; a weight that is neither f16 nor f32, has another rank, no elements,
 /// or values that are not finite; scales or biases that f16 does not hold; a device with autodiff.
-pub fn quantize_weight<const D: usize>(weight: Tensor<D>, options: &QuantizeOptions) -> Result<QuantizedWeight> {
+pub fn quantize_weight<const D: usize>(
+    weight: Tensor<D>,
+    options: &QuantizeOptions,
+) -> Result<QuantizedWeight> {
     let op = "quantize_weight";
     let dims = weight.dims();
     if let Some(0) = dims.iter().min() {
@@ -272,7 +287,9 @@ pub(crate) fn quantize_taps(
     if scales_in == FloatDType::F16 && largest > MOST_F16 {
         return Err(Error::Value {
             op,
-            what: format!("expected weights whose scales and biases f16 holds, up to {MOST_F16}, found {largest:e}; ask for f32 scales"),
+            what: format!(
+                "expected weights whose scales and biases f16 holds, up to {MOST_F16}, found {largest:e}; ask for f32 scales"
+            ),
         });
     }
     Ok(tensors_of(packed, record, scales_in, &device))

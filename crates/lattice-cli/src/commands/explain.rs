@@ -235,10 +235,7 @@ pub fn run(args: &Args) -> Result<()> {
         tiles,
         accumulation: if args.dtype == FloatKind::F64 { "f64" } else { "f32" },
         route: routes::conv_route(&problem).name,
-        routes: routes::explain(&problem)
-            .into_iter()
-            .map(RouteLine::from)
-            .collect(),
+        routes: routes::explain(&problem).into_iter().map(RouteLine::from).collect(),
         packed,
     };
     if args.shared.json { output::json(&report) } else { output::line(text(&report)) }

@@ -43,15 +43,18 @@ pub fn conv_int8<T: Scalar<Acc = f32>, S: Scalar<Acc = f32>>(
     let zeros = weight.weighted_sums(codes.zeros());
     let plan = Plan::with_lanes(engine.lanes(), engine.max_vectors(), shape, tiles.taps, TILE_COLUMNS);
     let ranges: Vec<_> = plan.columns.iter().map(|c| c.range.clone()).collect();
-    let job = Job { engine, bytes: &bytes, weight, zeros: &zeros, step: codes.step(), tiles, c_out: shape.c_out };
-    split_tiles(out, shape.c_out, tiles.block, &ranges).into_par_iter().enumerate().for_each(|(i, mut out)| {
-        let (block, columns) = (i / ranges.len(), &plan.columns[i % ranges.len()]);
-        with_scratch(Purpose::Tile, out.rows() * columns.padded, |tile| {
-            job.block(block, columns, tile);
-            let first = block * tiles.block;
-            finish_tile(engine.plain(), epilogue, first, shape.c_out, columns, tile, &mut out);
-        });
-    });
+    let job =
+        Job { engine, bytes: &bytes, weight, zeros: &zeros, step: codes.step(), tiles, c_out: shape.c_out };
+    split_tiles(out, shape.c_out, tiles.block, &ranges).into_par_iter().enumerate().for_each(
+        |(i, mut out)| {
+            let (block, columns) = (i / ranges.len(), &plan.columns[i % ranges.len()]);
+            with_scratch(Purpose::Tile, out.rows() * columns.padded, |tile| {
+                job.block(block, columns, tile);
+                let first = block * tiles.block;
+                finish_tile(engine.plain(), epilogue, first, shape.c_out, columns, tile, &mut out);
+            });
+        },
+    );
 }
 
 /// What all blocks share.

@@ -11,8 +11,8 @@ pub(crate) mod weight_grad;
 
 pub use edges::conv_edge_loop;
 pub use int8::conv_int8;
-pub use packed::conv_packed;
 use lattice_core::Relation;
+pub use packed::conv_packed;
 
 use crate::isa::engine;
 use crate::{Epilogue, Scalar};

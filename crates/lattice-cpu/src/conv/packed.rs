@@ -29,7 +29,11 @@ pub(super) fn checked_pairs<'a, T: Scalar>(
         None => (1, rows_in, rows_in),
     };
     assert_eq!(x.len(), n_in * shape.c_in, "{op}: length of the features");
-    assert_eq!(weight, (taps, shape.c_in / shape.groups, shape.c_out), "{op}: taps and channels of the weight");
+    assert_eq!(
+        weight,
+        (taps, shape.c_in / shape.groups, shape.c_out),
+        "{op}: taps and channels of the weight"
+    );
     assert_eq!(out.len(), n_out * shape.c_out, "{op}: length of the output");
     assert!(u32::try_from(n_in).is_ok(), "{op}: {n_in} rows pass 32 bits");
     epilogue.check(op, n_out, shape.c_out);
@@ -114,7 +118,10 @@ impl<T: Scalar<Acc = f32>, S: Scalar<Acc = f32>> Job<'_, T, S> {
         });
     }
 
-    #[allow(clippy::too_many_arguments, reason = "a matrix (three), its pairs (two), and where they go (three)")]
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "a matrix (three), its pairs (two), and where they go (three)"
+    )]
     fn panels(
         &self,
         x: &[f32],
@@ -153,4 +160,5 @@ impl<T: Scalar<Acc = f32>, S: Scalar<Acc = f32>> Job<'_, T, S> {
     }
 }
 
-const _: () = assert!(lattice_core::TapTiles::BLOCK <= IDENTITY_BLOCK, "the static list of row numbers serves a block");
+const _: () =
+    assert!(lattice_core::TapTiles::BLOCK <= IDENTITY_BLOCK, "the static list of row numbers serves a block");

@@ -21,7 +21,8 @@ pub struct PackedWeights {
 
 /// Step, bias and codes of one group, by the rule of `docs/packed-weights.md`.
 fn quantize_group(values: &[f32], largest: u32, codes: &mut [u32]) -> (f32, f32) {
-    let (lo, hi) = values.iter().fold((f32::INFINITY, f32::NEG_INFINITY), |(lo, hi), &v| (lo.min(v), hi.max(v)));
+    let (lo, hi) =
+        values.iter().fold((f32::INFINITY, f32::NEG_INFINITY), |(lo, hi), &v| (lo.min(v), hi.max(v)));
     let negative = lo.abs() > hi.abs();
     let step = ((hi - lo) / largest as f32).max(SMALLEST_STEP);
     let (step, edge) = if negative { (step, lo) } else { (-step, hi) };

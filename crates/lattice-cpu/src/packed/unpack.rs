@@ -113,7 +113,8 @@ impl<'a, S: Scalar<Acc = f32>> PackedTaps<'a, S> {
         width: usize,
         out: &mut [f32],
     ) {
-        let (bits, per_word, group_size) = (self.shape.bits, self.shape.codes_per_word(), self.shape.group_size);
+        let (bits, per_word, group_size) =
+            (self.shape.bits, self.shape.codes_per_word(), self.shape.group_size);
         let mask = self.shape.largest_code();
         assert!(channels.start.is_multiple_of(per_word) && cols.len() <= width.min(MOST_COLUMNS));
         let mut at = channels.start;
@@ -128,7 +129,8 @@ impl<'a, S: Scalar<Acc = f32>> PackedTaps<'a, S> {
                         let shift = bits * (channel - first) as u32;
                         let row = &mut out[(channel - channels.start) * width..][..width];
                         let (row, pad) = row.split_at_mut(words.len());
-                        for (((v, word), scale), bias) in row.iter_mut().zip(words).zip(&scales).zip(&biases) {
+                        for (((v, word), scale), bias) in row.iter_mut().zip(words).zip(&scales).zip(&biases)
+                        {
                             *v = scale * (word >> shift & mask) as i32 as f32 + bias;
                         }
                         pad.fill(0.0);

@@ -6,8 +6,8 @@ mod peers;
 mod weights;
 mod workload;
 
-pub use measure::{Calls, FloatKind, features, median, time_conv, weights as fixed_weights};
 pub(crate) use measure::time;
+pub use measure::{Calls, FloatKind, features, median, time_conv, weights as fixed_weights};
 pub use workload::read_coords;
 
 use std::path::PathBuf;

@@ -4,7 +4,8 @@ use anyhow::{Result, ensure};
 use burn::tensor::Device;
 use burn_lattice::core::{Relation, Support};
 use burn_lattice::quantized::{
-    ActivationRange, CalibrationMethod, Calibrator, Granularity, QuantizeOptions, QuantizedWeight, quantize_weight,
+    ActivationRange, CalibrationMethod, Calibrator, Granularity, QuantizeOptions, QuantizedWeight,
+    quantize_weight,
 };
 use burn_lattice::routes::{self, ConvProblem, PackedProblem};
 use burn_lattice::{SparseTensor, ops};
@@ -42,7 +43,11 @@ pub fn explain(
     calls: Calls,
 ) -> Result<Option<Packed>> {
     let Some(bits) = args.bits else { return Ok(None) };
-    ensure!(args.groups == 1 || relation.is_some(), "--bits: expected one group for a pointwise product, found {}", args.groups);
+    ensure!(
+        args.groups == 1 || relation.is_some(),
+        "--bits: expected one group for a pointwise product, found {}",
+        args.groups
+    );
     let taps = relation.map_or(1, Relation::taps);
     let feats = bench::features(device, support.n_rows(), args.cin, args.dtype);
     let float = bench::fixed_weights(device, [taps, args.cin / args.groups, args.cout], FloatKind::F16);
@@ -110,7 +115,10 @@ impl Packed {
             self.measured_ms,
             self.route,
             float_ms / self.measured_ms,
-            table::render(&["", "route", "reason"], &self.routes.iter().map(RouteLine::cells).collect::<Vec<_>>())
+            table::render(
+                &["", "route", "reason"],
+                &self.routes.iter().map(RouteLine::cells).collect::<Vec<_>>()
+            )
         )
     }
 }

@@ -99,7 +99,12 @@ pub fn run(args: &Args) -> Result<()> {
         "--voxel-size: expected a finite length above 0, found {voxel_size}"
     );
     let voxel_size = voxel_size as f32;
-    let scored = Scored::open(args.score.as_deref(), args.label_map.as_deref(), args.scene_count, choice.classes.len())?;
+    let scored = Scored::open(
+        args.score.as_deref(),
+        args.label_map.as_deref(),
+        args.scene_count,
+        choice.classes.len(),
+    )?;
     let calibration = args.calibrate.as_deref().map(scenes::folder).transpose()?;
     let network = &choice.spec.name;
 
@@ -111,7 +116,11 @@ pub fn run(args: &Args) -> Result<()> {
         model.visit_layers("", &mut |layer| packed += usize::from(layer.packed().is_some()));
         packed
     };
-    ensure!(packed_already == 0, "{}: expected float weights, found {packed_already} packed layers; quantize the float file", args.model);
+    ensure!(
+        packed_already == 0,
+        "{}: expected float weights, found {packed_already} packed layers; quantize the float file",
+        args.model
+    );
     let first = scored.first()?;
     let sweep = Sweep::new(&first, voxel_size, &chosen.device)?;
     steps.done();
@@ -122,7 +131,11 @@ pub fn run(args: &Args) -> Result<()> {
     let folded = fold_norms(&mut model).len();
     let decisions = plan(&mut model, &options)?;
     let packed: Vec<&str> = decisions.iter().filter(|d| d.is_packed()).map(|d| d.path.as_str()).collect();
-    ensure!(!packed.is_empty(), "{}: expected a layer that packing makes smaller, found none; all stay float", args.model);
+    ensure!(
+        !packed.is_empty(),
+        "{}: expected a layer that packing makes smaller, found none; all stay float",
+        args.model
+    );
     steps.done();
 
     steps.begin("calibration");
@@ -246,7 +259,10 @@ fn check_out(out: &Path, choice: &Choice<'_>) -> Result<()> {
     ensure!(folder.is_dir(), "--out: expected a file in a folder that is there, found {}", out.display());
     if let Source::File(path) = choice.source {
         let same = out.canonicalize().ok().zip(path.canonicalize().ok()).is_some_and(|(a, b)| a == b);
-        ensure!(!same, "--out: expected another file than the float weights, found the same; choose another name");
+        ensure!(
+            !same,
+            "--out: expected another file than the float weights, found the same; choose another name"
+        );
     }
     Ok(())
 }

@@ -101,7 +101,11 @@ pub struct Accuracy {
 
 impl Accuracy {
     /// Of two matrices, where there are both.
-    pub fn of(scenes: &str, before: Option<&ConfusionMatrix>, after: Option<&ConfusionMatrix>) -> Option<Self> {
+    pub fn of(
+        scenes: &str,
+        before: Option<&ConfusionMatrix>,
+        after: Option<&ConfusionMatrix>,
+    ) -> Option<Self> {
         let (before, after) = (before?.scores(), after?.scores());
         (before.points > 0).then(|| Self {
             scenes: scenes.into(),
@@ -164,7 +168,8 @@ impl Speed {
         let (ran, records) = trace::record(|| sweep.forward(model).map(|_| ()));
         ran?;
         let names: Vec<&str> = PACKED_ROUTES.iter().map(|r| r.name).collect();
-        let own: Vec<&str> = names.iter().copied().filter(|n| records.iter().any(|r| r.route == *n)).collect();
+        let own: Vec<&str> =
+            names.iter().copied().filter(|n| records.iter().any(|r| r.route == *n)).collect();
         if own.is_empty() {
             return Ok(vec![time("float".into())?]);
         }
@@ -180,7 +185,9 @@ impl Speed {
 }
 
 fn percent(value: Option<f64>) -> String {
-    value.map_or("-".into(), |v| if v > 0.0 && v < 1e-4 { format!("{:.1e}", 100.0 * v) } else { format!("{:.3}", 100.0 * v) })
+    value.map_or("-".into(), |v| {
+        if v > 0.0 && v < 1e-4 { format!("{:.1e}", 100.0 * v) } else { format!("{:.3}", 100.0 * v) }
+    })
 }
 
 fn megabytes(bytes: usize) -> String {
@@ -211,7 +218,17 @@ impl Report {
                 ]
             })
             .collect();
-        let header = ["layer", "kind", "kernel", "channels", "f32 bytes", "bytes", "% to contract", "% to float", "weight"];
+        let header = [
+            "layer",
+            "kind",
+            "kernel",
+            "channels",
+            "f32 bytes",
+            "bytes",
+            "% to contract",
+            "% to float",
+            "weight",
+        ];
         let packed = self.layers.iter().filter(|l| l.packed).count();
         let mut lines = vec![
             format!("{} ({}) on {}", self.model, self.network, self.device),
@@ -246,7 +263,9 @@ impl Report {
                 a.scenes,
                 table::count(a.points as usize)
             ),
-            None => "accuracy   not scored: name labelled scenes of the network's classes with --score".into(),
+            None => {
+                "accuracy   not scored: name labelled scenes of the network's classes with --score".into()
+            }
         });
         if let Some(seed) = self.seed {
             lines.push(format!("These weights are drawn from seed {seed}: sizes and speeds mean something, accuracy does not."));

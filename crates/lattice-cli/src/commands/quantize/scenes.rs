@@ -9,7 +9,8 @@ use burn_lattice::ops::{self, VoxelGrid};
 use lattice_io::Format;
 use lattice_scenes::{SceneKind, SceneOptions, class_names};
 use lattice_train::{
-    ConfusionMatrix, Dataset, GeneratedScenes, INPUT_CHANNELS, LabelledScene, SceneFiles, best_classes, input_features,
+    ConfusionMatrix, Dataset, GeneratedScenes, INPUT_CHANNELS, LabelledScene, SceneFiles, best_classes,
+    input_features,
 };
 
 use crate::commands::train::label_map;
@@ -24,7 +25,8 @@ const FIRST_SEED: u64 = 1_000_000;
 /// # Errors
 /// A folder that cannot be listed or holds no scans.
 pub fn folder(path: &Path) -> Result<Vec<PathBuf>> {
-    let refuse = |found: String| anyhow!("--calibrate {}: expected a folder of scans, found {found}", path.display());
+    let refuse =
+        |found: String| anyhow!("--calibrate {}: expected a folder of scans, found {found}", path.display());
     if path.is_file() {
         return Ok(vec![path.to_path_buf()]);
     }
@@ -36,7 +38,10 @@ pub fn folder(path: &Path) -> Result<Vec<PathBuf>> {
             files.push(file);
         }
     }
-    ensure!(!files.is_empty(), refuse("no scan in it; put .ply, .npz, .npy, .pcd, .las or .bin files there".into()));
+    ensure!(
+        !files.is_empty(),
+        refuse("no scan in it; put .ply, .npz, .npy, .pcd, .las or .bin files there".into())
+    );
     files.sort();
     Ok(files)
 }
@@ -132,7 +137,11 @@ impl Scored {
         };
         let map = map.map(label_map).transpose()?;
         let files = SceneFiles::open(path, map)?;
-        Ok(Self { scenes: Dataset::files(files, classes), name: path.display().to_string(), labels_fit: true })
+        Ok(Self {
+            scenes: Dataset::files(files, classes),
+            name: path.display().to_string(),
+            labels_fit: true,
+        })
     }
 
     /// What the scenes are called.
@@ -152,7 +161,12 @@ impl Scored {
     ///
     /// # Errors
     /// Scenes that cannot be read, what the network refuses.
-    pub fn score(&self, model: &Segmenter, voxel_size: f32, device: &Device) -> Result<Option<ConfusionMatrix>> {
+    pub fn score(
+        &self,
+        model: &Segmenter,
+        voxel_size: f32,
+        device: &Device,
+    ) -> Result<Option<ConfusionMatrix>> {
         if !self.labels_fit {
             return Ok(None);
         }
