@@ -84,7 +84,8 @@ fn four_bits_are_smaller_and_bytes_of_features_are_calibrated() {
     let routes: Vec<_> = bytes["speeds"].as_array().unwrap().iter().map(|s| s["route"].clone()).collect();
     assert!(routes.contains(&Value::from("packed_int8")), "{routes:?}");
     let ran = json(&place, &["run", "--weights", "a8.safetensors", "--out", "out", "--json"]);
-    assert!(ran["layers"].as_array().unwrap().iter().any(|l| l["route"] == "packed_int8"));
+    let bytes = ran["layers"].as_array().unwrap().iter().any(|l| l["route"] == "packed_int8");
+    assert_eq!(bytes, lattice_cpu::multiplies_bytes());
     let mut forced = place.command(&["eval", "--weights", "q4.safetensors", "--scene-count", "1"]);
     let output = forced.env("LATTICE_ROUTE", "packed_conv=packed_int8").output().unwrap();
     let text = String::from_utf8_lossy(&output.stderr).into_owned();

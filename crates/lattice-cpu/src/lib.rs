@@ -40,7 +40,7 @@ pub use conv::{
 };
 pub use epilogue::{Activation, Epilogue};
 pub use gemm::*;
-pub use isa::{Isa, current_isa, detect, with_isa};
+pub use isa::{Isa, current_isa, detect, multiplies_bytes, with_isa};
 pub use packed::{PackedShape, PackedTaps, PackedWeights, quantize_rows};
 pub use pages::keep_pages;
 pub use peaks::measure_peaks;

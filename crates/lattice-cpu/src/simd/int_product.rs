@@ -102,6 +102,15 @@ impl IntEngine {
         Self::Plain(engine)
     }
 
+    /// Whether four products are one instruction.
+    pub fn is_direct(self) -> bool {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Vnni(..) => true,
+            _ => false,
+        }
+    }
+
     /// For everything else around the products.
     pub fn plain(self) -> Engine {
         match self {
