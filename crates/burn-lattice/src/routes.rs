@@ -417,7 +417,9 @@ pub fn explain_packed(problem: &PackedProblem) -> Vec<RouteReport> {
         rejected: match (r.name == chosen, (r.fits)(problem), (r.pays)(problem)) {
             (true, ..) => None,
             (false, true, true) => Some(format!("fits, but `{chosen}` is preferred")),
-            (false, true, false) => Some(format!("fits, but `{chosen}` is faster at these sizes on this CPU")),
+            (false, true, false) => {
+                Some(format!("fits, but `{chosen}` is faster at these sizes on this CPU"))
+            }
             (false, false, _) => Some(format!("does not fit: needs {}", r.needs)),
         },
     };

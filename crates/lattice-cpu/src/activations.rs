@@ -156,7 +156,7 @@ const ROUND: f32 = 12_582_912.0;
 fn to_bytes(engine: Engine, x: &[f32], inverse: &[f32], zeros: &[u8], bytes: &mut [u8]) {
     engine.vectorize(|| {
         for (((byte, &x), &inverse), &zero) in bytes.iter_mut().zip(x).zip(inverse).zip(zeros) {
-            let v = (x * inverse + f32::from(zero)).max(0.0).min(255.0);
+            let v = (x * inverse + f32::from(zero)).clamp(0.0, 255.0);
             *byte = (v + ROUND).to_bits() as u8;
         }
     });

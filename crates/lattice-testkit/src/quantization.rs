@@ -129,19 +129,18 @@ impl PackedRows {
 
 /// Rows one after another for one tap; else by tap, then by place in the row, then by output channel.
 fn stored<V: Copy>(rows: &[Vec<V>], taps: usize) -> Vec<V> {
-    let mut out = vec![];
+    if taps == 1 {
+        return rows.concat();
+    }
     let c_out = rows.len() / taps;
-    for tap in 0..taps {
-        if taps == 1 {
-            for row in rows {
-                out.extend(row);
+    let mut out = vec![];
+    for of_tap in rows.chunks(c_out) {
+        let mut place = 0;
+        while place < of_tap[0].len() {
+            for row in of_tap {
+                out.push(row[place]);
             }
-        } else {
-            for place in 0..rows[0].len() {
-                for co in 0..c_out {
-                    out.push(rows[tap * c_out + co][place]);
-                }
-            }
+            place += 1;
         }
     }
     out
