@@ -7,6 +7,7 @@
 //!
 //! * [`ops`]: the functional forms; each returns a `Result` and says its shapes.
 //! * [`nn`]: modules in Burn's manner, a `Config` and a `Module` each.
+//! * [`quantized`]: weights in codes of 4 or 8 bits that layers run on.
 //! * [`routes`]: the table of implementations, how to force one, and [`routes::explain`].
 //!
 //! Features are differentiable on `device.autodiff()`; coordinates never are. The library aligns coordinates; what they mean
@@ -31,6 +32,7 @@ mod tensor;
 
 pub mod nn;
 pub mod ops;
+pub mod quantized;
 pub mod routes;
 pub mod trace;
 

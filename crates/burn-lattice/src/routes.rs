@@ -2,7 +2,9 @@
 //!
 //! The first route of an operation's table that fits runs; nothing else decides. `LATTICE_ROUTE=op=route[,op=route]` or
 //! [`force`] picks one by name; a forced route that does not fit is an error at the call that checks it
-//! ([`check_forced`]), never a silent fallback. `fits` is about correctness, order is about speed.
+//! ([`check_forced`], [`check_forced_packed`]), never a silent fallback. `fits` is about correctness, order is about speed.
+//!
+//! Two operations have tables: `sparse_conv` with float weights, and `packed_conv` with packed ones.
 
 use std::cell::RefCell;
 use std::sync::OnceLock;
@@ -222,58 +224,158 @@ impl ConvRoute {
     }
 }
 
-/// The operation whose routes can be forced.
-const CONV: &str = "sparse_conv";
-
-thread_local! {
-    static FORCED: RefCell<Option<String>> = const { RefCell::new(None) };
+/// What a convolution with packed weights is chosen by.
+#[derive(Clone, Copy, Debug)]
+pub struct PackedProblem {
+    /// Features, rows, channels and device; a linear map is a pointwise one.
+    pub conv: ConvProblem,
+    /// Bits of a code.
+    pub bits: u32,
+    /// Whether it is known how input features become bytes.
+    pub activations: bool,
 }
 
-/// Forces a route of `sparse_conv` on this thread, until the guard is dropped.
+impl PackedProblem {
+    fn on_cpu(&self) -> bool {
+        self.conv.device == DeviceClass::Cpu && self.conv.dtype != DType::F64
+    }
+
+    /// Input channels of an output channel.
+    fn row(&self) -> usize {
+        self.conv.shape.c_in / self.conv.shape.groups.max(1)
+    }
+}
+
+/// One way to compute a convolution with packed weights.
+pub struct PackedRoute {
+    /// Name in tables, reports and `LATTICE_ROUTE`.
+    pub name: &'static str,
+    /// When and why it is good.
+    pub why: &'static str,
+    /// What it needs; shown by `explain` where it does not fit.
+    pub needs: &'static str,
+    /// Whether it is correct for a problem.
+    pub fits: fn(&PackedProblem) -> bool,
+    /// Whether it is as fast as those after it, where both fit; a forced route need not be.
+    pub pays: fn(&PackedProblem) -> bool,
+    pub(crate) kernel: PackedKernel,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PackedKernel {
+    /// Bytes times codes.
+    Int8,
+    /// Floats times values that are unpacked a panel at a time.
+    Panels,
+    /// The float convolution on the weight of one layer, unpacked on its device.
+    Dequantize,
+}
+
+/// Input channels from which products of bytes are faster than those of floats: 0.95 times the speed of f32 at 32, 2.1 times at 64. Found
+/// by `examples/packed_timing.rs` of `lattice-cpu`.
+const INT8_MIN_CHANNELS: usize = 48;
+
+/// All routes of `packed_conv`, those of a device best first.
+pub static PACKED_ROUTES: &[PackedRoute] = &[
+    PackedRoute {
+        name: "packed_int8",
+        why: "features become bytes, whose products with the codes are summed exactly in 32 bits, four an instruction; pays from 48 input channels on, with AVX-512 VNNI",
+        needs: "the CPU; calibrated activations, and f32, f16 or bf16 features",
+        fits: |p| p.on_cpu() && p.activations,
+        pays: |p| p.row() >= INT8_MIN_CHANNELS && lattice_cpu::multiplies_bytes(),
+        kernel: PackedKernel::Int8,
+    },
+    PackedRoute {
+        name: "packed_panels",
+        why: "a tap's weights are unpacked into a panel that stays in cache and serves all pairs of a block of rows",
+        needs: "the CPU; f32, f16 or bf16 features",
+        fits: |p| p.on_cpu(),
+        pays: |_| true,
+        kernel: PackedKernel::Panels,
+    },
+    PackedRoute {
+        name: "dequantize",
+        why: "one layer's weight at a time is unpacked on its device for the float routes; always possible, f64 and GPUs included",
+        needs: "nothing",
+        fits: |_| true,
+        pays: |_| true,
+        kernel: PackedKernel::Dequantize,
+    },
+];
+
+/// The operations whose routes can be forced.
+const CONV: &str = "sparse_conv";
+const PACKED: &str = "packed_conv";
+
+/// Routes that are forced, one an operation.
+#[derive(Clone, Copy, Default)]
+struct Forced {
+    conv: Option<&'static ConvRoute>,
+    packed: Option<&'static PackedRoute>,
+}
+
+thread_local! {
+    static FORCED: RefCell<Forced> = const { RefCell::new(Forced { conv: None, packed: None }) };
+}
+
+/// Forces a route of `sparse_conv` or `packed_conv` on this thread, until the guard is dropped.
 ///
 /// # Errors
-/// A name that is not in [`CONV_ROUTES`].
+/// A name that is neither in [`CONV_ROUTES`] nor in [`PACKED_ROUTES`].
 pub fn force(route: &str) -> Result<ForcedRoute> {
-    named(route)?;
-    let before = FORCED.with(|forced| forced.replace(Some(route.to_string())));
+    let before = FORCED.with(|forced| *forced.borrow());
+    let mut now = before;
+    match PACKED_ROUTES.iter().find(|r| r.name == route) {
+        Some(packed) => now.packed = Some(packed),
+        None => now.conv = Some(named(route)?),
+    }
+    FORCED.with(|forced| *forced.borrow_mut() = now);
     Ok(ForcedRoute { before })
 }
 
 /// Keeps a route forced; made by [`force`].
 #[must_use = "the route is forced until this guard is dropped"]
 pub struct ForcedRoute {
-    before: Option<String>,
+    before: Forced,
 }
 
 impl Drop for ForcedRoute {
     fn drop(&mut self) {
-        FORCED.with(|forced| *forced.borrow_mut() = self.before.take());
+        FORCED.with(|forced| *forced.borrow_mut() = self.before);
+    }
+}
+
+fn unknown(op: &str, known: &[&'static str], route: &str) -> Error {
+    Error::Value {
+        op: "routes",
+        what: format!("expected a route of {op} ({}), found `{route}`", known.join(", ")),
     }
 }
 
 fn named(route: &str) -> Result<&'static ConvRoute> {
-    CONV_ROUTES.iter().find(|r| r.name == route).ok_or_else(|| Error::Value {
-        op: "routes",
-        what: format!(
-            "expected a route of {CONV} ({}), found `{route}`",
-            CONV_ROUTES.iter().map(|r| r.name).collect::<Vec<_>>().join(", ")
-        ),
-    })
+    let known: Vec<_> = CONV_ROUTES.iter().map(|r| r.name).collect();
+    CONV_ROUTES.iter().find(|r| r.name == route).ok_or_else(|| unknown(CONV, &known, route))
+}
+
+fn packed_named(route: &str) -> Result<&'static PackedRoute> {
+    let known: Vec<_> = PACKED_ROUTES.iter().map(|r| r.name).collect();
+    PACKED_ROUTES.iter().find(|r| r.name == route).ok_or_else(|| unknown(PACKED, &known, route))
 }
 
 /// Reads `LATTICE_ROUTE` once.
-fn from_environment() -> &'static Result<Option<&'static ConvRoute>> {
-    static READ: OnceLock<Result<Option<&'static ConvRoute>>> = OnceLock::new();
+fn from_environment() -> &'static Result<Forced> {
+    static READ: OnceLock<Result<Forced>> = OnceLock::new();
     READ.get_or_init(|| {
-        let Ok(text) = std::env::var("LATTICE_ROUTE") else { return Ok(None) };
-        let mut found = None;
+        let mut found = Forced::default();
+        let Ok(text) = std::env::var("LATTICE_ROUTE") else { return Ok(found) };
         for entry in text.split(',').filter(|e| !e.trim().is_empty()) {
             match entry.trim().split_once('=') {
-                Some((CONV, route)) => found = Some(named(route)?),
+                Some((CONV, route)) => found.conv = Some(named(route)?),
+                Some((PACKED, route)) => found.packed = Some(packed_named(route)?),
                 _ => {
                     return Err(Error::Value {
                         op: "LATTICE_ROUTE",
-                        what: format!("expected `{CONV}=ROUTE`, found `{entry}`"),
+                        what: format!("expected `{CONV}=ROUTE` or `{PACKED}=ROUTE`, found `{entry}`"),
                     });
                 }
             }
@@ -282,11 +384,59 @@ fn from_environment() -> &'static Result<Option<&'static ConvRoute>> {
     })
 }
 
-fn forced() -> Result<Option<&'static ConvRoute>> {
-    match FORCED.with(|forced| forced.borrow().clone()) {
-        Some(name) => named(&name).map(Some),
-        None => from_environment().clone(),
+fn forced() -> Result<Forced> {
+    let here = FORCED.with(|forced| *forced.borrow());
+    let environment = (*from_environment()).clone();
+    match (here.conv, here.packed) {
+        (Some(_), Some(_)) => Ok(here),
+        _ => environment.map(|e| Forced { conv: here.conv.or(e.conv), packed: here.packed.or(e.packed) }),
     }
+}
+
+/// Refuses a forced route of `packed_conv` that does not fit; operations call it before any work.
+///
+/// # Errors
+/// [`Error::Value`] that names the route and what it needs.
+pub fn check_forced_packed(problem: &PackedProblem) -> Result<()> {
+    match forced()?.packed {
+        Some(route) if !(route.fits)(problem) => Err(Error::Value {
+            op: PACKED,
+            what: format!("route `{}` was forced but does not fit: it needs {}", route.name, route.needs),
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// The route of `packed_conv` that runs for a problem.
+pub fn packed_route(problem: &PackedProblem) -> &'static PackedRoute {
+    if let Ok(Forced { packed: Some(route), .. }) = forced()
+        && (route.fits)(problem)
+    {
+        return route;
+    }
+    PACKED_ROUTES
+        .iter()
+        .find(|r| (r.fits)(problem) && (r.pays)(problem))
+        .expect("`dequantize` fits everything")
+}
+
+/// Which route of `packed_conv` runs for a problem, and why the others do not.
+pub fn explain_packed(problem: &PackedProblem) -> Vec<RouteReport> {
+    let chosen = packed_route(problem).name;
+    let report = |r: &PackedRoute| RouteReport {
+        route: r.name,
+        why: r.why,
+        chosen: r.name == chosen,
+        rejected: match (r.name == chosen, (r.fits)(problem), (r.pays)(problem)) {
+            (true, ..) => None,
+            (false, true, true) => Some(format!("fits, but `{chosen}` is preferred")),
+            (false, true, false) => {
+                Some(format!("fits, but `{chosen}` is faster at these sizes on this CPU"))
+            }
+            (false, false, _) => Some(format!("does not fit: needs {}", r.needs)),
+        },
+    };
+    PACKED_ROUTES.iter().map(report).collect()
 }
 
 /// Refuses a forced route that does not fit; operations call it before any work.
@@ -294,7 +444,7 @@ fn forced() -> Result<Option<&'static ConvRoute>> {
 /// # Errors
 /// [`Error::Value`] that names the route and what it needs.
 pub fn check_forced(problem: &ConvProblem) -> Result<()> {
-    match forced()? {
+    match forced()?.conv {
         // A pointwise call has one route; a forced relation route does not concern it.
         Some(route) if !(route.fits)(problem) && !problem.pointwise => Err(Error::Value {
             op: CONV,
@@ -306,7 +456,7 @@ pub fn check_forced(problem: &ConvProblem) -> Result<()> {
 
 /// The route that runs for a problem.
 pub fn conv_route(problem: &ConvProblem) -> &'static ConvRoute {
-    if let Ok(Some(route)) = forced()
+    if let Ok(Forced { conv: Some(route), .. }) = forced()
         && (route.fits)(problem)
     {
         return route;

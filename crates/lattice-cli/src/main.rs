@@ -27,6 +27,7 @@ const EXAMPLES: &str = "Examples:
   lattice run scan.ply --out result      classes, a picture and a report of a scan
   lattice info scan.bin --voxel-size 0.05 0.1
   lattice bench --suite smoke --ops subm_k3
+  lattice quantize shipped --bits 8 --out small.safetensors
   lattice import net.pth --from minkowski --model minkunet34c --out net.safetensors
   lattice artifact run net --inputs inputs.safetensors --out outputs.safetensors";
 
@@ -78,6 +79,8 @@ enum Command {
     Decompress(commands::decompress::Args),
     /// Trained networks as a text graph and a weight file: inspect, verify, run, export.
     Artifact(commands::artifact::Args),
+    /// Pack a network's weights into 4 or 8 bits, and report size, errors, scores and speed.
+    Quantize(Box<commands::quantize::Args>),
 }
 
 fn main() -> ExitCode {
@@ -100,6 +103,7 @@ fn main() -> ExitCode {
         Command::Compress(args) => commands::compress::run(&args),
         Command::Decompress(args) => commands::decompress::run(&args),
         Command::Artifact(args) => commands::artifact::run(&args),
+        Command::Quantize(args) => commands::quantize::run(&args),
     };
     let text = match catch_unwind(AssertUnwindSafe(work)) {
         Ok(Ok(())) => return ExitCode::SUCCESS,

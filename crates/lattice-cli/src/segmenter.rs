@@ -1,10 +1,12 @@
 //! The networks that `lattice run` takes, with the weights' own channels and classes.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Result, anyhow, bail, ensure};
 use burn::tensor::{Device, Tensor};
 use burn_lattice::SparseTensor;
+use burn_lattice::nn::{LayerMut, Layers};
 use burn_lattice::ops::{self, VoxelGrid};
 use lattice_models::{MinkUNet, ModelSpec, Network, PtV3, Spvcnn, Task, zoo_names};
 use lattice_train::INPUT_CHANNELS;
@@ -145,6 +147,39 @@ impl Segmenter {
                 Scores::Points(network.try_forward_from(voxels, points.clone(), None, grid)?)
             }
         })
+    }
+}
+
+impl Layers for Segmenter {
+    fn visit_layers(&mut self, path: &str, visit: &mut dyn FnMut(LayerMut<'_>)) {
+        match self {
+            Self::Unet(unet) => unet.visit_layers(path, visit),
+            Self::Transformer(transformer) => transformer.visit_layers(path, visit),
+            Self::Points(points) => points.visit_layers(path, visit),
+        }
+    }
+}
+
+impl Segmenter {
+    /// Bytes of the parameters as a file of packed weights stores them, and of as many values in f32.
+    pub fn stored_bytes(&mut self) -> (usize, usize) {
+        match self {
+            Self::Unet(unet) => lattice_quantize::parameter_bytes(unet),
+            Self::Transformer(transformer) => lattice_quantize::parameter_bytes(transformer),
+            Self::Points(points) => lattice_quantize::parameter_bytes(points),
+        }
+    }
+
+    /// Writes the network with its packed weights; the bytes of the file.
+    ///
+    /// # Errors
+    /// What the system refuses.
+    pub fn save(&mut self, path: &Path, texts: &BTreeMap<String, String>) -> lattice_quantize::Result<usize> {
+        match self {
+            Self::Unet(unet) => lattice_quantize::save(unet, path, texts),
+            Self::Transformer(transformer) => lattice_quantize::save(transformer, path, texts),
+            Self::Points(points) => lattice_quantize::save(points, path, texts),
+        }
     }
 }
 

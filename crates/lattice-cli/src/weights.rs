@@ -1,14 +1,16 @@
 //! Weights from a safetensors file, all of them or none, and the network that they are for.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Result, anyhow, bail};
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{Device, FloatDType, Tensor};
+use burn_lattice::nn::Layers;
 use burn_store::{ApplyError, ApplyResult, ModuleSnapshot, SafetensorsStore};
 use lattice_models::MinkUNet;
 use lattice_scenes::{SceneKind, class_names};
-use lattice_train::{WeightsInfo, build_model};
+use lattice_train::{TensorFile, WeightsInfo, build_model};
 
 /// A network by name, with what its weights say of it.
 pub struct Network<'a> {
@@ -81,12 +83,13 @@ impl Network<'_> {
     }
 }
 
-/// Loads every parameter of `model` from a file; `name` is the model's name in messages. Half and double precision become f32.
+/// Loads every parameter of `model` from a file; `name` is the model's name in messages. Half and double precision become f32; packed
+/// weights of `lattice quantize` stay packed.
 ///
 /// # Errors
 /// A file that cannot be read, is no safetensors file, lacks a parameter, holds one of another shape or type, or holds tensors that
 /// the model does not have.
-pub fn load<M: Module + ModuleSnapshot>(model: M, path: &Path, name: &str) -> Result<M> {
+pub fn load<M: Module + ModuleSnapshot + Layers>(model: M, path: &Path, name: &str) -> Result<M> {
     let file = path.display();
     match std::fs::metadata(path) {
         Err(e) => bail!("--weights {file}: expected a .safetensors file, found: {e}; check the path"),
@@ -97,7 +100,16 @@ pub fn load<M: Module + ModuleSnapshot>(model: M, path: &Path, name: &str) -> Re
         }
         Ok(_) => {}
     }
+    if TensorFile::read_texts(path).is_ok_and(|texts| texts.contains_key(lattice_quantize::KEY)) {
+        let device = model.devices().into_iter().next().unwrap_or_default();
+        return lattice_quantize::load(model, path, &device).map_err(|e| anyhow!("--weights {e}"));
+    }
     apply(model, SafetensorsStore::from_file(path), &file.to_string(), name)
+}
+
+/// Whether the texts of a file name no network.
+pub fn says_nothing(texts: &BTreeMap<String, String>) -> bool {
+    !["lattice.network", lattice_import::MODEL_KEY].iter().any(|key| texts.contains_key(*key))
 }
 
 /// [`load`] of weights that are in memory.

@@ -100,3 +100,17 @@ fn arguments_that_do_not_fit_are_refused() {
     assert_eq!(place.run(&["explain", "--coords", "cube.npy", "--op", "conv9"]).code, 2);
     assert_eq!(place.run(&["explain"]).code, 2);
 }
+
+#[test]
+fn packed_weights_show_storage_ratio_and_route() {
+    let place = place();
+    let with = |more: &[&str]| explain(&place, &[&["--cin", "64", "--cout", "64"], more].concat());
+    assert!(with(&[])["packed"].is_null());
+    let four = with(&["--bits", "4"])["packed"].clone();
+    assert_eq!((&four["route"], &four["group_size"]), (&Value::from("packed_panels"), &Value::from(64)));
+    assert_eq!(four["storage_bytes"], 27 * 64 * (32 + 4));
+    assert!((four["ratio_to_f16"].as_f64().unwrap() - 3.56).abs() < 0.01);
+    let bytes = with(&["--bits", "8", "--activations", "int8"])["packed"].clone();
+    assert_eq!(bytes["route"] == "packed_int8", lattice_cpu::multiplies_bytes());
+    place.fail(&["explain", "--coords", "cube.npy", "--bits", "6"], &["4 or 8 bits, found 6"]);
+}

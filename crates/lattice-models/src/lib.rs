@@ -12,6 +12,7 @@
 
 mod completion;
 mod detector;
+mod layers;
 mod minkunet;
 mod ptv3;
 mod residual;

@@ -20,6 +20,7 @@ pub mod offsets;
 pub mod patterns;
 pub mod points;
 pub mod pooling;
+pub mod quantization;
 pub mod relations;
 pub mod strategies;
 pub mod tolerances;

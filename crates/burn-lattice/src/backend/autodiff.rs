@@ -10,7 +10,7 @@ use burn::backend::{Autodiff, AutodiffBackend, TensorMetadata};
 
 use super::{
     Activation, BatchNormGrads, BatchNormOptions, BatchNormOutput, BatchNormTape, ConvMap, FusedOperands,
-    LatticeBackend, LatticeKernels, Operand, RunningOperands,
+    LatticeBackend, LatticeKernels, Operand, PackedCall, PackedOperands, RunningOperands,
 };
 use crate::RowMap;
 
@@ -253,6 +253,17 @@ impl<B: LatticeKernels, C: CheckpointStrategy> LatticeBackend for Autodiff<B, C>
     ) -> FloatTensor<Self> {
         // `ops::conv` asks the device first, so this is a bug of this crate and of nobody else.
         panic!("sparse_conv_fused: it has no gradient and is for devices without autodiff")
+    }
+
+    fn packed_conv(
+        _x: FloatTensor<Self>,
+        _weight: PackedOperands<Self>,
+        _operands: FusedOperands<Self>,
+        _map: ConvMap,
+        _call: PackedCall,
+    ) -> FloatTensor<Self> {
+        // `ops::packed` refuses such devices, so this is a bug of this crate and of nobody else.
+        panic!("packed_conv: it has no gradient and is for devices without autodiff")
     }
 
     fn row_mix(x: FloatTensor<Self>, map: RowMap, fill: f32) -> FloatTensor<Self> {

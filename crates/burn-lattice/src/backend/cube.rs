@@ -26,7 +26,7 @@ use super::forms;
 use super::kept::packed_weight;
 use super::{
     Activation, BatchNormGrads, BatchNormOptions, BatchNormOutput, BatchNormTape, ConvMap, FusedOperands,
-    LatticeBackend, LatticeKernels, Operand, RunningOperands,
+    LatticeBackend, LatticeKernels, Operand, PackedCall, PackedOperands, RunningOperands,
 };
 use crate::routes::{ConvKernel, ConvProblem, ConvWork, DeviceClass, MatrixUnits, conv_route};
 use crate::{Error, Result, RowMap};
@@ -432,6 +432,17 @@ impl LatticeBackend for CubeBackend {
         activation: Activation,
     ) -> FloatTensor<Self> {
         fused(x, weight, operands, &map, groups, activation, Weights::Fixed)
+    }
+
+    fn packed_conv(
+        _x: FloatTensor<Self>,
+        _weight: PackedOperands<Self>,
+        _operands: FusedOperands<Self>,
+        _map: ConvMap,
+        _call: PackedCall,
+    ) -> FloatTensor<Self> {
+        // The route table sends packed weights of GPUs to the float routes, so this is a bug of this crate and of nobody else.
+        panic!("packed_conv: no route of a GPU computes with packed weights")
     }
 
     fn row_mix(x: FloatTensor<Self>, map: RowMap, fill: f32) -> FloatTensor<Self> {

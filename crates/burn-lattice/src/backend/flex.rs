@@ -3,11 +3,11 @@
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{DType, Flex, TensorMetadata};
 use burn::tensor::{Element, TensorData, bf16, f16};
-use lattice_cpu::{Acc, BatchNormShape, ConvShape, Epilogue, Scalar};
+use lattice_cpu::{Acc, ActivationCodes, BatchNormShape, ConvShape, Epilogue, PackedTaps, Scalar};
 
 use super::{
     Activation, BatchNormGrads, BatchNormOptions, BatchNormOutput, BatchNormTape, ConvMap, FusedOperands,
-    LatticeBackend, LatticeKernels, Operand, RunningOperands,
+    LatticeBackend, LatticeKernels, Operand, PackedCall, PackedOperands, RunningOperands,
 };
 use crate::RowMap;
 use crate::routes::{ConvProblem, DeviceClass, conv_route};
@@ -97,6 +97,61 @@ fn convolve<T: Scalar + Element + bytemuck::Pod>(
     tensor_from(out, &[rows, shape.c_out])
 }
 
+/// A convolution with packed weights; with activations as one of bytes.
+fn packed<T: Scalar<Acc = f32> + Element + bytemuck::Pod>(
+    x: FloatTensor<Flex>,
+    weight: PackedOperands<Flex>,
+    operands: FusedOperands<Flex>,
+    map: &ConvMap,
+    call: PackedCall,
+) -> FloatTensor<Flex> {
+    match weight.scales.dtype() {
+        DType::F16 => packed_scaled::<T, f16>(x, weight, operands, map, call),
+        _ => packed_scaled::<T, f32>(x, weight, operands, map, call),
+    }
+}
+
+fn packed_scaled<T, S>(
+    x: FloatTensor<Flex>,
+    weight: PackedOperands<Flex>,
+    operands: FusedOperands<Flex>,
+    map: &ConvMap,
+    call: PackedCall,
+) -> FloatTensor<Flex>
+where
+    T: Scalar<Acc = f32> + Element + bytemuck::Pod,
+    S: Scalar<Acc = f32> + Element + bytemuck::Pod,
+{
+    let rows_in = x.shape()[0];
+    let shape = ConvShape { c_in: x.shape()[1], c_out: call.weight.c_out(), groups: call.groups };
+    let [x, words, scales, biases] = [x, weight.words, weight.scales, weight.biases].map(Rows::new);
+    let [bias, scale, shift, residual, activations] =
+        [operands.bias, operands.scale, operands.shift, operands.residual, weight.activations]
+            .map(Operand::rows);
+    let epilogue = Epilogue::<T> {
+        bias: bias.as_ref().map(Rows::get),
+        scale_shift: scale.as_ref().zip(shift.as_ref()).map(|(a, b)| (a.get(), b.get())),
+        residual: residual.as_ref().map(Rows::get),
+        activation: call.activation,
+    };
+    let (rows, relation) = match map {
+        ConvMap::Pointwise => (rows_in, None),
+        ConvMap::Relation(relation) => (relation.n_out(), Some(relation.to_host())),
+    };
+    let mut out = zeros::<T>(rows * shape.c_out);
+    let weight = PackedTaps::new(call.weight, words.get(), scales.get::<S>(), biases.get::<S>());
+    match activations {
+        None => lattice_cpu::conv_packed(x.get::<T>(), &weight, relation, shape, &epilogue, &mut out),
+        Some(values) => {
+            let (steps, zeros) = values.get::<f32>().split_at(shape.c_in);
+            let zeros: Vec<u8> = zeros.iter().map(|&z| z as u8).collect();
+            let codes = ActivationCodes::new(steps, &zeros);
+            lattice_cpu::conv_int8(x.get::<T>(), &codes, &weight, relation, shape, &epilogue, &mut out);
+        }
+    }
+    tensor_from(out, &[rows, shape.c_out])
+}
+
 impl LatticeBackend for Flex {
     fn sparse_conv(
         x: FloatTensor<Self>,
@@ -134,6 +189,22 @@ impl LatticeBackend for Flex {
             };
             convolve::<T>(&x, &weight, &map, shape, &epilogue)
         })
+    }
+
+    fn packed_conv(
+        x: FloatTensor<Self>,
+        weight: PackedOperands<Self>,
+        operands: FusedOperands<Self>,
+        map: ConvMap,
+        call: PackedCall,
+    ) -> FloatTensor<Self> {
+        match x.dtype() {
+            DType::F32 => packed::<f32>(x, weight, operands, &map, call),
+            DType::F16 => packed::<f16>(x, weight, operands, &map, call),
+            DType::BF16 => packed::<bf16>(x, weight, operands, &map, call),
+            // The route table leaves f64 to the float routes.
+            other => panic!("packed_conv: features must be f32, f16 or bf16, found {other:?}"),
+        }
     }
 
     fn row_mix(x: FloatTensor<Self>, map: RowMap, fill: f32) -> FloatTensor<Self> {

@@ -19,7 +19,7 @@ mod maps;
 #[cfg(feature = "gpu")]
 mod points;
 
-use burn::backend::tensor::FloatTensor;
+use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Backend, ExtensionType, backend_extension};
 
 #[cfg(feature = "gpu")]
@@ -45,6 +45,7 @@ pub(crate) use found::{
 
 use crate::{Relation, RowMap};
 pub use lattice_cpu::Activation;
+use lattice_cpu::PackedShape;
 
 /// An operand that may be left out.
 #[derive(ExtensionType)]
@@ -149,6 +150,31 @@ pub enum ConvMap {
     Relation(Relation),
 }
 
+/// A packed weight and how input features become bytes.
+#[derive(ExtensionType)]
+pub struct PackedOperands<B: Backend> {
+    /// Codes, u32.
+    pub words: IntTensor<B>,
+    /// Steps between codes, f16 or f32.
+    pub scales: FloatTensor<B>,
+    /// Values of code 0, in the type of the scales.
+    pub biases: FloatTensor<B>,
+    /// `[2, c_in]` in f32: steps and bytes of 0; where they are given, products are of bytes.
+    #[extension_type]
+    pub activations: Operand<B>,
+}
+
+/// Sizes of a convolution with packed weights.
+#[derive(Clone, Copy, Debug)]
+pub struct PackedCall {
+    /// Sizes and bits of the weight.
+    pub weight: PackedShape,
+    /// Channel groups.
+    pub groups: usize,
+    /// Comes last.
+    pub activation: Activation,
+}
+
 /// Operations dispatched to the backend of their tensors. Differentiable on autodiff devices, but for `sparse_conv_fused`.
 #[backend_extension(Flex, Cube: cfg(feature = "gpu"), Autodiff)]
 pub trait LatticeBackend: Backend {
@@ -169,6 +195,15 @@ pub trait LatticeBackend: Backend {
         map: ConvMap,
         groups: usize,
         activation: Activation,
+    ) -> FloatTensor<Self>;
+
+    /// `sparse_conv_fused` with a packed weight, by the routes of the CPU. Not differentiable.
+    fn packed_conv(
+        x: FloatTensor<Self>,
+        #[extension_type] weight: PackedOperands<Self>,
+        #[extension_type] operands: FusedOperands<Self>,
+        map: ConvMap,
+        call: PackedCall,
     ) -> FloatTensor<Self>;
 
     /// `y[o] = Σ weight[e] · x[row[e]]`, and `fill` where a row has no entry.

@@ -5,7 +5,7 @@ use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
 
 use super::kernel::{ConvKernel, Window, describe_convolution};
-use super::{ConvEpilogue, Target, or_panic};
+use super::{ConvEpilogue, LayerWeight, Target, or_panic};
 use crate::ops::ConvKind;
 use crate::{Result, SparseTensor};
 
@@ -32,11 +32,11 @@ pub struct SubmConv3dConfig {
 #[derive(Module, Debug)]
 pub struct SubmConv3d {
     /// `[taps, c_in / groups, c_out]`, z fastest among taps.
-    pub weight: Param<Tensor<3>>,
+    pub weight: LayerWeight<3>,
     /// `[c_out]`.
     pub bias: Option<Param<Tensor<1>>>,
     #[module(skip)]
-    pub(super) kernel: ConvKernel,
+    pub(crate) kernel: ConvKernel,
 }
 
 impl SubmConv3dConfig {
@@ -49,7 +49,7 @@ impl SubmConv3dConfig {
         let kind = ConvKind::Submanifold;
         let kernel = ConvKernel::new("SubmConv3d", "subm_conv3d", kind, window, self.groups);
         let (weight, bias) = kernel.parameters(self.channels, self.bias, device);
-        SubmConv3d { weight, bias, kernel }
+        SubmConv3d { weight: weight.into(), bias, kernel }
     }
 }
 
@@ -107,11 +107,11 @@ pub struct Conv3dConfig {
 #[derive(Module, Debug)]
 pub struct Conv3d {
     /// `[taps, c_in / groups, c_out]`, z fastest among taps.
-    pub weight: Param<Tensor<3>>,
+    pub weight: LayerWeight<3>,
     /// `[c_out]`.
     pub bias: Option<Param<Tensor<1>>>,
     #[module(skip)]
-    pub(super) kernel: ConvKernel,
+    pub(crate) kernel: ConvKernel,
 }
 
 impl Conv3dConfig {
@@ -128,7 +128,7 @@ impl Conv3dConfig {
             ..ConvKernel::new("Conv3d", "conv3d", ConvKind::Forward, window, self.groups)
         };
         let (weight, bias) = kernel.parameters(self.channels, self.bias, device);
-        Conv3d { weight, bias, kernel }
+        Conv3d { weight: weight.into(), bias, kernel }
     }
 }
 

@@ -7,7 +7,7 @@ use burn::tensor::{Device, Tensor};
 use super::kernel::{ConvKernel, describe_convolution};
 use super::{
     BatchNorm, BatchNormConfig, Conv3d, Conv3dConfig, ConvEpilogue, ConvTranspose3d, ConvTranspose3dConfig,
-    SubmConv3d, SubmConv3dConfig, Target, or_panic,
+    LayerWeight, SubmConv3d, SubmConv3dConfig, Target, or_panic,
 };
 use crate::ops::apply_epilogue;
 use crate::{Activation, Result, SparseTensor};
@@ -37,11 +37,11 @@ impl From<BlockActivation> for Activation {
 #[derive(Module, Debug)]
 pub struct BlockConv {
     /// `[taps, c_in / groups, c_out]`, z fastest among taps.
-    pub weight: Param<Tensor<3>>,
+    pub weight: LayerWeight<3>,
     /// `[c_out]`.
     pub bias: Option<Param<Tensor<1>>>,
     #[module(skip)]
-    kernel: ConvKernel,
+    pub(super) kernel: ConvKernel,
 }
 
 describe_convolution!(BlockConv);

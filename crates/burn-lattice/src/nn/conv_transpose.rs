@@ -5,7 +5,7 @@ use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
 
 use super::kernel::{ConvKernel, Window, describe_convolution};
-use super::{ConvEpilogue, Target, or_panic};
+use super::{ConvEpilogue, LayerWeight, Target, or_panic};
 use crate::ops::ConvKind;
 use crate::{Result, SparseTensor};
 
@@ -42,11 +42,11 @@ pub struct ConvTranspose3dConfig {
 #[derive(Module, Debug)]
 pub struct ConvTranspose3d {
     /// `[taps, c_in / groups, c_out]`, z fastest among taps.
-    pub weight: Param<Tensor<3>>,
+    pub weight: LayerWeight<3>,
     /// `[c_out]`.
     pub bias: Option<Param<Tensor<1>>>,
     #[module(skip)]
-    pub(super) kernel: ConvKernel,
+    pub(crate) kernel: ConvKernel,
 }
 
 impl ConvTranspose3dConfig {
@@ -60,7 +60,7 @@ impl ConvTranspose3dConfig {
         let kind = if self.inverse { ConvKind::Inverse } else { ConvKind::Transposed };
         let kernel = ConvKernel::new("ConvTranspose3d", "conv_transpose3d", kind, window, self.groups);
         let (weight, bias) = kernel.parameters(self.channels, self.bias, device);
-        ConvTranspose3d { weight, bias, kernel }
+        ConvTranspose3d { weight: weight.into(), bias, kernel }
     }
 }
 
@@ -120,11 +120,11 @@ pub struct GenerativeConvTranspose3dConfig {
 #[derive(Module, Debug)]
 pub struct GenerativeConvTranspose3d {
     /// `[taps, c_in / groups, c_out]`, z fastest among taps.
-    pub weight: Param<Tensor<3>>,
+    pub weight: LayerWeight<3>,
     /// `[c_out]`.
     pub bias: Option<Param<Tensor<1>>>,
     #[module(skip)]
-    pub(super) kernel: ConvKernel,
+    pub(crate) kernel: ConvKernel,
 }
 
 impl GenerativeConvTranspose3dConfig {
@@ -137,7 +137,7 @@ impl GenerativeConvTranspose3dConfig {
         let (module, op) = ("GenerativeConvTranspose3d", "generative_conv_transpose3d");
         let kernel = ConvKernel::new(module, op, ConvKind::Generative, window, self.groups);
         let (weight, bias) = kernel.parameters(self.channels, self.bias, device);
-        GenerativeConvTranspose3d { weight, bias, kernel }
+        GenerativeConvTranspose3d { weight: weight.into(), bias, kernel }
     }
 }
 

@@ -4,6 +4,7 @@ use burn::module::Param;
 use burn::nn::Initializer;
 use burn::tensor::{Device, Tensor};
 
+use super::LayerWeight;
 use crate::ops::{self, ConvEpilogue, ConvKind, ConvOptions, Target};
 use crate::{Error, KernelSpec, RelationKind, Result, SparseTensor, SupportPolicy};
 
@@ -125,14 +126,14 @@ impl ConvKernel {
     pub(crate) fn run(
         &self,
         x: &SparseTensor,
-        weight: &ConvWeight,
+        weight: &LayerWeight<3>,
         bias: &ConvBias,
         target: Option<&Target>,
         epilogue: ConvEpilogue,
     ) -> Result<SparseTensor> {
         let geometry = ops::geometry(self.op, self.kind, x, &self.options()?, target)?;
         let bias = bias.as_ref().map(Param::val);
-        ops::convolve(self.op, x, weight.val(), bias, geometry, self.groups, epilogue)
+        weight.convolve(self.op, x, bias, geometry, self.groups, epilogue)
     }
 }
 

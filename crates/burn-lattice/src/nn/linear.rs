@@ -5,8 +5,7 @@ use burn::module::{Module, Param};
 use burn::nn::Initializer;
 use burn::tensor::{Device, Tensor};
 
-use super::or_panic;
-use crate::ops;
+use super::{LayerWeight, or_panic};
 use crate::{Error, Result, SparseTensor};
 
 /// Options of [`Linear`].
@@ -23,7 +22,7 @@ pub struct LinearConfig {
 #[derive(Module, Debug)]
 pub struct Linear {
     /// `[c_in, c_out]`.
-    pub weight: Param<Tensor<2>>,
+    pub weight: LayerWeight<2>,
     /// `[c_out]`.
     pub bias: Option<Param<Tensor<1>>>,
 }
@@ -45,7 +44,7 @@ impl LinearConfig {
         let bound = 1.0 / (c_in as f64).sqrt();
         let initializer = Initializer::Uniform { min: -bound, max: bound };
         Linear {
-            weight: initializer.init([c_in, c_out], device),
+            weight: initializer.init([c_in, c_out], device).into(),
             bias: self.bias.then(|| initializer.init([c_out], device)),
         }
     }
@@ -55,7 +54,7 @@ impl Linear {
     /// `[n, c_in]` to `[n, c_out]` on the same identity.
     ///
     /// # Panics
-    /// With the error of [`ops::linear`].
+    /// With the error of [`crate::ops::linear`].
     pub fn forward(&self, x: &SparseTensor) -> SparseTensor {
         or_panic(self.try_forward(x))
     }
@@ -63,17 +62,17 @@ impl Linear {
     /// [`forward`](Self::forward) that returns its error.
     ///
     /// # Errors
-    /// As [`ops::linear`].
+    /// As [`crate::ops::linear`].
     pub fn try_forward(&self, x: &SparseTensor) -> Result<SparseTensor> {
-        ops::linear_by_columns("linear", x, self.weight.val(), self.bias.as_ref().map(Param::val))
+        self.weight.linear("linear", x, self.bias.as_ref().map(Param::val))
     }
 
     /// The same on bare features `[n, c_in]`, such as those of a global pooling.
     ///
     /// # Panics
-    /// With the error of [`ops::linear_features`].
+    /// With the error of [`crate::ops::linear_features`].
     pub fn forward_feats(&self, feats: Tensor<2>) -> Tensor<2> {
         let bias = self.bias.as_ref().map(Param::val);
-        or_panic(ops::linear_features_by_columns("linear", feats, self.weight.val(), bias))
+        or_panic(self.weight.linear_features("linear", feats, bias))
     }
 }

@@ -138,7 +138,7 @@ impl ConvGeometry {
         }
     }
 
-    fn related(x: &SparseTensor, relation: Relation, stride: [u32; 3], clock: &Clock) -> Self {
+    pub(super) fn related(x: &SparseTensor, relation: Relation, stride: [u32; 3], clock: &Clock) -> Self {
         let support = relation.target();
         let counts = x.recount(&support);
         Self { map: ConvMap::Relation(relation), support, stride, counts, map_ms: clock.ms() }
@@ -221,7 +221,7 @@ pub struct ConvEpilogue {
 }
 
 impl ConvEpilogue {
-    fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.scale_shift.is_none() && self.residual.is_none() && self.activation == Activation::None
     }
 }
@@ -301,6 +301,21 @@ pub(crate) fn operand<const D: usize>(tensor: Option<Tensor<D>>) -> Operand<Disp
 
 /// Runs a convolution over a found geometry.
 pub(crate) fn convolve(
+    op: &'static str,
+    x: &SparseTensor,
+    weight: Tensor<3>,
+    bias: Option<Tensor<1>>,
+    geometry: ConvGeometry,
+    groups: usize,
+    epilogue: ConvEpilogue,
+) -> Result<SparseTensor> {
+    convolve_by(None, op, x, weight, bias, geometry, groups, epilogue)
+}
+
+/// [`convolve`] for a route of another table, which then stands in traces.
+#[allow(clippy::too_many_arguments, reason = "those of `convolve` and a name")]
+pub(super) fn convolve_by(
+    route: Option<&'static str>,
     op: &'static str,
     x: &SparseTensor,
     weight: Tensor<3>,
@@ -394,7 +409,7 @@ pub(crate) fn convolve(
         },
         c_in: shape.c_in,
         c_out: shape.c_out,
-        route: routes::conv_route(&problem).name,
+        route: route.unwrap_or_else(|| routes::conv_route(&problem).name),
         map_ms,
         ms,
     });

@@ -3,7 +3,7 @@
 use burn::module::Param;
 use burn::tensor::{DType, Tensor};
 use burn_lattice::nn::{
-    BlockConv, Conv3d, ConvTranspose3d, GenerativeConvTranspose3d, NormalizedConvTranspose3d,
+    BlockConv, Conv3d, ConvTranspose3d, GenerativeConvTranspose3d, LayerWeight, NormalizedConvTranspose3d,
     NormalizedGenerativeConvTranspose3d, NormalizedSubmConv3d, SubmConv3d,
 };
 use burn_lattice::ops::ConvOptions;
@@ -55,11 +55,32 @@ fn taps(graph: &mut GraphBuilder, weight: &Tensor<3>, options: &ConvOptions) -> 
     graph.weight("weight", Family::Conv3d, &array)
 }
 
+/// Where a layer's float weight stands.
+pub(super) trait FloatWeight<const D: usize> {
+    /// The weight.
+    ///
+    /// # Errors
+    /// Where it is packed.
+    fn float(&self) -> Result<Tensor<D>>;
+}
+
+impl<const D: usize> FloatWeight<D> for Param<Tensor<D>> {
+    fn float(&self) -> Result<Tensor<D>> {
+        Ok(self.val())
+    }
+}
+
+impl<const D: usize> FloatWeight<D> for LayerWeight<D> {
+    fn float(&self) -> Result<Tensor<D>> {
+        self.try_val("artifact export").map_err(|error| ArtifactError::build(error.to_string()))
+    }
+}
+
 /// Parameters of a convolution and what it says of itself.
 struct Layer<'a> {
     kind: RelationKind,
     options: ConvOptions,
-    weight: &'a Param<Tensor<3>>,
+    weight: Tensor<3>,
     bias: Option<&'a Param<Tensor<1>>>,
     eps: Option<f64>,
 }
@@ -79,7 +100,7 @@ impl Layer<'_> {
                 graph.key("conv")
             )));
         }
-        let weight = taps(graph, &self.weight.val(), &self.options)?;
+        let weight = taps(graph, &self.weight, &self.options)?;
         let bias = match self.bias {
             Some(bias) => Some(vector(graph, "bias", Family::Bias, bias.val())?),
             None => None,
@@ -115,7 +136,7 @@ macro_rules! export_convolution {
                 let layer = Layer {
                     kind: self.relation_kind(),
                     options: self.options()?,
-                    weight: &self.weight,
+                    weight: self.weight.float()?,
                     bias: self.bias.as_ref(),
                     eps: eps(self),
                 };
@@ -132,7 +153,7 @@ macro_rules! export_convolution {
                 let layer = Layer {
                     kind: self.relation_kind(),
                     options: self.options()?,
-                    weight: &self.weight,
+                    weight: self.weight.float()?,
                     bias: self.bias.as_ref(),
                     eps: eps(self),
                 };

@@ -6,7 +6,7 @@ use burn_lattice::nn::{
     BatchNorm, Dropout, Gelu, LayerNorm, LeakyRelu, Linear, Relu, RmsNorm, Sigmoid, Silu, Softplus, Tanh,
 };
 
-use super::convolutions::{values, vector};
+use super::convolutions::{FloatWeight, values, vector};
 use super::{Export, ExportDense, on_features};
 use crate::array::Array;
 use crate::build::{DenseValue, GraphBuilder, SparseValue};
@@ -16,7 +16,7 @@ use crate::plan::Family;
 impl ExportDense for Linear {
     fn export_dense(&self, graph: &mut GraphBuilder, x: DenseValue) -> Result<DenseValue> {
         // `[c_in, c_out]` here, `[c_out, c_in]` in files.
-        let weight = self.weight.val().transpose();
+        let weight = self.weight.float()?.transpose();
         let array = Array::from_f32(&weight.dims(), &values(weight)?).map_err(ArtifactError::build)?;
         let weight = graph.weight("weight", Family::Linear, &array)?;
         let bias = match &self.bias {

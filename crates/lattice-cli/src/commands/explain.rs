@@ -11,6 +11,8 @@ use serde::Serialize;
 use crate::commands::bench::{self, Calls, FloatKind};
 use crate::{Shared, memory, output, table};
 
+mod packed;
+
 /// Arguments of `lattice explain`.
 #[derive(clap::Args)]
 pub struct Args {
@@ -38,6 +40,15 @@ pub struct Args {
     /// Calls of a timed sample, between which the device is not waited for; 1 on the CPU, 10 on GPUs by default.
     #[arg(long)]
     batch_calls: Option<usize>,
+    /// Packs the weights into codes of 4 or 8 bits and says what that route costs and stores, too.
+    #[arg(long)]
+    bits: Option<u32>,
+    /// Input channels that share a scale; with --bits.
+    #[arg(long, requires = "bits")]
+    group_size: Option<usize>,
+    /// Features in bytes, too; with --bits.
+    #[arg(long, value_parser = ["int8"], requires = "bits")]
+    activations: Option<String>,
     #[command(flatten)]
     shared: Shared,
 }
@@ -73,6 +84,7 @@ struct Report {
     accumulation: &'static str,
     route: &'static str,
     routes: Vec<RouteLine>,
+    packed: Option<packed::Packed>,
 }
 
 #[derive(Serialize)]
@@ -100,11 +112,24 @@ struct TileLine {
 }
 
 #[derive(Serialize)]
-struct RouteLine {
+pub struct RouteLine {
     route: &'static str,
     chosen: bool,
     why: &'static str,
     rejected: Option<String>,
+}
+
+impl From<routes::RouteReport> for RouteLine {
+    fn from(r: routes::RouteReport) -> Self {
+        Self { route: r.route, chosen: r.chosen, why: r.why, rejected: r.rejected }
+    }
+}
+
+impl RouteLine {
+    fn cells(&self) -> Vec<String> {
+        let reason = self.rejected.clone().unwrap_or_else(|| self.why.to_string());
+        vec![if self.chosen { "runs".into() } else { "-".into() }, self.route.into(), reason]
+    }
 }
 
 /// Runs the command.
@@ -156,6 +181,7 @@ pub fn run(args: &Args) -> Result<()> {
     let calls = Calls { warmup: 2, repeats: args.repeats, batch };
     let samples = bench::time_conv(&chosen.device, &support, relation.as_ref(), shape, args.dtype, calls)?;
     let measured_ms = bench::median(&samples);
+    let packed = packed::explain(args, &chosen.device, &support, relation.as_ref(), &problem, calls)?;
     let element = args.dtype.bytes() as f64;
     let flop = 2.0 * pairs as f64 * (args.cin / args.groups) as f64 * args.cout as f64;
     let weights = spec.taps() as f64 * (args.cin / args.groups * args.cout) as f64;
@@ -209,10 +235,8 @@ pub fn run(args: &Args) -> Result<()> {
         tiles,
         accumulation: if args.dtype == FloatKind::F64 { "f64" } else { "f32" },
         route: routes::conv_route(&problem).name,
-        routes: routes::explain(&problem)
-            .into_iter()
-            .map(|r| RouteLine { route: r.route, chosen: r.chosen, why: r.why, rejected: r.rejected })
-            .collect(),
+        routes: routes::explain(&problem).into_iter().map(RouteLine::from).collect(),
+        packed,
     };
     if args.shared.json { output::json(&report) } else { output::line(text(&report)) }
 }
@@ -234,10 +258,6 @@ pub fn relation(op: &str, support: &core::Support) -> Result<(KernelSpec, Option
 }
 
 fn text(r: &Report) -> String {
-    let route = |l: &RouteLine| {
-        let reason = l.rejected.clone().unwrap_or_else(|| l.why.to_string());
-        vec![if l.chosen { "runs".into() } else { "-".into() }, l.route.into(), reason]
-    };
     let groups = if r.groups == 1 { String::new() } else { format!(" in {} groups", r.groups) };
     let relation = match r.relation_kind.as_str() {
         "none" => "none: each row is multiplied where it stands".to_string(),
@@ -292,7 +312,8 @@ fn text(r: &Report) -> String {
             r.peak_gflops,
             100.0 * r.share_of_floor
         ),
-        table::render(&["", "route", "reason"], &r.routes.iter().map(route).collect::<Vec<_>>()),
+        table::render(&["", "route", "reason"], &r.routes.iter().map(RouteLine::cells).collect::<Vec<_>>()),
     ];
-    lines.into_iter().chain(tiles).chain(figures).collect::<Vec<_>>().join("\n")
+    let packed = r.packed.as_ref().map(|p| p.text(r.measured_ms));
+    lines.into_iter().chain(tiles).chain(figures).chain(packed).collect::<Vec<_>>().join("\n")
 }

@@ -10,5 +10,6 @@ pub mod explain;
 pub mod generate;
 pub mod import;
 pub mod info;
+pub mod quantize;
 pub mod run;
 pub mod train;

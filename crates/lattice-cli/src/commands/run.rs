@@ -7,7 +7,7 @@ use anyhow::{Result, anyhow, bail};
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use burn_lattice::core::VoxelGrid;
 use burn_lattice::ops;
-use burn_lattice::routes::DeviceClass;
+use burn_lattice::routes::{DeviceClass, PACKED_ROUTES};
 use burn_lattice::trace::{self, LayerRecord};
 use lattice_io::{Attribute, PointCloud, RenderOptions};
 use lattice_scenes::{SceneKind, SceneOptions};
@@ -337,7 +337,7 @@ fn segment(
             format!("{} points labelled", labels.len()),
             devoxelize_ms,
         ),
-        stage(7, "quantize", "not run", "quantized weights are not part of this version".into(), 0.0),
+        quantized(&layers),
         stage(
             8,
             "benchmark",
@@ -355,6 +355,16 @@ fn segment(
         network_ms,
         warmup_ms,
     })
+}
+
+/// The seventh stage: layers that ran on packed weights.
+fn quantized(layers: &[Layer]) -> Stage {
+    let packed = layers.iter().filter(|l| PACKED_ROUTES.iter().any(|r| r.name == l.route)).count();
+    let (status, detail) = match packed {
+        0 => ("not run", "float weights; `lattice quantize` packs them".into()),
+        n => ("done", format!("{n} layers ran on packed weights")),
+    };
+    Stage { stage: 7, name: "quantize", status, detail, ms: 0.0 }
 }
 
 fn with_classes(cloud: &PointCloud, labels: &[u8], names: &[String]) -> PointCloud {

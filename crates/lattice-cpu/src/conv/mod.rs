@@ -2,13 +2,17 @@
 
 mod depthwise;
 mod edges;
+mod int8;
+mod packed;
 mod panels;
 pub(crate) mod plain;
 pub(crate) mod tiles;
 pub(crate) mod weight_grad;
 
 pub use edges::conv_edge_loop;
+pub use int8::conv_int8;
 use lattice_core::Relation;
+pub use packed::conv_packed;
 
 use crate::isa::engine;
 use crate::{Epilogue, Scalar};

@@ -41,7 +41,11 @@ impl Plan {
     /// `shape` names the channels of the product that runs: for an input gradient its input is the gradient. A tile
     /// has at most `tile_columns`, a multiple of the lanes.
     pub fn new(engine: Engine, shape: ConvShape, taps: usize, tile_columns: usize) -> Self {
-        let (lanes, most) = (engine.lanes(), engine.max_vectors());
+        Self::with_lanes(engine.lanes(), engine.max_vectors(), shape, taps, tile_columns)
+    }
+
+    /// [`new`](Self::new) for vectors of so many lanes, of which a micro-kernel holds `most` side by side.
+    pub fn with_lanes(lanes: usize, most: usize, shape: ConvShape, taps: usize, tile_columns: usize) -> Self {
         let (k, n) = (shape.c_in / shape.groups, shape.c_out / shape.groups);
         let mut plan = Self { k, taps, columns: Vec::new(), floats: 0, lanes };
         let tiles = n.div_ceil(tile_columns);

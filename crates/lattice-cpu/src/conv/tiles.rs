@@ -10,11 +10,11 @@ use crate::simd::{Engine, Product, TileMut, split_tiles};
 use crate::{Epilogue, Scalar};
 
 /// Most columns of a tile: its sums should stay in the second-level cache beside the rows and the weights.
-const TILE_COLUMNS: usize = 64;
+pub(super) const TILE_COLUMNS: usize = 64;
 
 /// Rows of weights that a micro-kernel walks at a time: its panel stays in the first-level cache while it serves all pairs of a
 /// block and tap.
-const K_BLOCK: usize = 128;
+pub(super) const K_BLOCK: usize = 128;
 
 /// Pairs whose rows are converted to `f32` at a time.
 const CONVERT_PAIRS: usize = 96;
@@ -111,6 +111,34 @@ pub fn run<T: Scalar<Acc = f32>>(engine: Engine, job: Products<'_, T>, out: &mut
     });
 }
 
+/// Applies the epilogue to the sums of a block of rows and stores them.
+pub(super) fn finish_tile<T: Scalar<Acc = f32>>(
+    engine: Engine,
+    epilogue: &Epilogue<'_, T>,
+    first: usize,
+    c_out: usize,
+    columns: &Columns,
+    tile: &mut [f32],
+    out: &mut TileMut<'_, T>,
+) {
+    let epilogue = *epilogue;
+    engine.vectorize(|| {
+        let mut wide = [0.0; TILE_COLUMNS];
+        for row in 0..out.rows() {
+            let sum = &mut tile[row * columns.padded..][..columns.range.len()];
+            epilogue.finish(
+                engine,
+                first + row,
+                c_out,
+                columns.range.clone(),
+                sum,
+                &mut wide,
+                out.row_mut(row),
+            );
+        }
+    });
+}
+
 /// What all blocks share.
 struct Job<'a, T> {
     engine: Engine,
@@ -139,24 +167,8 @@ impl<T: Scalar<Acc = f32>> Job<'_, T> {
                     None => self.converted_tap(x, pairs, columns, tap, tile),
                 }
             }
-            let (engine, c_out) = (self.engine, self.shape.c_out);
-            let epilogue = *self.epilogue;
             let first = block * self.tiles.block;
-            engine.vectorize(|| {
-                let mut wide = [0.0; TILE_COLUMNS];
-                for row in 0..rows {
-                    let sum = &mut tile[row * columns.padded..][..columns.range.len()];
-                    epilogue.finish(
-                        engine,
-                        first + row,
-                        c_out,
-                        columns.range.clone(),
-                        sum,
-                        &mut wide,
-                        out.row_mut(row),
-                    );
-                }
-            });
+            finish_tile(self.engine, self.epilogue, first, self.shape.c_out, columns, tile, &mut out);
         });
     }
 

@@ -4,6 +4,7 @@
 //! the kernel of that instruction set. Each has a scalar twin of the same name in [`scalar`], which is also its test.
 
 mod convert;
+mod int_product;
 mod lanes;
 #[cfg(target_arch = "aarch64")]
 mod neon;
@@ -12,8 +13,11 @@ mod product;
 mod scalar;
 mod tile_mut;
 #[cfg(target_arch = "x86_64")]
+mod vnni;
+#[cfg(target_arch = "x86_64")]
 mod x86;
 
+pub(crate) use int_product::{IntEngine, IntProduct};
 pub(crate) use outer::Outer;
 pub(crate) use product::Product;
 pub(crate) use tile_mut::{TileMut, split_tiles};

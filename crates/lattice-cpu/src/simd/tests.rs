@@ -3,7 +3,7 @@
 use half::{bf16, f16};
 use rayon::prelude::*;
 
-use super::{Engine, Outer, Product, scalar, split_tiles};
+use super::{Engine, IntEngine, IntProduct, Outer, Product, scalar, split_tiles};
 use crate::Isa;
 
 fn engines() -> Vec<Engine> {
@@ -83,6 +83,53 @@ fn outer_sums_equal_their_scalar_twin() {
                     scalar::outer(&outer, engine.lanes(), &mut twin);
                     for (found, expected) in sum.iter().zip(&twin) {
                         assert!((found - expected).abs() < 1e-4, "{engine:?} {vectors} {pairs} {k}");
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn products_of_bytes_equal_their_scalar_twin() {
+    for engine in engines().into_iter().map(IntEngine::new) {
+        for vectors in 1..=engine.max_vectors() {
+            for pairs in 1..40 {
+                for quads in [1, 4, 7] {
+                    let n = vectors * engine.lanes();
+                    let byte = |i: usize| (i * 89 % 256) as u8;
+                    let x: Vec<u8> = (0..50 * (4 * quads + 8)).map(byte).collect();
+                    let b: Vec<u32> = (0..quads * n).map(|i| (i as u32).wrapping_mul(0x9e37_79b9)).collect();
+                    let begin: Vec<i32> = (0..n as i32).map(|j| j * 1001 - 7000).collect();
+                    let rows: Vec<u32> = (0..pairs).map(|p| p * 7 % 50).collect();
+                    let out_local: Vec<u16> = (0..pairs as u16).map(|p| pairs as u16 - 1 - p).collect();
+                    let (scales, offsets, sums) = (ramp(n), ramp(n), ramp(100));
+                    let tile_stride = n + engine.lanes();
+                    let product = IntProduct {
+                        x: &x,
+                        stride: 4 * quads + 8,
+                        at: 4,
+                        rows: &rows,
+                        out_local: &out_local,
+                        b: &b,
+                        quads,
+                        vectors,
+                        begin: &begin,
+                        scales: &scales,
+                        offsets: &offsets,
+                        sums: &sums,
+                        sum_stride: 2,
+                        sum_at: 1,
+                        tile_stride,
+                        tile_at: engine.lanes(),
+                    };
+                    let mut tile = ramp(pairs as usize * tile_stride);
+                    let mut twin = tile.clone();
+                    engine.product(&product, &mut tile);
+                    scalar::int_product(&product, engine.lanes(), &mut twin);
+                    for (found, expected) in tile.iter().zip(&twin) {
+                        let allowed = 1e-6 * expected.abs().max(1.0);
+                        assert!((found - expected).abs() <= allowed, "{engine:?} {vectors} {pairs} {quads}");
                     }
                 }
             }

@@ -3,9 +3,11 @@
 mod cases;
 mod measure;
 mod peers;
+mod weights;
 mod workload;
 
-pub use measure::{Calls, FloatKind, median, time_conv};
+pub(crate) use measure::time;
+pub use measure::{Calls, FloatKind, features, median, time_conv, weights as fixed_weights};
 pub use workload::read_coords;
 
 use std::path::PathBuf;
@@ -25,7 +27,10 @@ pub struct Args {
     /// Workloads of the peers suite: .npy files of int32 rows batch, x, y, z; generated scenes without.
     #[arg(long, num_args = 1..)]
     coords: Vec<PathBuf>,
-    /// Points for voxelize_mean in the peers suite: a scan; a generated sweep without.
+    /// Weights of a network (.safetensors), packed by `lattice quantize` or float: measures its forward pass in place of a suite.
+    #[arg(long)]
+    weights: Option<PathBuf>,
+    /// Points for voxelize_mean in the peers suite and for --weights: a scan; a generated sweep without.
     #[arg(long)]
     points: Option<PathBuf>,
     /// Only operations (peers) or cases (other suites) whose name contains one of these.
@@ -197,12 +202,14 @@ pub fn run(args: &Args) -> Result<()> {
     check_calls("--repeats", plan.calls.repeats, 1)?;
     check_calls("--warmup", plan.calls.warmup, 0)?;
     check_calls("--batch-calls", plan.calls.batch, 1)?;
-    if args.suite != "peers" && (!args.coords.is_empty() || args.points.is_some()) {
+    let scans = !args.coords.is_empty() || args.points.is_some() && args.weights.is_none();
+    if args.suite != "peers" && scans {
         bail!("--coords and --points belong to --suite peers; the suite {} has its own shapes", args.suite);
     }
-    let cases = match args.suite.as_str() {
-        "peers" => peers::cases(&plan, &args.coords, args.points.as_deref())?,
-        preset => cases::cases(&plan, preset)?,
+    let cases = match (&args.weights, args.suite.as_str()) {
+        (Some(file), _) => weights::cases(&plan, file, args.points.as_deref())?,
+        (None, "peers") => peers::cases(&plan, &args.coords, args.points.as_deref())?,
+        (None, preset) => cases::cases(&plan, preset)?,
     };
     if args.list {
         let name = |case: &Case| match args.shared.json {
