@@ -10,7 +10,7 @@ use lattice_core::{KernelSpec, Relation, SupportPolicy};
 use lattice_gpu::conv::cmma::{conv_cmma, has_fragments, pack_fragments};
 use lattice_gpu::conv::direct::{conv_direct, pointwise_direct};
 use lattice_gpu::conv::mma::{
-    After, Direction, Epilogue, MmaPlan, Multiplied, conv_mma, has_matrix_units, has_tf32, pack_weights,
+    After, Direction, Epilogue, MmaPlan, conv_mma, has_matrix_units, has_tf32, pack_weights,
     pack_weights_mirrored,
 };
 use lattice_gpu::conv::plain::{conv_plain, pointwise_plain};

@@ -37,6 +37,7 @@ mod scene_files;
 mod schedule;
 mod segment;
 mod tensor_file;
+mod total;
 mod trainer;
 mod weights;
 

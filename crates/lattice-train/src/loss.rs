@@ -9,6 +9,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::labels::IGNORED;
+use crate::total::total;
 use crate::{Result, TrainError};
 
 /// What a class counts in cross-entropy.
@@ -134,14 +135,14 @@ pub fn combined_loss(scores: Tensor<2>, targets: LossTargets<'_>, config: &LossC
     let mut parts = Vec::new();
     if config.cross_entropy > 0.0 {
         let factors = on_device(cross_entropy_factors(labels, class_weights, config.cross_entropy));
-        parts.push((log_p.clone() * factors).sum());
+        parts.push(total(log_p.clone() * factors));
     }
     if config.lovasz > 0.0 {
         let p = log_p.exp();
         let host: Vec<f64> = p.clone().into_data().iter::<f64>().collect();
         let (mut slopes, constant) = lovasz_slopes(&host, labels, classes);
         slopes.iter_mut().for_each(|slope| *slope *= config.lovasz);
-        parts.push((p * on_device(slopes)).sum() + constant * config.lovasz);
+        parts.push(total(p * on_device(slopes)) + constant * config.lovasz);
     }
     parts.into_iter().reduce(|a, b| a + b).unwrap_or_else(|| Tensor::zeros([1], &device))
 }

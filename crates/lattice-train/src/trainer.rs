@@ -4,6 +4,7 @@ use burn::tensor::{Device, FloatDType, Tensor, TensorData};
 
 use crate::checkpoint::Checkpoint;
 use crate::parameters::{running_values, with_values};
+use crate::total::Totals;
 use crate::{
     Batch, LossConfig, LossScale, LossTargets, Optimizer, ParameterLayout, Precision, Result, Schedule,
     Segmenter, TensorFile, TrainConfig, TrainError, combined_loss,
@@ -29,6 +30,7 @@ pub struct Trainer<M> {
     device: Device,
     step: usize,
     pending: Vec<Pending>,
+    totals: Totals,
 }
 
 struct Pending {
@@ -71,6 +73,7 @@ impl<M: Segmenter> Trainer<M> {
         }
         let values = layout.values(&model);
         let plain = values.device();
+        let totals = Totals::new(values.dims()[0])?;
         let mut trainer = Self {
             optimizer: Optimizer::new(config.optimizer, &layout, &plain),
             scale: LossScale::new(config.precision == Precision::F16, &plain),
@@ -86,6 +89,7 @@ impl<M: Segmenter> Trainer<M> {
             device: device.clone().autodiff(),
             step: 0,
             pending: Vec::new(),
+            totals,
         };
         trainer.install();
         Ok(trainer)
@@ -138,7 +142,7 @@ impl<M: Segmenter> Trainer<M> {
         if self.scale.moves() {
             gradient = gradient / factor.clone();
         }
-        let norm = (gradient.clone() * gradient.clone()).sum().sqrt();
+        let norm = self.totals.of(gradient.clone() * gradient.clone()).sqrt();
         let finite = norm.clone().is_finite();
         if let Some(clip) = self.clip_norm {
             gradient = gradient * (norm.clone() + 1e-6).recip().mul_scalar(clip).clamp_max(1.0);

@@ -1,7 +1,6 @@
 //! The devices, dtypes and random inputs that every test walks.
 #![allow(dead_code, reason = "each test file uses its part")]
 
-use cubecl::prelude::*;
 use half::{bf16, f16};
 use lattice_core::{Coord, Support};
 use lattice_gpu::conv::mma::Multiplied;
