@@ -23,6 +23,7 @@ fn main() {
     run(std::env::args().skip(1));
 }
 
+/// Times what the arguments ask for.
 pub fn run(mut args: impl Iterator<Item = String>) {
     let mut device = "cuda".to_string();
     let (mut channels, mut files, mut plans, mut few) = (vec![16, 32, 64, 96, 128], Vec::new(), false, false);
