@@ -1,7 +1,7 @@
 //! What a plan does on a device: every node with its operands, kernel and route.
 
 use burn::tensor::Device;
-use burn_lattice::routes::{ConvProblem, DeviceClass, conv_route};
+use burn_lattice::routes::{ConvProblem, DeviceClass, PackedProblem, conv_route, packed_route};
 use lattice_cpu::ConvShape;
 use serde::Serialize;
 
@@ -83,9 +83,15 @@ fn channels(artifact: &Artifact, node: &Node, at: usize) -> ConvShape {
     let dims = stored.map(|stored| stored.dims).unwrap_or_default();
     match dims[..] {
         [c_out, .., c_in] if dims.len() == 5 => ConvShape { c_in, c_out, groups: 1 },
-        // Of a packed weight; the route does not depend on how many channels there are.
+        // Of a packed weight: its words say output channels alone.
         _ => ConvShape { c_in: 1, c_out: 1, groups: 1 },
     }
+}
+
+/// Bits of a packed weight.
+fn packed_bits(artifact: &Artifact, node: &Node, at: usize) -> Option<u32> {
+    let place = artifact.plan().values[node.operands[at].0].weight?;
+    artifact.stored(place).bits
 }
 
 fn route(artifact: &Artifact, node: &Node, device: DeviceClass) -> &'static str {
@@ -105,7 +111,10 @@ fn route(artifact: &Artifact, node: &Node, device: DeviceClass) -> &'static str 
                 pointwise: conv.spec.is_pointwise() && !conv.targeted,
                 device,
             };
-            conv_route(&problem).name
+            match packed_bits(artifact, node, 1 + usize::from(conv.targeted)) {
+                Some(bits) => packed_route(&PackedProblem { conv: problem, bits, activations: false }).name,
+                None => conv_route(&problem).name,
+            }
         }
         Op::Pool { mode, .. } | Op::GlobalPool { mode, .. } if mode == burn_lattice::ops::PoolMode::Max => {
             "row_max"

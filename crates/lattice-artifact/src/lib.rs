@@ -11,7 +11,7 @@
 //! Coordinates are *physical* (times the stride) in arrays that go into or come out of a graph, and logical in every [`SparseTensor`]: the
 //! executor divides and multiplies where the two meet. Rows past the number of active ones are dropped where they enter.
 //!
-//! Packed weights stay packed in memory and are written out as floats when an operation binds them, in `weights/unpack.rs` and nowhere else.
+//! Packed weights stay packed: operations read the words of the file, put on the device by `weights/place.rs`.
 //! Graphs are for inference: nothing here is differentiable.
 //!
 //! ```

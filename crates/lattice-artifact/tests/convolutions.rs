@@ -5,9 +5,10 @@ mod graphs;
 
 use std::collections::BTreeMap;
 
+use burn_lattice::{routes, trace};
 use graphs::{inputs_x, make_x, module, sparse_x, weight};
 use lattice_artifact::ir::Element;
-use lattice_artifact::{Array, ArtifactError, Inputs, TensorFile};
+use lattice_artifact::{Array, Artifact, ArtifactError, ExecuteOptions, Executor, Inputs, TensorFile, parse};
 use lattice_testkit::convolution::{Channels, convolve, kernel_major, normalized};
 use lattice_testkit::offsets::Kernel;
 use lattice_testkit::relations::{self, Pairs};
@@ -286,6 +287,21 @@ fn packed_weights_in_the_layout_of_files() {
             case.check(&declared(bits), packed_file(&parts), &dense);
         }
     }
+}
+
+#[test]
+fn packed_weights_run_packed() {
+    let case = &cases()[0];
+    let (parts, _) = packed(case.dims(), 4);
+    let artifact = Artifact::new(parse(&case.text(&declared(4))).unwrap(), packed_file(&parts)).unwrap();
+    let artifact = std::sync::Arc::new(artifact);
+    let executor = Executor::new(artifact.clone(), &graphs::devices::chosen(), ExecuteOptions::default());
+    let (outputs, records) = trace::record(|| executor.run(&case.inputs()).unwrap());
+    drop(outputs);
+    let ran = records.iter().find(|record| record.kind.starts_with("conv")).unwrap().route;
+    assert!(routes::PACKED_ROUTES.iter().any(|route| route.name == ran), "{ran}");
+    let nodes = lattice_artifact::describe(&artifact, executor.device());
+    assert!(nodes.iter().any(|node| node.route == ran), "{ran}");
 }
 
 #[test]

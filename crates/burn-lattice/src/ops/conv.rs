@@ -533,24 +533,13 @@ pub fn inverse_conv3d(
     convolve("inverse_conv3d", x, weight, bias, geometry, options.groups, ConvEpilogue::default())
 }
 
-/// The convolution of a kind with an epilogue, fused on devices without autodiff: what blocks and graphs run.
-///
-/// Kinds are [`RelationKind::Submanifold`], `Forward`, `Transposed`, `Inverse` and `Generative`, each as its function of this module; all but the
-/// first take a target.
-///
-/// # Shapes
-/// As the function of the kind; an epilogue's residual is `[n_out, c_out]`.
-/// # Errors
-/// As the function of the kind; another kind.
-pub fn convolve_with(
+/// The geometry of a convolution of a kind, and its name.
+pub(crate) fn geometry_of_kind(
     x: &SparseTensor,
-    weight: Tensor<3>,
-    bias: Option<Tensor<1>>,
     kind: RelationKind,
     options: &ConvOptions,
     target: Option<&Target>,
-    epilogue: ConvEpilogue,
-) -> Result<SparseTensor> {
+) -> Result<(&'static str, ConvGeometry)> {
     let (op, kind) = match kind {
         RelationKind::Submanifold => ("subm_conv3d", ConvKind::Submanifold),
         RelationKind::Forward => ("conv3d", ConvKind::Forward),
@@ -569,7 +558,28 @@ pub fn convolve_with(
     if matches!(kind, ConvKind::Generative) {
         check_generative(op, &options.spec)?;
     }
-    let geometry = geometry(op, kind, x, options, target)?;
+    Ok((op, geometry(op, kind, x, options, target)?))
+}
+
+/// The convolution of a kind with an epilogue, fused on devices without autodiff: what blocks and graphs run.
+///
+/// Kinds are [`RelationKind::Submanifold`], `Forward`, `Transposed`, `Inverse` and `Generative`, each as its function of this module; all but the
+/// first take a target.
+///
+/// # Shapes
+/// As the function of the kind; an epilogue's residual is `[n_out, c_out]`.
+/// # Errors
+/// As the function of the kind; another kind.
+pub fn convolve_with(
+    x: &SparseTensor,
+    weight: Tensor<3>,
+    bias: Option<Tensor<1>>,
+    kind: RelationKind,
+    options: &ConvOptions,
+    target: Option<&Target>,
+    epilogue: ConvEpilogue,
+) -> Result<SparseTensor> {
+    let (op, geometry) = geometry_of_kind(x, kind, options, target)?;
     convolve(op, x, weight, bias, geometry, options.groups, epilogue)
 }
 

@@ -5,7 +5,8 @@ use burn::tensor::{FloatDType, Tensor};
 use lattice_cpu::ConvShape;
 
 use super::conv::{
-    ConvEpilogue, ConvGeometry, ConvKind, ConvOptions, convolve_by, float_dtype, geometry, operand,
+    ConvEpilogue, ConvGeometry, ConvKind, ConvOptions, Target, convolve_by, float_dtype, geometry,
+    geometry_of_kind, operand,
 };
 use super::linear::linear_features_by_columns;
 use crate::backend::{
@@ -16,7 +17,7 @@ use crate::quantized::weight::no_gradient;
 use crate::routes::{self, ConvProblem, DeviceClass, PackedKernel, PackedProblem};
 use crate::tensor::check_features;
 use crate::trace::{self, Clock, LayerRecord};
-use crate::{Error, KernelSpec, Relation, Result, SparseTensor};
+use crate::{Error, KernelSpec, Relation, RelationKind, Result, SparseTensor};
 
 /// Refuses what a packed weight cannot serve; the channels of the convolution.
 fn check_packed(
@@ -231,6 +232,23 @@ pub fn packed_conv(
     convolve_packed(op, x, weight, bias, geometry, groups, ConvEpilogue::default())
 }
 
+/// [`convolve_with`](super::convolve_with) with a packed weight.
+///
+/// # Errors
+/// As there; channels, taps or devices that do not fit; a device with autodiff; a forced route that does not fit.
+pub fn packed_convolve_with(
+    x: &SparseTensor,
+    weight: &QuantizedWeight,
+    bias: Option<Tensor<1>>,
+    kind: RelationKind,
+    options: &ConvOptions,
+    target: Option<&Target>,
+    epilogue: ConvEpilogue,
+) -> Result<SparseTensor> {
+    let (op, geometry) = geometry_of_kind(x, kind, options, target)?;
+    convolve_packed(op, x, weight, bias, geometry, options.groups, epilogue)
+}
+
 /// [`linear`](super::linear) with a packed weight.
 ///
 /// # Errors
@@ -255,6 +273,17 @@ pub(crate) fn linear_packed(
 }
 
 /// [`packed_linear`] on bare features `[n, c_in]`.
+///
+/// # Errors
+/// As [`packed_linear`].
+pub fn packed_linear_features(
+    feats: Tensor<2>,
+    weight: &QuantizedWeight,
+    bias: Option<Tensor<1>>,
+) -> Result<Tensor<2>> {
+    linear_features_packed("packed_linear", feats, weight, bias)
+}
+
 pub(crate) fn linear_features_packed(
     op: &'static str,
     feats: Tensor<2>,

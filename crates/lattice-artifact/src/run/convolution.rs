@@ -3,6 +3,7 @@
 use burn::tensor::Tensor;
 use burn_lattice::nn::ConvEpilogue;
 use burn_lattice::ops::{self, ConvOptions, Target};
+use burn_lattice::quantized::QuantizedWeight;
 use burn_lattice::{RelationKind, SparseTensor};
 
 use super::executor::{Call, fault};
@@ -12,12 +13,37 @@ use crate::error::Result;
 use crate::plan::{Convolution, ConvolutionKind, Node, Op};
 use crate::weights::{Bound, Use};
 
+/// The weight of a convolution.
+#[allow(clippy::large_enum_variant, reason = "one lives for a call")]
+enum Kernel {
+    Taps(Tensor<3>),
+    Packed(Box<QuantizedWeight>),
+}
+
+impl Kernel {
+    fn c_out(&self) -> usize {
+        match self {
+            Self::Taps(weight) => weight.dims()[2],
+            Self::Packed(weight) => weight.record().shape().c_out(),
+        }
+    }
+}
+
 /// Operands of a convolution.
 struct Operands {
     x: SparseTensor,
     target: Option<Target>,
-    weight: Tensor<3>,
+    weight: Kernel,
     bias: Option<Tensor<1>>,
+}
+
+fn relation_kind(kind: ConvolutionKind) -> RelationKind {
+    match kind {
+        ConvolutionKind::Forward => RelationKind::Forward,
+        ConvolutionKind::Submanifold => RelationKind::Submanifold,
+        ConvolutionKind::Transposed => RelationKind::Transposed,
+        ConvolutionKind::Generative => RelationKind::Generative,
+    }
 }
 
 impl Call<'_> {
@@ -32,11 +58,13 @@ impl Call<'_> {
         }
         let at = 1 + usize::from(conv.targeted);
         let used = Use::Convolution { size: conv.spec.size, c_in: x.channels() };
-        let Bound::Taps(weight) = self.weight(node, at, used, x.dtype())? else {
-            return Err(fault(node, "expected a weight of a convolution, found another"));
+        let weight = match self.weight(node, at, used, x.dtype())? {
+            Bound::Taps(weight) => Kernel::Taps(weight),
+            Bound::Packed(weight) => Kernel::Packed(weight),
+            _ => return Err(fault(node, "expected a weight of a convolution, found another")),
         };
         let bias = match conv.biased {
-            true => Some(self.vector(node, at + 1, weight.dims()[2])?),
+            true => Some(self.vector(node, at + 1, weight.c_out())?),
             false => None,
         };
         Ok(Operands { x, target, weight, bias })
@@ -60,17 +88,17 @@ impl Call<'_> {
         let Operands { x, target, weight, bias } = self.operands(node, &conv)?;
         let scale_shift = match group.norm {
             None => None,
-            Some(norm) => Some(executor.folded(norm, || self.fold(&plan.nodes[norm], weight.dims()[2]))?),
-        };
-        let kind = match conv.kind {
-            ConvolutionKind::Forward => RelationKind::Forward,
-            ConvolutionKind::Submanifold => RelationKind::Submanifold,
-            ConvolutionKind::Transposed => RelationKind::Transposed,
-            ConvolutionKind::Generative => RelationKind::Generative,
+            Some(norm) => Some(executor.folded(norm, || self.fold(&plan.nodes[norm], weight.c_out()))?),
         };
         let epilogue = ConvEpilogue { scale_shift, residual, activation: group.activation };
         let options = ConvOptions::new(conv.spec);
-        let made = ops::convolve_with(&x, weight, bias, kind, &options, target.as_ref(), epilogue);
+        let (kind, target) = (relation_kind(conv.kind), target.as_ref());
+        let made = match weight {
+            Kernel::Taps(weight) => ops::convolve_with(&x, weight, bias, kind, &options, target, epilogue),
+            Kernel::Packed(weight) => {
+                ops::packed_convolve_with(&x, &weight, bias, kind, &options, target, epilogue)
+            }
+        };
         self.set(group.result, Value::Sparse(made.map_err(|e| fault(node, e))?));
         Ok(true)
     }
@@ -87,6 +115,14 @@ impl Call<'_> {
     pub(super) fn convolution(&self, node: &Node, conv: &Convolution) -> Result<Value> {
         let Operands { x, target, weight, bias } = self.operands(node, conv)?;
         let (options, target) = (ConvOptions::new(conv.spec), target.as_ref());
+        let weight = match weight {
+            Kernel::Taps(weight) => weight,
+            Kernel::Packed(weight) => {
+                let (kind, epilogue) = (relation_kind(conv.kind), ConvEpilogue::default());
+                let made = ops::packed_convolve_with(&x, &weight, bias, kind, &options, target, epilogue);
+                return made.map(Value::Sparse).map_err(|e| fault(node, e));
+            }
+        };
         let made = match (conv.kind, conv.eps.map(f64::from)) {
             (ConvolutionKind::Forward, _) => ops::conv3d(&x, weight, bias, &options, target),
             (ConvolutionKind::Submanifold, None) => ops::subm_conv3d(&x, weight, bias, &options),

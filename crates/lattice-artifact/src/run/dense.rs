@@ -22,16 +22,21 @@ impl Call<'_> {
         let channels = x.dims()[1];
         let made = match node.op {
             Op::Linear => {
-                let Bound::Matrix(weight) =
-                    self.weight(node, 1, Use::Linear { c_in: channels }, x.dtype())?
-                else {
-                    return Err(fault(node, "expected a weight of a linear map, found another"));
+                let weight = self.weight(node, 1, Use::Linear { c_in: channels }, x.dtype())?;
+                let c_out = match &weight {
+                    Bound::Matrix(weight) => weight.dims()[0],
+                    Bound::Packed(weight) => weight.record().shape().c_out(),
+                    _ => return Err(fault(node, "expected a weight of a linear map, found another")),
                 };
                 let bias = match node.operands.len() {
-                    3 => Some(self.vector(node, 2, weight.dims()[0])?),
+                    3 => Some(self.vector(node, 2, c_out)?),
                     _ => None,
                 };
-                ops::linear_features(x, weight, bias)
+                match weight {
+                    Bound::Packed(weight) => ops::packed_linear_features(x, &weight, bias),
+                    Bound::Matrix(weight) => ops::linear_features(x, weight, bias),
+                    _ => return Err(fault(node, "expected a weight of a linear map, found another")),
+                }
             }
             Op::Exp => ops::exp_features(x),
             Op::Round => ops::round_features(x),

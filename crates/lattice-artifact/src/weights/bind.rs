@@ -1,9 +1,10 @@
 //! Weights as operations read them: laid out for the operation, in the element type of its features, on the device.
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
+use burn_lattice::quantized::QuantizedWeight;
 
+use super::place::on_device;
 use super::stored::StoredWeight;
-use super::unpack::dense_taps;
 use crate::error::{ArtifactError, Result};
 use crate::plan::Weight;
 use crate::tensor_file::TensorFile;
@@ -26,6 +27,8 @@ pub(crate) enum Use {
 pub(crate) enum Bound {
     /// `[taps, c_in, c_out]`, z fastest among taps.
     Taps(Tensor<3>),
+    /// Codes of a convolution or a linear map.
+    Packed(Box<QuantizedWeight>),
     /// `[c_out, c_in]` of a linear map, `[n, c]` of a table.
     Matrix(Tensor<2>),
     /// `[c]`.
@@ -83,9 +86,7 @@ pub(crate) fn bind(
             Ok(Bound::Taps(Tensor::from_data(TensorData::new(values, [taps, c_in, c_out]), place)))
         }
         (Use::Convolution { size, c_in }, StoredWeight::Packed(packed)) => {
-            let taps = size.iter().map(|&k| k as usize).product();
-            let values = dense_taps(packed, taps, c_in)?;
-            Ok(Bound::Taps(Tensor::from_data(TensorData::new(values, [taps, c_in, packed.c_out()]), place)))
+            on_device(packed, Some(size), c_in, device).map(|weight| Bound::Packed(Box::new(weight)))
         }
         (Use::Linear { c_in }, StoredWeight::Dense { dims, .. }) => {
             if dims[1] != c_in {
@@ -94,11 +95,7 @@ pub(crate) fn bind(
             matrix(key, file, dims, place)
         }
         (Use::Linear { c_in }, StoredWeight::Packed(packed)) => {
-            let by_columns: Tensor<2> = Tensor::from_data(
-                TensorData::new(dense_taps(packed, 1, c_in)?, [c_in, packed.c_out()]),
-                place,
-            );
-            Ok(Bound::Matrix(by_columns.transpose()))
+            on_device(packed, None, c_in, device).map(|weight| Bound::Packed(Box::new(weight)))
         }
         (Use::Table, StoredWeight::Dense { dims, .. }) => matrix(key, file, dims, place),
         (Use::Vector, StoredWeight::Dense { dims, .. }) => {

@@ -2,8 +2,8 @@
 
 mod bind;
 mod packed;
+mod place;
 mod stored;
-mod unpack;
 
 pub(crate) use bind::{Bound, Use, bind, check};
 pub use packed::PackedWeight;
