@@ -15,6 +15,7 @@ mod format;
 mod npy_array;
 mod picture;
 mod read;
+mod safetensors_header;
 mod scalar;
 mod table;
 mod write;
@@ -27,4 +28,5 @@ pub use picture::{
     render_png,
 };
 pub use read::{Format, ReadOptions, read, read_from_bytes};
+pub use safetensors_header::order_safetensors_header;
 pub use write::{PlyFormat, write_bytes, write_npy, write_npz, write_ply, write_text};

@@ -162,8 +162,9 @@ pub fn save<M: Module + Layers>(
         .map(|(name, t)| TensorView::new(t.dtype, t.dims.clone(), &t.bytes).map(|view| (name, view)))
         .collect::<Result<Vec<_>, _>>()
         .map_err(|e| refuse(format!("cannot be written: {e}")))?;
-    let bytes = safetensors::serialize(views, Some(metadata))
+    let mut bytes = safetensors::serialize(views, Some(metadata))
         .map_err(|e| refuse(format!("cannot be written: {e}")))?;
+    lattice_io::order_safetensors_header(&mut bytes);
     lattice_io::write_bytes(path, &bytes)?;
     Ok(bytes.len())
 }

@@ -84,7 +84,8 @@ impl TensorFile {
             views.push((*name, TensorView::new(Dtype::F32, tensor.dims.clone(), bytes).map_err(refuse)?));
         }
         let texts: HashMap<String, String> = self.texts.clone().into_iter().collect();
-        let whole = serialize(views, Some(texts)).map_err(refuse)?;
+        let mut whole = serialize(views, Some(texts)).map_err(refuse)?;
+        lattice_io::order_safetensors_header(&mut whole);
         Ok(lattice_io::write_bytes(path, &whole)?)
     }
 
