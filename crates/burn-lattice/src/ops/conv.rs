@@ -332,15 +332,7 @@ pub(super) fn convolve_by(
     // The bias takes the features' type, as the sum is rounded to it once.
     let bias = bias.map(|b| if b.dtype() == x.dtype() { b } else { b.cast(float_dtype(x.dtype())) });
     let rows = geometry.support.n_rows();
-    if let Some(residual) = &epilogue.residual
-        && residual.dims() != [rows, shape.c_out]
-    {
-        return Err(Error::Shape {
-            op,
-            expected: format!("residual [{rows}, {}]", shape.c_out),
-            found: format!("{:?}", residual.dims()),
-        });
-    }
+    check_residual(op, &epilogue, rows, shape.c_out)?;
     let pointwise = matches!(geometry.map, ConvMap::Pointwise);
     let device = x.device();
     let problem = ConvProblem { dtype: x.dtype(), rows, shape, pointwise, device: DeviceClass::of(&device) };
@@ -395,25 +387,56 @@ pub(super) fn convolve_by(
         ))
     };
     let ms = clock.ms_on(&feats);
-    trace::push(|| LayerRecord {
-        name: op.to_string(),
-        kind: match &geometry.map {
-            ConvMap::Pointwise => "conv.pointwise".to_string(),
-            ConvMap::Relation(r) => format!("conv.{}", format!("{:?}", r.kind()).to_lowercase()),
-        },
-        rows_in: x.n_rows(),
-        rows_out: rows,
-        pairs: match &geometry.map {
-            ConvMap::Pointwise => rows,
-            ConvMap::Relation(r) => r.n_pairs_on(&device),
-        },
-        c_in: shape.c_in,
-        c_out: shape.c_out,
-        route: route.unwrap_or_else(|| routes::conv_route(&problem).name),
-        map_ms,
-        ms,
-    });
+    let route = route.unwrap_or_else(|| routes::conv_route(&problem).name);
+    record(op, x, &geometry, shape, route, [map_ms, ms]);
     x.derived(geometry.support, feats, geometry.stride, geometry.counts)
+}
+
+/// Refuses a residual that does not stand on a convolution's rows.
+pub(crate) fn check_residual(
+    op: &'static str,
+    epilogue: &ConvEpilogue,
+    rows: usize,
+    c_out: usize,
+) -> Result<()> {
+    match &epilogue.residual {
+        Some(residual) if residual.dims() != [rows, c_out] => Err(Error::Shape {
+            op,
+            expected: format!("residual [{rows}, {c_out}]"),
+            found: format!("{:?}", residual.dims()),
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// Records a convolution that ran: the milliseconds of its relation and its own.
+pub(crate) fn record(
+    op: &'static str,
+    x: &SparseTensor,
+    geometry: &ConvGeometry,
+    shape: ConvShape,
+    route: &'static str,
+    [map_ms, ms]: [f64; 2],
+) {
+    let rows_out = geometry.support.n_rows();
+    trace::push(|| {
+        let (kind, pairs) = match &geometry.map {
+            ConvMap::Pointwise => ("pointwise".to_string(), rows_out),
+            ConvMap::Relation(r) => (format!("{:?}", r.kind()).to_lowercase(), r.n_pairs_on(&x.device())),
+        };
+        LayerRecord {
+            name: op.to_string(),
+            kind: format!("conv.{kind}"),
+            rows_in: x.n_rows(),
+            rows_out,
+            pairs,
+            c_in: shape.c_in,
+            c_out: shape.c_out,
+            route,
+            map_ms,
+            ms,
+        }
+    });
 }
 
 pub(crate) fn float_dtype(dtype: DType) -> burn::tensor::FloatDType {

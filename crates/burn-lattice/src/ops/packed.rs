@@ -5,8 +5,8 @@ use burn::tensor::{FloatDType, Tensor};
 use lattice_cpu::ConvShape;
 
 use super::conv::{
-    ConvEpilogue, ConvGeometry, ConvKind, ConvOptions, Target, convolve_by, float_dtype, geometry,
-    geometry_of_kind, operand,
+    ConvEpilogue, ConvGeometry, ConvKind, ConvOptions, Target, check_residual, convolve_by, float_dtype,
+    geometry, geometry_of_kind, operand, record,
 };
 use super::linear::linear_features_by_columns;
 use crate::backend::{
@@ -16,7 +16,7 @@ use crate::quantized::QuantizedWeight;
 use crate::quantized::weight::no_gradient;
 use crate::routes::{self, ConvProblem, DeviceClass, PackedKernel, PackedProblem};
 use crate::tensor::check_features;
-use crate::trace::{self, Clock, LayerRecord};
+use crate::trace::{self, Clock};
 use crate::{Error, KernelSpec, Relation, RelationKind, Result, SparseTensor};
 
 /// Refuses what a packed weight cannot serve; the channels of the convolution.
@@ -164,15 +164,7 @@ pub(crate) fn convolve_packed(
         let taps = weight.to_taps().cast(dtype);
         return convolve_by(Some(route.name), op, x, taps, bias, geometry, groups, epilogue);
     }
-    if let Some(residual) = &epilogue.residual
-        && residual.dims() != [rows, shape.c_out]
-    {
-        return Err(Error::Shape {
-            op,
-            expected: format!("residual [{rows}, {}]", shape.c_out),
-            found: format!("{:?}", residual.dims()),
-        });
-    }
+    check_residual(op, &epilogue, rows, shape.c_out)?;
     let device = x.device();
     check_room(op, &device, (rows as u64).saturating_mul((shape.c_out * x.dtype().size()) as u64))?;
     let mut map_ms = geometry.map_ms;
@@ -186,24 +178,7 @@ pub(crate) fn convolve_packed(
     let clock = Clock::start_on(x.feats());
     let feats = run(route.kernel, x.feats().clone(), weight, bias, geometry.map.clone(), groups, epilogue);
     let ms = clock.ms_on(&feats);
-    trace::push(|| LayerRecord {
-        name: op.to_string(),
-        kind: match &geometry.map {
-            ConvMap::Pointwise => "conv.pointwise".to_string(),
-            ConvMap::Relation(r) => format!("conv.{}", format!("{:?}", r.kind()).to_lowercase()),
-        },
-        rows_in: x.n_rows(),
-        rows_out: rows,
-        pairs: match &geometry.map {
-            ConvMap::Pointwise => rows,
-            ConvMap::Relation(r) => r.n_pairs_on(&device),
-        },
-        c_in: shape.c_in,
-        c_out: shape.c_out,
-        route: route.name,
-        map_ms,
-        ms,
-    });
+    record(op, x, &geometry, shape, route.name, [map_ms, ms]);
     x.derived(geometry.support, feats, geometry.stride, geometry.counts)
 }
 

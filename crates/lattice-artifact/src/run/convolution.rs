@@ -27,6 +27,24 @@ impl Kernel {
             Self::Packed(weight) => weight.record().shape().c_out(),
         }
     }
+
+    /// Runs a convolution that is not normalized, with what follows in its pass.
+    fn convolve(
+        self,
+        conv: &Convolution,
+        x: &SparseTensor,
+        bias: Option<Tensor<1>>,
+        target: Option<&Target>,
+        epilogue: ConvEpilogue,
+    ) -> burn_lattice::Result<SparseTensor> {
+        let (kind, options) = (relation_kind(conv.kind), ConvOptions::new(conv.spec));
+        match self {
+            Self::Taps(weight) => ops::convolve_with(x, weight, bias, kind, &options, target, epilogue),
+            Self::Packed(weight) => {
+                ops::packed_convolve_with(x, &weight, bias, kind, &options, target, epilogue)
+            }
+        }
+    }
 }
 
 /// Operands of a convolution.
@@ -91,14 +109,7 @@ impl Call<'_> {
             Some(norm) => Some(executor.folded(norm, || self.fold(&plan.nodes[norm], weight.c_out()))?),
         };
         let epilogue = ConvEpilogue { scale_shift, residual, activation: group.activation };
-        let options = ConvOptions::new(conv.spec);
-        let (kind, target) = (relation_kind(conv.kind), target.as_ref());
-        let made = match weight {
-            Kernel::Taps(weight) => ops::convolve_with(&x, weight, bias, kind, &options, target, epilogue),
-            Kernel::Packed(weight) => {
-                ops::packed_convolve_with(&x, &weight, bias, kind, &options, target, epilogue)
-            }
-        };
+        let made = weight.convolve(&conv, &x, bias, target.as_ref(), epilogue);
         self.set(group.result, Value::Sparse(made.map_err(|e| fault(node, e))?));
         Ok(true)
     }
@@ -115,28 +126,23 @@ impl Call<'_> {
     pub(super) fn convolution(&self, node: &Node, conv: &Convolution) -> Result<Value> {
         let Operands { x, target, weight, bias } = self.operands(node, conv)?;
         let (options, target) = (ConvOptions::new(conv.spec), target.as_ref());
-        let weight = match weight {
-            Kernel::Taps(weight) => weight,
-            Kernel::Packed(weight) => {
-                let (kind, epilogue) = (relation_kind(conv.kind), ConvEpilogue::default());
-                let made = ops::packed_convolve_with(&x, &weight, bias, kind, &options, target, epilogue);
-                return made.map(Value::Sparse).map_err(|e| fault(node, e));
-            }
+        let Some(eps) = conv.eps.map(f64::from) else {
+            let made = weight.convolve(conv, &x, bias, target, ConvEpilogue::default());
+            return made.map(Value::Sparse).map_err(|e| fault(node, e));
         };
-        let made = match (conv.kind, conv.eps.map(f64::from)) {
-            (ConvolutionKind::Forward, _) => ops::conv3d(&x, weight, bias, &options, target),
-            (ConvolutionKind::Submanifold, None) => ops::subm_conv3d(&x, weight, bias, &options),
-            (ConvolutionKind::Submanifold, Some(eps)) => {
-                ops::normalized_subm_conv3d(&x, weight, bias, &options, eps)
-            }
-            (ConvolutionKind::Transposed, None) => ops::conv_transpose3d(&x, weight, bias, &options, target),
-            (ConvolutionKind::Transposed, Some(eps)) => {
+        let Kernel::Taps(weight) = weight else {
+            return Err(fault(
+                node,
+                "expected a dense weight of a normalized convolution, found a packed one",
+            ));
+        };
+        let made = match conv.kind {
+            ConvolutionKind::Forward => return Err(fault(node, "expected a normalized kind, found conv3d")),
+            ConvolutionKind::Submanifold => ops::normalized_subm_conv3d(&x, weight, bias, &options, eps),
+            ConvolutionKind::Transposed => {
                 ops::normalized_conv_transpose3d(&x, weight, bias, &options, target, eps)
             }
-            (ConvolutionKind::Generative, None) => {
-                ops::generative_conv_transpose3d(&x, weight, bias, &options, target)
-            }
-            (ConvolutionKind::Generative, Some(eps)) => {
+            ConvolutionKind::Generative => {
                 ops::normalized_generative_conv_transpose3d(&x, weight, bias, &options, target, eps)
             }
         };
