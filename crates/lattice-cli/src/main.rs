@@ -2,6 +2,8 @@
 //!
 //! Every command takes `--device` and `--json`; exit status is 0 on success, 1 on failure with one clear line, 2 on wrong usage.
 
+#[cfg(any(feature = "cuda", feature = "vulkan", feature = "metal", feature = "webgpu", feature = "rocm"))]
+mod allocator;
 mod commands;
 mod device;
 mod features;

@@ -12,6 +12,7 @@ use cubecl::prelude::*;
 use cubecl::server::Handle;
 
 use crate::gpu::{Buffer, Gpu};
+use crate::queue::Queue;
 
 /// How long a buffer lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,6 +132,7 @@ struct Arena {
     large: Pool,
     passing: Pool,
     counters: Option<Buffer>,
+    queue: Queue,
 }
 
 impl Arena {
@@ -141,7 +143,7 @@ impl Arena {
             let at = arenas.iter().position(|arena| arena.device == device).unwrap_or_else(|| {
                 let pool = |lasting| Pool { blocks: Vec::new(), open: 0, lasting };
                 let [small, large, passing] = [true, true, false].map(pool);
-                arenas.push(Self { device, small, large, passing, counters: None });
+                arenas.push(Self { device, small, large, passing, counters: None, queue: Queue::of(client) });
                 arenas.len() - 1
             });
             with(&mut arenas[at])
@@ -173,6 +175,7 @@ pub(crate) fn room(client: &Client, bytes: usize, life: Life) -> Handle {
         return client.empty(bytes);
     }
     Arena::with(client, |arena| {
+        arena.queue.hand_over();
         let piece = match life {
             Life::Passing => arena.passing.cut(client, bytes, PASSING[0], usize::MAX),
             Life::Lasting if bytes <= SMALL => arena.small.cut(client, bytes, SMALL * LEAST_PIECES, most),
@@ -181,6 +184,11 @@ pub(crate) fn room(client: &Client, bytes: usize, life: Life) -> Handle {
         };
         piece.unwrap_or_else(|| client.empty(bytes))
     })
+}
+
+/// The host waited for a result of the device.
+pub(crate) fn waited(client: &Client) {
+    Arena::with(client, |arena| arena.queue.waited());
 }
 
 /// At least `n` counters at zero, the same ones each time: kernels set those they use back to zero.

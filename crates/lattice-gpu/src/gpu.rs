@@ -74,6 +74,17 @@ impl Buffer {
         Self { handle: self.handle.clone(), len, id: 0 }
     }
 
+    /// `len` elements of four bytes from one on, as a buffer of its own. The first one must lie where a buffer may begin: every 128th does.
+    pub(crate) fn part(&self, first: usize, len: usize) -> Self {
+        debug_assert!(first + len <= self.len, "a part of a buffer lies inside it");
+        debug_assert!(first.is_multiple_of(128), "a part begins where a buffer may");
+        if (first, len) == (0, self.len) {
+            return self.clone();
+        }
+        let rest = self.handle.size_in_used() - 4 * (first + len) as u64;
+        Self::own(self.handle.clone().offset_start(4 * first as u64).offset_end(rest), len)
+    }
+
     /// The buffer as a kernel argument, as vectors of `lanes` elements.
     pub(crate) fn arg(&self, lanes: usize) -> BufferArg {
         debug_assert!(self.len.is_multiple_of(lanes), "a buffer read as vectors holds whole ones");
@@ -143,6 +154,7 @@ impl Gpu {
     /// Where the device fails.
     pub fn download<T: bytemuck::Pod>(&self, buffer: &Buffer) -> Vec<T> {
         let bytes = self.client.read_one_unchecked(buffer.handle.clone());
+        arena::waited(&self.client);
         let values = bytes.chunks_exact(size_of::<T>().max(1)).map(bytemuck::pod_read_unaligned);
         values.take(buffer.len).collect()
     }
@@ -154,6 +166,7 @@ impl Gpu {
     pub fn download_all(&self, buffers: &[&Buffer]) -> Vec<Vec<u32>> {
         let handles = buffers.iter().map(|buffer| buffer.handle.clone()).collect();
         let read = self.client.read(handles).expect("the device answers");
+        arena::waited(&self.client);
         let words = |(bytes, buffer): (_, &&Buffer)| {
             let bytes: &[u8] = bytes;
             bytes.as_chunks::<4>().0.iter().map(|word| u32::from_ne_bytes(*word)).take(buffer.len).collect()

@@ -17,6 +17,7 @@ pub mod neighbours;
 pub mod norm;
 mod peaks;
 pub mod points;
+mod queue;
 pub mod rows;
 pub mod sort;
 pub mod support;

@@ -6,7 +6,7 @@ mod harness;
 
 use half::{bf16, f16};
 use harness::{Element, Numbers, absolute, assert_close, cases, devices, is_software, upload_support, wide};
-use lattice_core::{KernelSpec, Relation, SupportPolicy};
+use lattice_core::{KernelSpec, Relation, Support, SupportPolicy};
 use lattice_gpu::conv::cmma::{conv_cmma, has_fragments, pack_fragments};
 use lattice_gpu::conv::direct::{conv_direct, pointwise_direct};
 use lattice_gpu::conv::mma::{
@@ -43,14 +43,17 @@ impl Case {
             false => upload_support(gpu, relation.target()),
         };
         let geometry = Geometry::new(relation.kind(), relation.spec());
-        let tiles_of = |from: &Buffer, n_from: usize, onto: &Buffer, n_onto: usize, geometry| {
-            let index = BlockIndex::build(gpu, from, n_from);
+        let tiles_of = |from: &Buffer, rows: &Support, onto: &Buffer, n_onto: usize, geometry| {
+            let index = match rows.is_canonical() {
+                true => BlockIndex::of_canonical(gpu, from, rows.n_rows()),
+                false => BlockIndex::build(gpu, from, rows.n_rows()),
+            };
             assert_eq!(index.duplicates(gpu), 0);
             Tiles::build(gpu, &index, onto, n_onto, None, geometry).unwrap()
         };
-        let (n_in, n_out) = (relation.n_in(), relation.n_out());
-        let tiles = tiles_of(&source, n_in, &target, n_out, geometry);
-        let swapped = tiles_of(&target, n_out, &source, n_in, geometry.swapped());
+        let (from, onto) = (relation.source(), relation.target());
+        let tiles = tiles_of(&source, from, &target, onto.n_rows(), geometry);
+        let swapped = tiles_of(&target, onto, &source, from.n_rows(), geometry.swapped());
         let mut expected: Vec<_> =
             relation.edges().iter().map(|e| (e.in_row, e.out_row, u32::from(e.tap))).collect();
         expected.sort_unstable();

@@ -9,7 +9,7 @@ use harness::{Element, Numbers, assert_close, devices, upload_support, wide};
 use lattice_core::{KernelSpec, MapOrigin, Relation, RowEntries, RowMap, Support, SupportPolicy};
 use lattice_gpu::Gpu;
 use lattice_gpu::index::BlockIndex;
-use lattice_gpu::rows::{DeviceRowMap, max_rows, max_rows_grad, mix_rows};
+use lattice_gpu::rows::{DeviceRowMap, concat_columns, max_rows, max_rows_grad, mix_rows};
 use lattice_gpu::support::canonical_order;
 use lattice_gpu::tiles::{Geometry, Tiles};
 
@@ -220,6 +220,39 @@ fn tiles_of(gpu: &Gpu, relation: &Relation) -> Tiles {
     let order = (relation.target().bounds().filter(|_| !relation.target().is_canonical()))
         .map(|bounds| canonical_order(gpu, &onto, &bounds).unwrap());
     Tiles::build(gpu, &index, &onto, relation.n_out(), order.as_ref(), Geometry::of(relation)).unwrap()
+}
+
+fn columns_side_by_side<T: Element>(device: &str, gpu: &Gpu) {
+    if !T::runs_on(gpu) {
+        return;
+    }
+    let mut numbers = Numbers(11);
+    for (n, c_lhs, c_rhs) in
+        [(1, 1, 1), (300, 3, 5), (257, 8, 16), (40, 8, 3), (7, 64, 96), (5, 0, 4), (5, 4, 0)]
+    {
+        let lhs: Vec<T> = numbers.values(n * c_lhs);
+        let rhs: Vec<T> = numbers.values(n * c_rhs);
+        let mut expected: Vec<T> = Vec::new();
+        for row in 0..n {
+            expected.extend(&lhs[row * c_lhs..][..c_lhs]);
+            expected.extend(&rhs[row * c_rhs..][..c_rhs]);
+        }
+        let found = concat_columns::<T>(gpu, [&gpu.upload(&lhs), &gpu.upload(&rhs)], n, [c_lhs, c_rhs]);
+        assert_eq!(
+            wide(&gpu.download::<T>(&found)),
+            wide(&expected),
+            "{n} rows of {c_lhs} and {c_rhs} on {device}"
+        );
+    }
+}
+
+#[test]
+fn columns_stand_side_by_side() {
+    for (device, gpu) in devices() {
+        columns_side_by_side::<f32>(&device, &gpu);
+        columns_side_by_side::<f16>(&device, &gpu);
+        columns_side_by_side::<bf16>(&device, &gpu);
+    }
 }
 
 #[test]

@@ -47,6 +47,13 @@ pub(super) fn tiles(
             true => (target, source, formula.swapped()),
         };
         let (from, to) = (support(gpu, device, from), support(gpu, device, onto));
+        // Relations between levels that were made together are built together.
+        if let (Some((levels, source)), Some((others, target))) = (from.level(), to.level())
+            && Arc::ptr_eq(levels, others)
+            && let Some(tiles) = levels.tiles(gpu, [*source, *target], geometry)?
+        {
+            return Ok(tiles.as_ref().clone());
+        }
         Tiles::build(gpu, from.index(gpu), &to.coords, onto.n_rows(), to.order(gpu), geometry)
     };
     let form = relation.attachments().get_or_build(key(device) << 1 | u64::from(backward), build);

@@ -7,21 +7,22 @@ use std::any::Any;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use burn::backend::TensorMetadata;
 use burn::tensor::Tensor;
 use burn_cubecl::CubeBackend;
 use burn_cubecl::tensor::CubeTensor;
 use lattice_gpu::Buffer;
 use lattice_gpu::conv::mma::MmaPlan;
 
-use super::cube::{Rows, gpu_device};
+use super::cube::gpu_device;
 
 /// What a form was derived from, and how.
 #[derive(PartialEq, Eq, Hash)]
 enum Key {
     /// Memory, taps and channels of a packed weight, and the plan where the order of its fragments depends on one.
     Packed((usize, u64), [usize; 3], Option<MmaPlan>),
-    /// Memories of the statistics and parameters of a norm, and the bits of its `eps`.
-    Folded(Vec<(usize, u64)>, u64),
+    /// Memories of the statistics and parameters of a norm, the bits of its `eps`, and whether it has a gamma.
+    Folded(Vec<(usize, u64)>, [u64; 2]),
 }
 
 struct Entry {
@@ -60,22 +61,28 @@ pub(super) fn packed_weight<T: Any + Send + Sync>(
     kept(Key::Packed(weight.memory(), shape, plan), vec![weight.clone()], pack)
 }
 
-/// Scale and shift of a norm, from its statistics and parameters: `fold` makes them, once on a GPU for as long as these live, each time
-/// elsewhere.
+/// Scale and shift of a norm, from its mean and variance and from its gamma and beta: `fold` makes them, once on a GPU for as long as these
+/// live, each time elsewhere.
 pub(crate) fn folded(
-    sources: &[Tensor<1>],
+    statistics: [Tensor<1>; 2],
+    affine: [Option<Tensor<1>>; 2],
     eps: f64,
-    fold: impl FnOnce() -> (Tensor<1>, Tensor<1>),
+    fold: impl FnOnce([Tensor<1>; 2], [Option<Tensor<1>>; 2]) -> (Tensor<1>, Tensor<1>),
 ) -> (Tensor<1>, Tensor<1>) {
-    let buffers: Option<Vec<Buffer>> = sources.iter().map(|source| Some(rows_of(source)?.buffer())).collect();
-    let Some(buffers) = buffers else { return fold() };
-    let key = Key::Folded(buffers.iter().map(Buffer::memory).collect(), eps.to_bits());
-    kept(key, buffers, fold).as_ref().clone()
+    let sources = statistics.iter().chain(affine.iter().flatten());
+    let Some(buffers) = sources.map(buffer_of).collect::<Option<Vec<_>>>() else {
+        return fold(statistics, affine);
+    };
+    // A norm with beta alone is told from one with gamma alone by nothing else.
+    let has_gamma = u64::from(affine[0].is_some());
+    let key = Key::Folded(buffers.iter().map(Buffer::memory).collect(), [eps.to_bits(), has_gamma]);
+    kept(key, buffers, || fold(statistics, affine)).as_ref().clone()
 }
 
-/// A tensor of a GPU without a graph.
-fn rows_of(tensor: &Tensor<1>) -> Option<Rows> {
+/// The memory of a tensor of a GPU without a graph.
+fn buffer_of(tensor: &Tensor<1>) -> Option<Buffer> {
     gpu_device(&tensor.device()).filter(|_| !tensor.is_autodiff())?;
     let primitive: CubeTensor = tensor.clone().try_into_primitive::<CubeBackend>().ok()?;
-    Some(Rows::new(primitive))
+    let len = primitive.shape().num_elements();
+    primitive.is_contiguous().then(|| Buffer::from_handle(primitive.handle, len))
 }

@@ -13,7 +13,7 @@ use lattice_core::{
     self as core, Coord, KernelSpec, MAX_BATCH_ID, RelationKind, SupportPolicy, canonical_cmp,
 };
 use lattice_gpu::index::BlockIndex;
-use lattice_gpu::support::{canonical_order, children, coarser, describe, expanded, pyramid, reached};
+use lattice_gpu::support::{Pyramid, canonical_order, children, coarser, describe, expanded, reached};
 use lattice_gpu::{Buffer, Gpu};
 
 use super::cube::{gpu_device, tensor_of};
@@ -25,20 +25,14 @@ pub(super) struct DeviceSupport {
     host: Rows,
     order: OnceLock<Option<Buffer>>,
     index: OnceLock<BlockIndex>,
-    /// Rows of the levels above, each coarser by two.
-    above: OnceLock<Levels>,
+    /// The levels above, each coarser by two.
+    above: OnceLock<Arc<Pyramid>>,
+    /// Where it is a level itself.
+    level: Option<(Arc<Pyramid>, usize)>,
 }
 
-/// Coarser levels that were made together, and how many of them lie below a support.
-#[derive(Clone)]
-struct Levels {
-    made: Arc<Vec<(Buffer, usize)>>,
-    below: usize,
-}
-
-/// Levels that are made together: networks that halve a lattice once mostly do it again, and each wait for the device costs more than
-/// the rows of a level that nobody asks for.
-const LEVELS: u32 = 4;
+/// Most rows that levels are made of together: the places of all are numbered in 32 bits.
+const PYRAMID_ROWS: usize = 1 << 28;
 
 /// What is known of the rows of a support without reading them.
 #[derive(Clone, Copy)]
@@ -57,25 +51,34 @@ impl Rows {
 impl DeviceSupport {
     pub(super) fn new(coords: Buffer, host: Rows) -> Self {
         let (order, index, above) = (OnceLock::new(), OnceLock::new(), OnceLock::new());
-        Self { coords, host, order, index, above }
+        Self { coords, host, order, index, above, level: None }
     }
 
-    /// The rows divided by two, made by the first caller together with those of the levels above.
-    fn halved(&self, gpu: &Gpu) -> (Buffer, usize, Levels) {
-        let make =
-            || Levels { made: Arc::new(pyramid(gpu, &self.coords, self.order(gpu), LEVELS)), below: 0 };
-        let levels = match self.above.get() {
-            Some(levels) if levels.below < levels.made.len() => levels.clone(),
-            Some(_) => make(),
-            None => self.above.get_or_init(make).clone(),
-        };
-        let (coords, n) = levels.made[levels.below].clone();
-        (coords, n, Levels { below: levels.below + 1, ..levels })
+    /// The level of a pyramid that these rows are, if they are one.
+    pub(super) fn level(&self) -> Option<&(Arc<Pyramid>, usize)> {
+        self.level.as_ref()
+    }
+
+    /// The level that holds the rows divided by two, made by the first caller together with those above.
+    fn halved(&self, gpu: &Gpu) -> (Arc<Pyramid>, usize) {
+        match &self.level {
+            Some((levels, level)) if level + 1 < levels.n_levels() => (levels.clone(), level + 1),
+            _ => {
+                let make = || Arc::new(Pyramid::build(gpu, &self.coords, self.order(gpu)));
+                (self.above.get_or_init(make).clone(), 0)
+            }
+        }
     }
 
     /// The index, built by the first caller.
     pub(super) fn index(&self, gpu: &Gpu) -> &BlockIndex {
-        self.index.get_or_init(|| BlockIndex::build(gpu, &self.coords, self.host.n))
+        if let Some((levels, level)) = &self.level {
+            return levels.index_of(*level);
+        }
+        self.index.get_or_init(|| match self.host.canonical {
+            true => BlockIndex::of_canonical(gpu, &self.coords, self.host.n),
+            false => BlockIndex::build(gpu, &self.coords, self.host.n),
+        })
     }
 
     /// Rows in canonical order, where they do not stand in it.
@@ -130,8 +133,7 @@ pub(crate) fn support_from_tensor(coords: &Tensor<2, Int>) -> Option<core::Suppo
     }
     let gpu = Gpu::new(device.client());
     let coords = int_buffer(coords)?;
-    let index = BlockIndex::build(&gpu, &coords, n);
-    let found = describe(&gpu, &index);
+    let (index, found) = describe(&gpu, &coords, n);
     let (low, high) = found.bounds?;
     if found.duplicates > 0 || low[0] < 0 || high[0] > MAX_BATCH_ID {
         return None;
@@ -205,14 +207,15 @@ fn floor_support(
     }
     let bounds = source.bounds()?;
     let form = support(gpu, device, source);
-    let (coords, n, above) = match stride {
-        [2, 2, 2] => {
-            let (coords, n, levels) = form.halved(gpu);
-            (coords, n, OnceLock::from(levels))
+    let (coords, n, level) = match stride {
+        [2, 2, 2] if source.n_rows() <= PYRAMID_ROWS => {
+            let (levels, level) = form.halved(gpu);
+            let (coords, n) = levels.rows(level);
+            (coords.clone(), n, Some((levels, level)))
         }
         _ => {
             let created = coarser(gpu, &form.coords, form.order(gpu), &bounds, stride)?;
-            (created.coords, created.n_rows, OnceLock::new())
+            (created.coords, created.n_rows, None)
         }
     };
     let div = |c: &Coord| {
@@ -220,7 +223,7 @@ fn floor_support(
         [c[0], axis(0), axis(1), axis(2)]
     };
     let rows = Rows { n, canonical: true, bounds: Some((div(&bounds.0), div(&bounds.1))) };
-    made(gpu, device, DeviceSupport { above, ..DeviceSupport::new(coords, rows) })
+    made(gpu, device, DeviceSupport { level, ..DeviceSupport::new(coords, rows) })
 }
 
 /// Whether every value fits `i32`.
@@ -260,8 +263,8 @@ fn reach_support(
     let created = ([low[0], 0, 0, 0], [high[0], ends[0], ends[1], ends[2]]);
     let form = support(gpu, device, source);
     let (coords, n) = reached(gpu, &form.coords, spec, &created, last.map(|last| last.max(-1) as i32))?;
-    let index = BlockIndex::build(gpu, &coords, n);
-    let rows = Rows { n, canonical: true, bounds: describe(gpu, &index).bounds };
+    let (index, found) = describe(gpu, &coords, n);
+    let rows = Rows { n, canonical: true, bounds: found.bounds };
     let form = DeviceSupport { index: index.into(), ..DeviceSupport::new(coords, rows) };
     made(gpu, device, form)
 }

@@ -5,6 +5,8 @@
 
 mod autodiff;
 #[cfg(feature = "gpu")]
+mod columns;
+#[cfg(feature = "gpu")]
 mod cube;
 mod flex;
 #[cfg(feature = "gpu")]
@@ -22,6 +24,8 @@ mod points;
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Backend, ExtensionType, backend_extension};
 
+#[cfg(feature = "gpu")]
+pub(crate) use columns::concat_columns;
 #[cfg(feature = "gpu")]
 pub(crate) use cube::{
     check_relation, check_room, check_row_map, conv_work, device_class, device_name, is_software, n_pairs,
@@ -336,12 +340,17 @@ mod cpu_alone {
         None
     }
 
+    pub(crate) fn concat_columns(_lhs: &Tensor<2>, _rhs: &Tensor<2>) -> Option<Tensor<2>> {
+        None
+    }
+
     pub(crate) fn folded(
-        _sources: &[Tensor<1>],
+        statistics: [Tensor<1>; 2],
+        affine: [Option<Tensor<1>>; 2],
         _eps: f64,
-        fold: impl FnOnce() -> (Tensor<1>, Tensor<1>),
+        fold: impl FnOnce([Tensor<1>; 2], [Option<Tensor<1>>; 2]) -> (Tensor<1>, Tensor<1>),
     ) -> (Tensor<1>, Tensor<1>) {
-        fold()
+        fold(statistics, affine)
     }
 
     pub(crate) fn created_support(
@@ -485,8 +494,8 @@ mod cpu_alone {
 }
 #[cfg(not(feature = "gpu"))]
 pub(crate) use cpu_alone::{
-    batch_counts, batch_map, cell_map, check_relation, check_room, check_row_map, conv_work, created_support,
-    device_class, device_name, find_neighbours, flat_map, folded, is_software, joined, n_pairs, peaks,
-    point_corners, prepare, quantize, rows_inside, rows_named, rows_where, same_rows, support_from_tensor,
-    support_to_tensor, takes_dtype, top_rows,
+    batch_counts, batch_map, cell_map, check_relation, check_room, check_row_map, concat_columns, conv_work,
+    created_support, device_class, device_name, find_neighbours, flat_map, folded, is_software, joined,
+    n_pairs, peaks, point_corners, prepare, quantize, rows_inside, rows_named, rows_where, same_rows,
+    support_from_tensor, support_to_tensor, takes_dtype, top_rows,
 };

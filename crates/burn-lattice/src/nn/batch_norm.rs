@@ -161,10 +161,11 @@ impl BatchNorm {
 
     /// Scale and shift `[c]` of the running statistics: `y = x · scale + shift`.
     pub fn folded(&self) -> (Tensor<1>, Tensor<1>) {
-        let (mean, var) = (self.running_mean.value(), self.running_var.value());
-        let [gamma, beta] = [&self.gamma, &self.beta].map(|p| p.as_ref().map(Param::val));
-        let sources: Vec<_> = [&mean, &var].into_iter().chain(&gamma).chain(&beta).cloned().collect();
-        backend::folded(&sources, self.eps, || fold(mean, var, gamma, beta, self.eps))
+        let statistics = [self.running_mean.value(), self.running_var.value()];
+        let affine = [&self.gamma, &self.beta].map(|p| p.as_ref().map(Param::val));
+        backend::folded(statistics, affine, self.eps, |[mean, var], [gamma, beta]| {
+            fold(mean, var, gamma, beta, self.eps)
+        })
     }
 
     /// Moves the statistics of these features into the running ones without a forward pass of training.

@@ -6,7 +6,7 @@ use burn::tensor::Tensor;
 
 use super::algebra::{align, check_pair};
 use super::row_trace::{ROW_MIX, RowTrace};
-use crate::{Error, Join, Result, SparseTensor};
+use crate::{Error, Join, Result, SparseTensor, backend};
 
 /// Channels of all tensors side by side, from left to right. Differentiable.
 ///
@@ -31,7 +31,12 @@ pub fn cat<T: Borrow<SparseTensor>>(tensors: &[T], join: Join) -> Result<SparseT
     }
     if rest.iter().all(|other| first.same_coords(other.borrow())) {
         let trace = RowTrace::start("cat", "join.cat").mapped(first.feats());
-        let feats = Tensor::cat(tensors.iter().map(|t| t.borrow().feats().clone()).collect(), 1);
+        let in_one_pass = match tensors {
+            [lhs, rhs] => backend::concat_columns(lhs.borrow().feats(), rhs.borrow().feats()),
+            _ => None,
+        };
+        let feats = in_one_pass
+            .unwrap_or_else(|| Tensor::cat(tensors.iter().map(|t| t.borrow().feats().clone()).collect(), 1));
         let read = [tensors.len() * first.n_rows(), first.channels()];
         trace.finish(read, &feats, |_| read[0], ROW_MIX);
         return first.with_feats(feats);

@@ -41,7 +41,7 @@ fn row_at(
     y: i32,
     z: i32,
 ) -> u32 {
-    let slot = find_block(coords, slots, mask, item, x >> 2i32, y >> 2i32, z >> 2i32);
+    let slot = find_block(coords, slots, 0u32, mask, item, x >> 2i32, y >> 2i32, z >> 2i32);
     lookup_row(occupancy, first, rows, slot, x, y, z)
 }
 
@@ -166,6 +166,7 @@ fn find_corners_kernel(
                         slot = find_block(
                             coords,
                             slots,
+                            0u32,
                             mask,
                             item,
                             cell_x >> 2i32,
@@ -291,6 +292,7 @@ pub fn point_corners(
     };
     let ([ox, oy, oz], [sx, sy, sz]) = (grid.origin.map(f32::to_bits), grid.voxel_size.map(f32::to_bits));
     let dim = CubeDim::new_1d(UNITS);
+    let listed = index.listed(gpu);
     // SAFETY: one unit a point and one more, checked against the count; the index was built from its rows.
     unsafe {
         find_corners_kernel::launch_unchecked(
@@ -299,11 +301,11 @@ pub fn point_corners(
             dim,
             points.arg(1),
             batch.unwrap_or(points).arg(1),
-            index.coords.arg(4),
-            index.slots.arg(1),
-            index.occupancy.arg(1),
-            index.first.arg(1),
-            index.rows.arg(1),
+            index.all.arg(4),
+            listed.slots.arg(1),
+            listed.occupancy.arg(1),
+            listed.first.arg(1),
+            listed.rows.arg(1),
             rows.arg(4),
             weights.arg(4),
             splits.arg(1),

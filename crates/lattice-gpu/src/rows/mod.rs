@@ -4,6 +4,7 @@
 //! entries (a global pool) is cut into pieces, whose results lie in f32 and are combined in order, level by level: no atomics, the
 //! same bits every time.
 
+mod concat;
 mod gather;
 mod grouped;
 mod kernel;
@@ -12,5 +13,6 @@ mod map;
 mod pairs;
 mod transpose;
 
+pub use concat::concat_columns;
 pub use launch::{max_rows, max_rows_grad, mix_rows};
 pub use map::DeviceRowMap;

@@ -9,4 +9,4 @@ mod scan;
 
 pub use launch::{Keys, sort_rows};
 pub use scan::exclusive_sum;
-pub(crate) use scan::{SUM_UNITS, cube_exclusive_sum, plane_lanes};
+pub(crate) use scan::{SUM_UNITS, cube_exclusive_sum, plane_lanes, sum_segments};

@@ -104,9 +104,11 @@ fn add_starts_kernel(values: &mut [u32], starts: &[u32], n: u32) {
 /// Values that one cube sums alone: fewer launches, while a cube's time stays below theirs.
 const ALONE: usize = 1 << 15;
 
-/// [`sum_tiles_kernel`] for one cube that goes through all tiles; writes the sum of all.
+/// [`sum_tiles_kernel`] for cubes that go through all tiles of a segment of `n` values each; writes the sums of all.
 #[cube(launch_unchecked)]
 fn sum_alone_kernel(values: &mut [u32], total: &mut [u32], n: u32, #[comptime] lanes: u32) {
+    let segment = CUBE_POS as u32;
+    let origin = segment * n;
     let mut sums = Shared::<[u32]>::new_slice(comptime!(SUM_UNITS as usize));
     let mut own = Array::<u32>::new(comptime!(ITEMS as usize));
     let mut carry = 0u32;
@@ -118,7 +120,7 @@ fn sum_alone_kernel(values: &mut [u32], total: &mut [u32], n: u32, #[comptime] l
         for item in 0u32..ITEMS {
             own[item as usize] = sum;
             if first + item < n {
-                sum += values[(first + item) as usize];
+                sum += values[(origin + first + item) as usize];
             }
         }
         let (within, all) = cube_exclusive_sum(sum, &mut sums, lanes);
@@ -126,35 +128,41 @@ fn sum_alone_kernel(values: &mut [u32], total: &mut [u32], n: u32, #[comptime] l
         #[unroll]
         for item in 0u32..ITEMS {
             if first + item < n {
-                values[(first + item) as usize] = before + own[item as usize];
+                values[(origin + first + item) as usize] = before + own[item as usize];
             }
         }
         carry += all;
         start += comptime!(SUM_UNITS * ITEMS);
     }
     if UNIT_POS == 0u32 {
-        total[0] = carry;
+        total[segment as usize] = carry;
     }
+}
+
+/// Replaces every value by the sum of those before it in its segment, of equal lengths; returns the sums of all segments. Sums wrap at 2^32.
+/// One launch, in which one cube goes through a segment.
+pub(crate) fn sum_segments(gpu: &Gpu, values: &Buffer, segments: usize) -> Buffer {
+    let totals = gpu.empty(segments, 4);
+    // SAFETY: positions are checked against the length of a segment.
+    unsafe {
+        sum_alone_kernel::launch_unchecked(
+            gpu.client(),
+            CubeCount::Static(segments as u32, 1, 1),
+            CubeDim::new_1d(SUM_UNITS),
+            values.arg(1),
+            totals.arg(1),
+            (values.len / segments) as u32,
+            plane_lanes(gpu),
+        );
+    }
+    totals
 }
 
 /// Replaces every value by the sum of those before it; returns a buffer of one value, the sum of all. Sums wrap at 2^32.
 pub fn exclusive_sum(gpu: &Gpu, values: &Buffer) -> Buffer {
     let n = values.len;
     if n <= ALONE {
-        let total = gpu.empty(1, 4);
-        // SAFETY: positions are checked against the length.
-        unsafe {
-            sum_alone_kernel::launch_unchecked(
-                gpu.client(),
-                CubeCount::Static(1, 1, 1),
-                CubeDim::new_1d(SUM_UNITS),
-                values.arg(1),
-                total.arg(1),
-                n as u32,
-                plane_lanes(gpu),
-            );
-        }
-        return total;
+        return sum_segments(gpu, values, 1);
     }
     let tile = (SUM_UNITS * ITEMS) as usize;
     let n_tiles = n.div_ceil(tile);

@@ -2,7 +2,7 @@
 
 use cubecl::prelude::*;
 
-use crate::index::{find_block, lookup_row};
+use crate::index::{describe_row, find_block, lookup_row};
 use crate::sort::{SUM_UNITS, cube_exclusive_sum};
 
 /// Rows that a unit marks.
@@ -11,83 +11,10 @@ pub(crate) const ITEMS: u32 = 8;
 pub(crate) const MARKED: u32 = SUM_UNITS * ITEMS;
 /// Says of a place that its row is a marked one.
 pub(crate) const MARK: u32 = 1 << 31;
-/// Words of a description: smallest and largest value of each column, rows not above the one before, and duplicates.
-pub(crate) const DESCRIPTION: usize = 10;
-
-/// Smallest and largest value of each column, and how many rows are not above the one before in canonical order.
-///
-/// `found[0..4]` start at the largest integer, `found[4..8]` at the smallest, the rest at 0; `found[9]` copies `counters[1]`.
+/// The description of rows; see [`describe_row`].
 #[cube(launch_unchecked)]
-pub(crate) fn describe_kernel(
-    coords: &[Vector<i32, Const<4>>],
-    counters: &[u32],
-    found: &mut [Atomic<i32>],
-    n: u32,
-) {
-    let lowest = Shared::<[Atomic<i32>]>::new_slice(4usize);
-    let highest = Shared::<[Atomic<i32>]>::new_slice(4usize);
-    let disorder = Shared::<[Atomic<i32>]>::new_slice(1usize);
-    if UNIT_POS < 4u32 {
-        lowest[UNIT_POS as usize].store(i32::MAX);
-        highest[UNIT_POS as usize].store(i32::MIN);
-    }
-    if UNIT_POS == 0u32 {
-        disorder[0].store(0i32);
-    }
-    sync_cube();
-    let row = ABSOLUTE_POS as u32;
-    if row < n {
-        let c = coords[row as usize];
-        #[unroll]
-        for column in 0usize..4usize {
-            let value = c.extract(column);
-            lowest[column].fetch_min(value);
-            highest[column].fetch_max(value);
-        }
-        if row > 0u32 {
-            let before = coords[(row - 1u32) as usize];
-            if !is_below(before, c) {
-                disorder[0].fetch_add(1i32);
-            }
-        }
-        if row == 0u32 {
-            found[9].store(i32::cast_from(counters[1]));
-        }
-    }
-    sync_cube();
-    if UNIT_POS < 4u32 {
-        let column = UNIT_POS as usize;
-        found[column].fetch_min(lowest[column].load());
-        found[column + 4usize].fetch_max(highest[column].load());
-    }
-    if UNIT_POS == 0u32 {
-        let rows = disorder[0].load();
-        if rows > 0i32 {
-            found[8].fetch_add(rows);
-        }
-    }
-}
-
-/// Whether `a` stands before `b` in canonical order: batch, then the axis with the highest differing bit, z above y above x.
-#[cube]
-fn is_below(a: Vector<i32, Const<4>>, b: Vector<i32, Const<4>>) -> bool {
-    let mut axis_a = a.extract(3usize);
-    let mut axis_b = b.extract(3usize);
-    let mut differ = u32::cast_from(axis_a ^ axis_b);
-    #[unroll]
-    for step in 0usize..2usize {
-        let other_a = a.extract(comptime!(2 - step));
-        let other_b = b.extract(comptime!(2 - step));
-        let other = u32::cast_from(other_a ^ other_b);
-        // Its highest bit is above that of `differ`.
-        if differ < other && differ < (differ ^ other) {
-            differ = other;
-            axis_a = other_a;
-            axis_b = other_b;
-        }
-    }
-    let (batch_a, batch_b) = (a.extract(0usize), b.extract(0usize));
-    batch_a < batch_b || (batch_a == batch_b && axis_a < axis_b)
+pub(crate) fn describe_kernel(coords: &[Vector<i32, Const<4>>], description: &mut [Atomic<i32>], n: u32) {
+    describe_row(coords, description, ABSOLUTE_POS as u32, n);
 }
 
 /// Keys that sort as the canonical order does: the bits of x, y, z interleaved, x lowest, under those of the batch id, without bits that all
@@ -157,7 +84,7 @@ fn put_bits(words: &mut Array<u32>, value: u32, place: u32) {
 
 /// The row at position `at` of the order, divided by `2^shift`.
 #[cube]
-fn shifted_row(
+pub(super) fn shifted_row(
     coords: &[Vector<i32, Const<4>>],
     order: &[u32],
     at: u32,
@@ -481,7 +408,7 @@ pub(crate) fn lookup_kernel(
     if at < n {
         let q = queries[at as usize];
         let (batch, x, y, z) = (q.extract(0usize), q.extract(1usize), q.extract(2usize), q.extract(3usize));
-        let slot = find_block(source, slots, mask, batch, x >> 2i32, y >> 2i32, z >> 2i32);
+        let slot = find_block(source, slots, 0u32, mask, batch, x >> 2i32, y >> 2i32, z >> 2i32);
         // No row has the number that stands for none, which is -1 in signed terms.
         found[at as usize] = i32::cast_from(lookup_row(occupancy, first, rows, slot, x, y, z));
     }

@@ -209,22 +209,6 @@ fn divided(
     Some((divided, (div(&bounds.0), div(&bounds.1))))
 }
 
-/// The distinct `floor(row / 2^level)` for every level from 1 to `levels`, each in canonical order, with their numbers. `order` is that
-/// of rows which do not stand in canonical order.
-///
-/// Three launches a level, and one wait for all of them.
-pub fn pyramid(gpu: &Gpu, coords: &Buffer, order: Option<&Buffer>, levels: u32) -> Vec<(Buffer, usize)> {
-    let marks: Vec<Uncounted> =
-        (1..=levels).map(|level| Uncounted::heads(gpu, coords, order, level)).collect();
-    let counts = gpu.download_all(&marks.iter().map(|marks| &marks.all).collect::<Vec<_>>());
-    let level = |((Uncounted { places, starts, .. }, count), level): ((Uncounted, Vec<u32>), u32)| {
-        let marks = Marks { places, starts, count: count[0] as usize };
-        let made = marks.moved(gpu, coords, order, level, false);
-        (made.coords, made.n_rows)
-    };
-    marks.into_iter().zip(counts).zip(1..).map(level).collect()
-}
-
 /// The distinct rows in canonical order, and which of them each row is.
 pub(super) fn distinct(gpu: &Gpu, coords: &Buffer, bounds: &(Coord, Coord)) -> Option<Created> {
     let order = canonical_order(gpu, coords, bounds)?;
@@ -336,6 +320,7 @@ pub fn kept(gpu: &Gpu, coords: &Buffer, flags: &Buffer) -> Created {
 pub fn lookup(gpu: &Gpu, index: &BlockIndex, queries: &Buffer) -> Buffer {
     let n = queries.len / 4;
     let found = gpu.empty(n, 4);
+    let listed = index.listed(gpu);
     // SAFETY: one unit a query, checked against the count; the index was built from its rows.
     unsafe {
         lookup_kernel::launch_unchecked(
@@ -343,11 +328,11 @@ pub fn lookup(gpu: &Gpu, index: &BlockIndex, queries: &Buffer) -> Buffer {
             Gpu::cubes(n, UNITS as usize),
             CubeDim::new_1d(UNITS),
             queries.arg(4),
-            index.coords.arg(4),
-            index.slots.arg(1),
-            index.occupancy.arg(1),
-            index.first.arg(1),
-            index.rows.arg(1),
+            index.all.arg(4),
+            listed.slots.arg(1),
+            listed.occupancy.arg(1),
+            listed.first.arg(1),
+            listed.rows.arg(1),
             found.arg(1),
             n as u32,
             index.mask,

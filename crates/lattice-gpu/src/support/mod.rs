@@ -10,6 +10,7 @@ mod join;
 mod kernel;
 mod launch;
 mod order;
+mod pyramid;
 mod select;
 
 pub use cells::{CellGrid, batch_counts, batch_ids, cells};
@@ -17,6 +18,7 @@ pub use compare::same_rows;
 pub use join::{Joined, count_up, inverse, join_appended, join_inner, join_outer};
 pub(crate) use kernel::{MARK, MARKED};
 pub(crate) use launch::Uncounted;
-pub use launch::{Created, children, coarser, expanded, flattened, kept, lookup, pyramid, reached};
+pub use launch::{Created, children, coarser, expanded, flattened, kept, lookup, reached};
 pub use order::{Described, bounds, canonical_order, describe};
+pub use pyramid::Pyramid;
 pub use select::{Named, inside, named, top_rows};

@@ -3,11 +3,11 @@
 use cubecl::prelude::*;
 use lattice_core::Coord;
 
-use super::kernel::{DESCRIPTION, describe_kernel, pack_keys_kernel};
+use super::kernel::{describe_kernel, pack_keys_kernel};
 use crate::address::UNITS;
 use crate::arena::Life;
 use crate::gpu::{Buffer, Gpu};
-use crate::index::BlockIndex;
+use crate::index::{BlockIndex, DESCRIPTION};
 use crate::sort::{Keys, sort_rows};
 
 /// What [`describe`] finds.
@@ -21,44 +21,49 @@ pub struct Described {
     pub duplicates: usize,
 }
 
-/// Smallest and largest value of each column; none without rows. Waits for the device.
+/// Smallest and largest value of each column; none without rows. One launch, and a wait.
 pub fn bounds(gpu: &Gpu, coords: &Buffer) -> Option<(Coord, Coord)> {
     let n = coords.len / 4;
-    described(gpu, coords, &gpu.empty(2, 4), n).bounds
-}
-
-/// Bounds, order and duplicates of the rows of an index. Waits for the device.
-pub fn describe(gpu: &Gpu, index: &BlockIndex) -> Described {
-    described(gpu, &index.coords, &index.counters, index.n_rows)
-}
-
-/// The description of rows; the number of duplicates is the second counter.
-fn described(gpu: &Gpu, coords: &Buffer, counters: &Buffer, n: usize) -> Described {
     if n == 0 {
-        return Described { bounds: None, canonical: true, duplicates: 0 };
+        return None;
     }
     let mut start = [0i32; DESCRIPTION];
     start[..4].fill(i32::MAX);
     start[4..8].fill(i32::MIN);
     let found = gpu.upload(&start);
-    // SAFETY: units past the rows only wait; the description has its ten words.
+    // SAFETY: units past the rows only wait; the description has its words.
     unsafe {
         describe_kernel::launch_unchecked(
             gpu.client(),
             Gpu::cubes(n, UNITS as usize),
             CubeDim::new_1d(UNITS),
             coords.arg(4),
-            counters.arg(1),
             found.arg(1),
             n as u32,
         );
     }
-    let found = gpu.download::<i32>(&found);
-    let columns = |from: usize| std::array::from_fn(|column| found[from + column]);
-    Described {
-        bounds: Some((columns(0), columns(4))),
-        canonical: found[8] == 0,
-        duplicates: found[9] as usize,
+    Described::read(&gpu.download::<i32>(&found), 0).bounds
+}
+
+/// The index of rows that may stand in any order and repeat each other, and what they hold. Two launches, and a wait.
+///
+/// # Panics
+/// As [`BlockIndex::build`].
+pub fn describe(gpu: &Gpu, coords: &Buffer, n_rows: usize) -> (BlockIndex, Described) {
+    let (index, description) = BlockIndex::described(gpu, coords, n_rows);
+    if n_rows == 0 {
+        return (index, Described { bounds: None, canonical: true, duplicates: 0 });
+    }
+    let found = gpu.download_all(&[&description, &index.counters]);
+    let words: Vec<i32> = found[0].iter().map(|word| word.cast_signed()).collect();
+    let found = Described::read(&words, found[1][1] as usize);
+    (if found.canonical { index.in_canonical_order() } else { index }, found)
+}
+
+impl Described {
+    fn read(words: &[i32], duplicates: usize) -> Self {
+        let columns = |from: usize| std::array::from_fn(|column| words[from + column]);
+        Self { bounds: Some((columns(0), columns(4))), canonical: words[8] == 0, duplicates }
     }
 }
 

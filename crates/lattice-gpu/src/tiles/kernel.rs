@@ -2,9 +2,11 @@
 
 use cubecl::prelude::*;
 
-use super::launch::{Geometry, Placement};
+use super::geometry::Geometry;
+use super::places::{PLANE, PLANE_KEY_BITS, place_by_counting, place_in_planes};
+use super::window::{LAST, input_row, near_row, window_of};
 use super::{CHUNK_ROWS, HALO_ROWS, TILE_ROWS};
-use crate::index::{EMPTY, find_block, hash_block, lookup_row, row_of_cell};
+use crate::index::EMPTY;
 use crate::sort::cube_exclusive_sum;
 
 /// Output row of a tile's place that has none.
@@ -30,22 +32,15 @@ pub(crate) struct BuildShape {
     pub(crate) geometry: Geometry,
     /// Taps whose neighbours are held at a time: a multiple of 8.
     pub(crate) group_taps: u32,
-    /// Whether `order` lists the target rows in the order that tiles take them.
-    pub(crate) ordered: bool,
-    /// Whether source and target are one support in the order of tiles: the rows of a tile are then its first input rows, numbered
-    /// as they stand, so that the eight rows that a chunk reads under a tap mostly lie in different banks.
-    pub(crate) same: bool,
+    /// Whether rows of a block are listed, rather than next to each other.
+    pub(crate) listed: bool,
     /// Units of a plane, 8 to 32; 0 where planes are of no use.
     pub(crate) lanes: u32,
+    /// Whether there is memory to say of every row of the set which taps it stands under.
+    pub(crate) shares: bool,
 }
 
 impl BuildShape {
-    /// Whether the window of a target row touches at most two blocks along each axis.
-    fn is_near(&self) -> bool {
-        let extent = |a: usize| (self.geometry.size[a] as i32 - 1) * self.geometry.dilation[a];
-        matches!(self.geometry.placement, Placement::Multiply) && (0..3).all(|a| extent(a) <= 4)
-    }
-
     /// Words of the spans of a tile: most phases are of two taps.
     pub(crate) fn span_words(&self) -> u32 {
         let taps = self.geometry.taps();
@@ -60,180 +55,35 @@ fn place_of(id: u32) -> u32 {
     (id * 0x9E37_79B1u32) >> 21u32
 }
 
-/// Input row that meets the target coordinate `c` under `tap`, or `EMPTY`. `cache` holds the block looked at last and its slot.
-#[cube]
-fn input_row(
-    c: Vector<i32, Const<4>>,
-    tap: u32,
-    source: &[Vector<i32, Const<4>>],
-    slots: &[u32],
-    occupancy: &[u32],
-    first: &[u32],
-    rows: &[u32],
-    mask: u32,
-    cache: &mut Array<i32>,
-    #[comptime] geometry: Geometry,
-) -> u32 {
-    let ky = comptime!(geometry.size[1]);
-    let kz = comptime!(geometry.size[2]);
-    let mut taps = Array::<u32>::new(3usize);
-    taps[0] = tap / comptime!(ky * kz);
-    taps[1] = (tap / kz) % ky;
-    taps[2] = tap % kz;
-    let mut at = Array::<i32>::new(3usize);
-    let mut fits = true;
-    #[unroll]
-    for axis in 0usize..3usize {
-        let stride = comptime!(geometry.stride[axis]);
-        let base = comptime!(geometry.first[axis]);
-        let step = comptime!(geometry.dilation[axis]);
-        let padding = comptime!(geometry.padding[axis]);
-        let offset = i32::cast_from(taps[axis]) * step + base;
-        let q = c.extract(comptime!(axis + 1));
-        if comptime!(matches!(geometry.placement, Placement::Multiply)) {
-            at[axis] = q * stride + offset - padding;
-        } else {
-            let scaled = q + padding - offset;
-            if comptime!(stride == 1) {
-                at[axis] = scaled;
-            } else {
-                // Division that rounds down: the remainder of a negative number is brought above zero.
-                let mut rest = scaled % stride;
-                if rest < 0i32 {
-                    rest += stride;
-                }
-                fits = fits && rest == 0i32;
-                at[axis] = (scaled - rest) / stride;
-            }
-        }
-    }
-    let mut found = EMPTY.runtime();
-    if fits {
-        let (x, y, z) = (at[0], at[1], at[2]);
-        let (bx, by, bz) = (x >> 2i32, y >> 2i32, z >> 2i32);
-        if cache[0] != bx || cache[1] != by || cache[2] != bz || cache[4] == 0i32 {
-            cache[0] = bx;
-            cache[1] = by;
-            cache[2] = bz;
-            cache[3] = i32::cast_from(find_block(source, slots, mask, c.extract(0usize), bx, by, bz));
-            cache[4] = 1i32;
-        }
-        found = lookup_row(occupancy, first, rows, u32::cast_from(cache[3]), x, y, z);
-    }
-    found
-}
-
-/// Blocks that the window of a target row touches: the two along each axis, x as the low bit.
-#[derive(CubeType)]
-struct NearBlocks {
-    /// Input coordinate under the first tap.
-    start: Array<i32>,
-    /// Occupied cells, 0 where there is no block.
-    low: Array<u32>,
-    high: Array<u32>,
-    /// First position of its rows.
-    first: Array<u32>,
-}
-
-/// Looks the blocks of a window up, all at once: what one of them waits for, the others wait for too.
-#[cube]
-fn near_blocks(
-    c: Vector<i32, Const<4>>,
-    source: &[Vector<i32, Const<4>>],
-    slots: &[u32],
-    occupancy: &[u32],
-    first: &[u32],
-    mask: u32,
-    #[comptime] geometry: Geometry,
-) -> NearBlocks {
-    let mut start = Array::<i32>::new(3usize);
-    let mut near = Array::<i32>::new(3usize);
-    let mut far = Array::<i32>::new(3usize);
-    #[unroll]
-    for axis in 0usize..3usize {
-        let at = c.extract(comptime!(axis + 1)) * comptime!(geometry.stride[axis])
-            + comptime!(geometry.first[axis] - geometry.padding[axis]);
-        start[axis] = at;
-        near[axis] = at >> 2i32;
-        far[axis] = (at + comptime!((geometry.size[axis] as i32 - 1) * geometry.dilation[axis])) >> 2i32;
-    }
-    let batch = c.extract(0usize);
-    let mut found = Array::<u32>::new(8usize);
-    let mut leaders = Array::<u32>::new(8usize);
-    #[unroll]
-    for b in 0usize..8usize {
-        let (bx, by, bz) = block_of(&near, &far, b);
-        found[b] = hash_block(batch, bx, by, bz) & mask;
-    }
-    #[unroll]
-    for b in 0usize..8usize {
-        leaders[b] = slots[found[b] as usize];
-    }
-    #[unroll]
-    for b in 0usize..8usize {
-        let leader = leaders[b];
-        let k = source[select(leader != EMPTY, leader, 0u32) as usize];
-        let (bx, by, bz) = block_of(&near, &far, b);
-        let is_it = k.extract(0usize) == batch
-            && k.extract(1usize) >> 2i32 == bx
-            && k.extract(2usize) >> 2i32 == by
-            && k.extract(3usize) >> 2i32 == bz;
-        // Where another block has taken its slot, it stands further on.
-        if leader == EMPTY {
-            found[b] = EMPTY;
-        } else if !is_it {
-            found[b] = find_block(source, slots, mask, batch, bx, by, bz);
-        }
-    }
-    let mut low = Array::<u32>::new(8usize);
-    let mut high = Array::<u32>::new(8usize);
-    let mut begin = Array::<u32>::new(8usize);
-    #[unroll]
-    for b in 0usize..8usize {
-        let is_there = found[b] != EMPTY;
-        let slot = select(is_there, found[b], 0u32);
-        low[b] = select(is_there, occupancy[(2u32 * slot) as usize], 0u32);
-        high[b] = select(is_there, occupancy[(2u32 * slot + 1u32) as usize], 0u32);
-        begin[b] = first[slot as usize];
-    }
-    NearBlocks { start, low, high, first: begin }
-}
-
-/// Coordinates of block `b` of a window.
-#[cube]
-fn block_of(near: &Array<i32>, far: &Array<i32>, #[comptime] b: usize) -> (i32, i32, i32) {
-    let mut at = Array::<i32>::new(3usize);
-    #[unroll]
-    for axis in 0usize..3usize {
-        if comptime!((b >> axis) & 1 == 1) {
-            at[axis] = far[axis];
-        } else {
-            at[axis] = near[axis];
-        }
-    }
-    (at[0], at[1], at[2])
-}
-
-/// Input row under a tap of a window, or `EMPTY`.
-#[cube]
-fn near_row(blocks: &NearBlocks, rows: &[u32], tap: u32, #[comptime] geometry: Geometry) -> u32 {
-    let ky = comptime!(geometry.size[1]);
-    let kz = comptime!(geometry.size[2]);
-    let x = blocks.start[0] + i32::cast_from(tap / comptime!(ky * kz)) * comptime!(geometry.dilation[0]);
-    let y = blocks.start[1] + i32::cast_from((tap / kz) % ky) * comptime!(geometry.dilation[1]);
-    let z = blocks.start[2] + i32::cast_from(tap % kz) * comptime!(geometry.dilation[2]);
-    let b = select(x >> 2i32 != blocks.start[0] >> 2i32, 1u32, 0u32)
-        | select(y >> 2i32 != blocks.start[1] >> 2i32, 2u32, 0u32)
-        | select(z >> 2i32 != blocks.start[2] >> 2i32, 4u32, 0u32);
-    let b = b as usize;
-    row_of_cell(rows, blocks.low[b], blocks.high[b], blocks.first[b], x, y, z)
+/// A relation among those whose tiles are built together: where its parts begin.
+#[derive(CubeType, CubeLaunch, Clone, Copy)]
+pub(crate) struct Job {
+    /// Its first tile among those of all, and that by which chunks and spans count.
+    pub(crate) first_tile: u32,
+    pub(crate) first_spans: u32,
+    /// Output rows.
+    pub(crate) n_out: u32,
+    /// Its first output row among `targets`, and its first input row among `source`.
+    pub(crate) first_target: u32,
+    pub(crate) first_source: u32,
+    /// The table of its input rows.
+    pub(crate) first_slot: u32,
+    pub(crate) mask: u32,
+    /// Its part of `halo`.
+    pub(crate) first_halo: u32,
+    pub(crate) halo_capacity: u32,
+    pub(crate) first_counter: u32,
+    /// 1 where source and target are one support in the order of tiles: the rows of a tile are then its first input rows, numbered
+    /// as they stand, so that the eight rows that a chunk reads under a tap mostly lie in different banks.
+    pub(crate) same: u32,
 }
 
 /// Builds one tile a cube of 256 units.
 ///
-/// `tile_rows[tile, place]`: output row or `NO_ROW`. `table[tile, tap / 2, place]`: local numbers of two taps, 16 bits each.
-/// `chunks[tile, tap]`: bit `c` where a row of chunk `c` has the tap. `halo`: input rows. `spans[tile]`: how many phases, and from
-/// the fourth word on four words a phase. `counters`: halo rows used, phases, pairs.
+/// `order` lists the target rows in the order that tiles take them, where `ordered` is 1. `tile_rows[tile, place]`: output row or `NO_ROW`.
+/// `table[tile, tap / 2, place]`: local numbers of two taps, 16 bits each. `chunks[tile, tap]`: bit `c` where a row of chunk `c` has the
+/// tap. `halo`: input rows. `spans[tile]`: how many phases, and from the fourth word on four words a phase. `counters`: halo rows used,
+/// phases, pairs. Rows and places in the halo are those of the tile's relation.
 #[cube(launch_unchecked)]
 pub(crate) fn build_tiles_kernel(
     targets: &[Vector<i32, Const<4>>],
@@ -249,15 +99,43 @@ pub(crate) fn build_tiles_kernel(
     halo: &mut [u32],
     spans: &mut [u32],
     counters: &mut [Atomic<u32>],
-    n_out: u32,
-    n_tiles: u32,
-    mask: u32,
-    halo_capacity: u32,
-    first_counter: u32,
+    jobs: Sequence<Job>,
+    ordered: u32,
     #[comptime] shape: BuildShape,
 ) {
-    let tile = CUBE_POS as u32;
-    if tile >= n_tiles {
+    // The number of the tile among those of all relations, and in its own.
+    let cube = CUBE_POS as u32;
+    let job = jobs.index(0usize);
+    let mut first_tile = job.first_tile;
+    let mut first_spans = job.first_spans;
+    let mut n_out = job.n_out;
+    let mut first_target = job.first_target;
+    let mut first_source = job.first_source;
+    let mut first_slot = job.first_slot;
+    let mut mask = job.mask;
+    let mut first_halo = job.first_halo;
+    let mut halo_capacity = job.halo_capacity;
+    let mut first_counter = job.first_counter;
+    let mut same = job.same;
+    #[unroll]
+    for at in 1usize..jobs.len() {
+        let job = jobs.index(at);
+        let is_it = cube >= job.first_tile;
+        first_tile = select(is_it, job.first_tile, first_tile);
+        first_spans = select(is_it, job.first_spans, first_spans);
+        n_out = select(is_it, job.n_out, n_out);
+        first_target = select(is_it, job.first_target, first_target);
+        first_source = select(is_it, job.first_source, first_source);
+        first_slot = select(is_it, job.first_slot, first_slot);
+        mask = select(is_it, job.mask, mask);
+        first_halo = select(is_it, job.first_halo, first_halo);
+        halo_capacity = select(is_it, job.halo_capacity, halo_capacity);
+        first_counter = select(is_it, job.first_counter, first_counter);
+        same = select(is_it, job.same, same);
+    }
+    let tile = cube - first_tile;
+    let small = first_spans + tile;
+    if tile * comptime!(TILE_ROWS as u32) >= n_out {
         terminate!();
     }
     let geometry = comptime!(shape.geometry);
@@ -266,17 +144,18 @@ pub(crate) fn build_tiles_kernel(
     let n_groups = comptime!(n_taps.div_ceil(group_taps));
     let one_group = comptime!(n_groups == 1);
     let span_words = comptime!(shape.span_words());
-    let same = comptime!(shape.same);
-    let is_near = comptime!(shape.is_near());
+    let is_near = comptime!(geometry.is_near());
+    let listed = comptime!(shape.listed);
     let units = comptime!(TILE_ROWS as u32);
     let unit = UNIT_POS;
     // Places within a plane and within a chunk.
     let lane = unit % comptime!(shape.lanes.max(1));
-    let of_chunk = unit % comptime!(CHUNK_ROWS as u32);
+    let per_unit = comptime!(SET as u32 / TILE_ROWS as u32);
 
     let mut neighbours = Shared::<[u32]>::new_slice(comptime!(group_taps.min(n_taps) as usize * TILE_ROWS));
     let set = Shared::<[Atomic<u32>]>::new_slice(SET);
-    let mut numbers = Shared::<[u32]>::new_slice(SET);
+    let mut numbers = Shared::<[u32]>::new_slice(comptime!(SET / 2));
+    let taps_of = Shared::<[Atomic<u32>]>::new_slice(comptime!(if shape.shares { SET } else { 1 }));
     let mut keys = Shared::<[u32]>::new_slice(TILE_ROWS);
     let mut sums = Shared::<[u32]>::new_slice(TILE_ROWS);
     let mut places = Shared::<[u32]>::new_slice(TILE_ROWS);
@@ -291,21 +170,17 @@ pub(crate) fn build_tiles_kernel(
     let position = tile * units + unit;
     let mut row = NO_ROW.runtime();
     if position < n_out {
-        if comptime!(shape.ordered) {
+        row = position;
+        if ordered == 1u32 {
             row = order[position as usize];
-        } else {
-            row = position;
         }
     }
     let has_row = row != NO_ROW;
     // Input rows that need no search: where source and target are one, those of the tile itself.
-    let mut own = 0u32;
-    if same {
-        own = min(n_out - tile * units, units);
-    }
-    let c = targets[select(has_row, row, 0u32) as usize];
-    let mut cache = Array::<i32>::new(5usize);
-    cache[4] = 0i32;
+    let mut own = select(same == 1u32, min(n_out - tile * units, units), 0u32);
+    let c = targets[(first_target + select(has_row, row, 0u32)) as usize];
+    let mut last = Array::<i32>::new(LAST);
+    last[0] = 0i32;
 
     // Which taps the row has. With at most 32 taps they are the sort key.
     let mut key = 0u32;
@@ -316,11 +191,21 @@ pub(crate) fn build_tiles_kernel(
     sync_cube();
     if comptime!(n_taps <= MAX_GROUP_TAPS) {
         if is_near {
-            let blocks = near_blocks(c, source, slots, occupancy, first, mask, geometry);
+            let window = window_of(
+                c,
+                source,
+                slots,
+                occupancy,
+                first,
+                first_source,
+                first_slot,
+                mask,
+                geometry,
+                listed,
+            );
             #[unroll]
             for tap in 0u32..n_taps {
-                let mut found = near_row(&blocks, rows, tap, geometry);
-                found = select(has_row, found, EMPTY.runtime());
+                let found = near_row(&window, rows, tap, geometry, listed);
                 if one_group {
                     neighbours[(tap * units + unit) as usize] = found;
                 }
@@ -328,17 +213,28 @@ pub(crate) fn build_tiles_kernel(
             }
         } else {
             for tap in 0u32..n_taps {
-                let mut found = EMPTY.runtime();
-                if has_row {
-                    found =
-                        input_row(c, tap, source, slots, occupancy, first, rows, mask, &mut cache, geometry);
-                }
+                let found = input_row(
+                    c,
+                    tap,
+                    source,
+                    slots,
+                    occupancy,
+                    first,
+                    rows,
+                    first_source,
+                    first_slot,
+                    mask,
+                    &mut last,
+                    geometry,
+                    listed,
+                );
                 if one_group {
                     neighbours[(tap * units + unit) as usize] = found;
                 }
                 taps_of_row |= select(found != EMPTY, 1u32 << tap, 0u32);
             }
         }
+        taps_of_row = select(has_row, taps_of_row, 0u32);
         for tap in 0u32..n_taps {
             let has = (taps_of_row >> tap) & 1u32 == 1u32;
             if comptime!(shape.lanes > 0) {
@@ -376,37 +272,25 @@ pub(crate) fn build_tiles_kernel(
         key ^= key >> 8u32;
         key ^= key >> 16u32;
     }
-    // Rows that are none come last; one less leaves room to compare with the next key.
-    key = select(has_row, min(key, comptime!(u32::MAX - 2)), comptime!(u32::MAX - 1));
-    keys[unit as usize] = key;
-    sync_cube();
-    // Rows of smaller keys, and of equal ones before this unit.
-    let mut place = 0u32;
-    let own_eight = unit / 8u32;
-    for eight in 0u32..own_eight {
-        #[unroll]
-        for i in 0u32..8u32 {
-            place += select(keys[(8u32 * eight + i) as usize] <= key, 1u32, 0u32);
-        }
+    // Rows that are none come last.
+    if comptime!(shape.lanes == PLANE && n_taps <= PLANE_KEY_BITS) {
+        let key = select(has_row, key, comptime!((1u32 << PLANE_KEY_BITS) - 1));
+        let (place, owner) = place_in_planes(key, &mut keys);
+        places[place as usize] = owner;
+        tile_rows[(cube * units + place) as usize] = plane_shuffle(row, owner % PLANE);
+    } else {
+        let place = place_by_counting(select(has_row, key, u32::MAX), &mut keys);
+        places[place as usize] = unit;
+        tile_rows[(cube * units + place) as usize] = row;
     }
-    #[unroll]
-    for i in 0u32..8u32 {
-        let other = 8u32 * own_eight + i;
-        place += select(keys[other as usize] < key + select(other < unit, 1u32, 0u32), 1u32, 0u32);
-    }
-    for eight in own_eight + 1u32..comptime!(TILE_ROWS as u32 / 8) {
-        #[unroll]
-        for i in 0u32..8u32 {
-            place += select(keys[(8u32 * eight + i) as usize] < key, 1u32, 0u32);
-        }
-    }
-    places[place as usize] = unit;
-    tile_rows[(tile * units + place) as usize] = row;
     sync_cube();
     // From here on a unit works for the row that took its place.
     let from = places[unit as usize];
 
     let mut n_phases = 0u32;
+    if unit == 0u32 {
+        flags[1].store(0u32);
+    }
     for group in 0u32..n_groups {
         let group_begin = group * group_taps;
         let group_end = min(group_begin + group_taps, n_taps);
@@ -416,46 +300,66 @@ pub(crate) fn build_tiles_kernel(
             taps_of_row = 0u32;
         }
         if comptime!(!one_group && is_near) {
-            let blocks = near_blocks(c, source, slots, occupancy, first, mask, geometry);
+            let window = window_of(
+                c,
+                source,
+                slots,
+                occupancy,
+                first,
+                first_source,
+                first_slot,
+                mask,
+                geometry,
+                listed,
+            );
             for tap in group_begin..group_end {
-                let found = near_row(&blocks, rows, tap, geometry);
-                let found = select(has_row, found, EMPTY.runtime());
+                let found = near_row(&window, rows, tap, geometry, listed);
                 neighbours[((tap - group_begin) * units + unit) as usize] = found;
                 taps_of_row |= select(found != EMPTY, 1u32 << (tap - group_begin), 0u32);
             }
         } else if comptime!(!one_group) {
             for tap in group_begin..group_end {
-                let mut found = EMPTY.runtime();
-                if has_row {
-                    found =
-                        input_row(c, tap, source, slots, occupancy, first, rows, mask, &mut cache, geometry);
-                }
+                let found = input_row(
+                    c,
+                    tap,
+                    source,
+                    slots,
+                    occupancy,
+                    first,
+                    rows,
+                    first_source,
+                    first_slot,
+                    mask,
+                    &mut last,
+                    geometry,
+                    listed,
+                );
                 neighbours[((tap - group_begin) * units + unit) as usize] = found;
                 taps_of_row |= select(found != EMPTY, 1u32 << (tap - group_begin), 0u32);
             }
+        }
+        if comptime!(!one_group) {
+            taps_of_row = select(has_row, taps_of_row, 0u32);
         }
         // Taps of the group that the row at this place has.
         masks[unit as usize] = taps_of_row;
         sync_cube();
         let of_place = masks[from as usize];
-        // All taps of the group at once; where their halo is too long, fewer of them, and so on. Two always fit.
+        count_taps(&chunk_masks, &flags, of_place, group_end - group_begin, shape);
+        // All taps of the group at once; where the set does not hold their rows, fewer of them, and so on. Two always fit.
         let mut span_taps = group_taps.runtime();
         let mut begin = group_begin;
         while begin < group_end {
             let end = min(begin + span_taps, group_end);
-            for at in 0u32..comptime!(SET as u32 / TILE_ROWS as u32) {
+            for at in 0u32..per_unit {
                 set[(at * units + unit) as usize].store(EMPTY);
             }
-            if unit < comptime!((TILE_ROWS / CHUNK_ROWS) as u32) {
-                chunk_masks[unit as usize].store(0u32);
-            }
-            if unit < 2u32 {
-                flags[unit as usize].store(0u32);
+            if unit == 0u32 {
+                flags[0].store(0u32);
             }
             sync_cube();
             // Gather the distinct input rows; a pair then knows the place of its row in the set, or its number.
-            let first_tap = begin - group_begin;
-            let here = of_place & ((u32::MAX >> (32u32 - (end - begin))) << first_tap);
+            let here = of_place & taps_between(begin - group_begin, end - group_begin);
             let mut left = here;
             while left != 0u32 {
                 let cell = (u32::cast_from(left.trailing_zeros()) * units + from) as usize;
@@ -489,100 +393,138 @@ pub(crate) fn build_tiles_kernel(
                     }
                 }
             }
-            let pairs = u32::cast_from(here.count_ones());
-            if comptime!(shape.lanes > 0) {
-                // Units leave the search one by one; plane operations ask those that have arrived.
-                sync_cube();
-                let sum = plane_sum(pairs);
-                if lane == 0u32 {
-                    flags[1].fetch_add(sum);
-                }
-                // Taps of the eight rows of a chunk.
-                let mut together = here;
-                together |= plane_shuffle_xor(together, 1u32);
-                together |= plane_shuffle_xor(together, 2u32);
-                together |= plane_shuffle_xor(together, 4u32);
-                if of_chunk == 0u32 {
-                    chunk_masks[(unit / comptime!(CHUNK_ROWS as u32)) as usize].store(together);
-                }
-            } else {
-                flags[1].fetch_add(pairs);
-                chunk_masks[(unit / comptime!(CHUNK_ROWS as u32)) as usize].fetch_or(here);
-            }
             sync_cube();
-            // Number them: a sum over units, then within a unit's places.
-            let per_unit = comptime!(SET as u32 / TILE_ROWS as u32);
             let mut mine = 0u32;
             for at in 0u32..per_unit {
                 if set[(unit * per_unit + at) as usize].load() != EMPTY {
                     mine += 1u32;
                 }
             }
-            let (before_mine, in_set) = cube_exclusive_sum(mine, &mut sums, comptime!(shape.lanes));
-            let total = in_set + own;
-            let too_long = total > comptime!(HALO_ROWS as u32) || flags[0].load() != 0u32;
-            if !too_long {
-                if unit == 0u32 {
-                    let at = counters[first_counter as usize].fetch_add(total);
-                    let fits = at + total <= halo_capacity;
-                    start[0] = at;
-                    start[1] = select(fits, total, 0u32);
-                    counters[(first_counter + 1u32) as usize].fetch_add(1u32);
-                    counters[(first_counter + 2u32) as usize].fetch_add(flags[1].load());
-                    let span = tile * span_words + (n_phases + 1u32) * SPAN_WORDS;
-                    spans[span as usize] = at;
-                    spans[(span + 1u32) as usize] = select(fits, total, 0u32);
-                    spans[(span + 2u32) as usize] = begin;
-                    spans[(span + 3u32) as usize] = end;
+            let (before_all, in_set) = cube_exclusive_sum(mine, &mut sums, comptime!(shape.lanes));
+            let all = in_set + own;
+            let overfull = flags[0].load() != 0u32;
+            let too_long = all > comptime!(HALO_ROWS as u32);
+            // Where the halo is too long, phases of fewer taps share the set, whose rows then know the taps that they stand under.
+            let shared = comptime!(shape.shares) && too_long && !overfull;
+            let mut holds_all = !overfull && (!too_long || shared);
+            if shared {
+                for at in 0u32..per_unit {
+                    taps_of[(at * units + unit) as usize].store(0u32);
                 }
                 sync_cube();
-                let at_halo = start[0];
-                let mut number = before_mine + own;
-                if unit < own && unit < start[1] {
-                    halo[(at_halo + unit) as usize] = tile * units + unit;
-                }
-                for at in 0u32..per_unit {
-                    let id = set[(unit * per_unit + at) as usize].load();
-                    if id != EMPTY {
-                        numbers[(unit * per_unit + at) as usize] = number;
-                        if number < start[1] {
-                            halo[(at_halo + number) as usize] = id;
-                        }
-                        number += 1u32;
+                let mut left = here;
+                while left != 0u32 {
+                    let tap = u32::cast_from(left.trailing_zeros());
+                    left &= left - 1u32;
+                    let known = neighbours[(tap * units + from) as usize];
+                    if known < NUMBERED {
+                        taps_of[(known & comptime!(PLACED - 1)) as usize].fetch_or(1u32 << tap);
                     }
                 }
                 sync_cube();
-                // Local numbers of two taps a word.
-                let n_words = comptime!(n_taps.div_ceil(2));
-                for word in begin / 2u32..end / 2u32 + end % 2u32 {
-                    let mut packed = 0u32;
-                    #[unroll]
-                    for half in 0u32..2u32 {
-                        let tap = 2u32 * word + half;
-                        let mut local = NO_LOCAL.runtime();
-                        // A tap past the last of the phase has no bit.
-                        if tap < end && (here >> (tap - group_begin)) & 1u32 == 1u32 {
-                            let known = neighbours[((tap - group_begin) * units + from) as usize];
-                            if known >= NUMBERED {
-                                local = known & comptime!(NUMBERED - 1);
-                            } else {
-                                local = numbers[(known & comptime!(PLACED - 1)) as usize];
+            }
+            let mut sub = begin;
+            while holds_all && sub < end {
+                let mut until = end;
+                let mut before = before_all;
+                let mut total = all;
+                let mut fits = !shared;
+                if shared && sub == begin {
+                    until = begin + fewer_taps(end - begin, total);
+                }
+                while !fits {
+                    let taps = taps_between(sub - group_begin, until - group_begin);
+                    let mut mine = 0u32;
+                    for at in 0u32..per_unit {
+                        if taps_of[(unit * per_unit + at) as usize].load() & taps != 0u32 {
+                            mine += 1u32;
+                        }
+                    }
+                    let (before_some, some) = cube_exclusive_sum(mine, &mut sums, comptime!(shape.lanes));
+                    before = before_some;
+                    total = some + own;
+                    fits = total <= comptime!(HALO_ROWS as u32);
+                    if !fits {
+                        if until - sub > 2u32 {
+                            until = sub + fewer_taps(until - sub, total);
+                        } else {
+                            holds_all = false;
+                            fits = true;
+                        }
+                    }
+                }
+                if holds_all {
+                    if unit == 0u32 {
+                        let at = counters[first_counter as usize].fetch_add(total);
+                        let has_room = at + total <= halo_capacity;
+                        start[0] = at;
+                        start[1] = select(has_room, total, 0u32);
+                        counters[(first_counter + 1u32) as usize].fetch_add(1u32);
+                        let span = small * span_words + (n_phases + 1u32) * SPAN_WORDS;
+                        spans[span as usize] = at;
+                        spans[(span + 1u32) as usize] = select(has_room, total, 0u32);
+                        spans[(span + 2u32) as usize] = sub;
+                        spans[(span + 3u32) as usize] = until;
+                    }
+                    sync_cube();
+                    let at_halo = start[0];
+                    let mut number = before + own;
+                    if unit < own && unit < start[1] {
+                        halo[(first_halo + at_halo + unit) as usize] = tile * units + unit;
+                    }
+                    let taps = taps_between(sub - group_begin, until - group_begin);
+                    // Two numbers a word.
+                    for pair in 0u32..per_unit / 2u32 {
+                        let word = unit * (per_unit / 2u32) + pair;
+                        let mut packed = 0u32;
+                        #[unroll]
+                        for half in 0u32..2u32 {
+                            let place = (2u32 * word + half) as usize;
+                            let id = set[place].load();
+                            let mut is_in = id != EMPTY;
+                            if shared {
+                                is_in = taps_of[place].load() & taps != 0u32;
+                            }
+                            if is_in {
+                                packed |= number << (16u32 * half);
+                                if number < start[1] {
+                                    halo[(first_halo + at_halo + number) as usize] = id;
+                                }
+                                number += 1u32;
                             }
                         }
-                        packed |= local << (16u32 * half);
+                        numbers[word as usize] = packed;
                     }
-                    table[((tile * n_words + word) * units + unit) as usize] = packed;
-                }
-                if unit < end - begin {
-                    let mut word = 0u32;
-                    for chunk in 0u32..comptime!((TILE_ROWS / CHUNK_ROWS) as u32) {
-                        word |= ((chunk_masks[chunk as usize].load() >> (first_tap + unit)) & 1u32) << chunk;
+                    sync_cube();
+                    // Local numbers of two taps a word.
+                    let n_words = comptime!(n_taps.div_ceil(2));
+                    for word in sub / 2u32..until.div_ceil(2u32) {
+                        let mut packed = 0u32;
+                        #[unroll]
+                        for half in 0u32..2u32 {
+                            let tap = 2u32 * word + half;
+                            let mut local = NO_LOCAL.runtime();
+                            // A tap past the last of the group has no bit.
+                            if tap < until && (here >> (tap - group_begin)) & 1u32 == 1u32 {
+                                let known = neighbours[((tap - group_begin) * units + from) as usize];
+                                if known >= NUMBERED {
+                                    local = known & comptime!(NUMBERED - 1);
+                                } else {
+                                    let place = known & comptime!(PLACED - 1);
+                                    local = (numbers[(place / 2u32) as usize] >> (16u32 * (place % 2u32)))
+                                        & 0xFFFFu32;
+                                }
+                            }
+                            packed |= local << (16u32 * half);
+                        }
+                        table[((cube * n_words + word) * units + unit) as usize] = packed;
                     }
-                    chunks[(tile * n_taps + begin + unit) as usize] = word;
+                    n_phases += 1u32;
+                    sub = until;
+                    sync_cube();
                 }
-                n_phases += 1u32;
-                begin = end;
-            } else {
+            }
+            if !holds_all {
                 // Back to the rows themselves.
                 let mut left = here;
                 while left != 0u32 {
@@ -595,21 +537,77 @@ pub(crate) fn build_tiles_kernel(
                         neighbours[cell] = set[(known & comptime!(PLACED - 1)) as usize].load();
                     }
                 }
-                if span_taps == 2u32 {
+                if end - sub <= 2u32 {
                     // Two taps fit without the rows of the tile itself.
                     own = 0u32;
                 }
-                // As few taps as their halo should be short enough with; half of them where it was too long to be counted. Two taps share
-                // a word, so that a phase begins with an even one.
-                let halves = select(flags[0].load() != 0u32, 2u32, 1u32);
-                let parts = max(total.div_ceil(comptime!(HALO_ROWS as u32 * 4 / 5)), 1u32 + halves);
-                let fewer = (end - begin).div_ceil(parts).div_ceil(2u32) * 2u32;
-                span_taps = max(min(fewer, span_taps / 2u32 * 2u32 - 2u32), 2u32);
+                // Two taps share a word, so that a phase begins with an even one. The set may hold far more rows than were counted.
+                span_taps =
+                    fewer_taps(end - sub, select(overfull, max(all, comptime!(2 * HALO_ROWS as u32)), all));
+                sync_cube();
             }
-            sync_cube();
+            begin = sub;
+        }
+        if unit < group_end - group_begin {
+            let mut word = 0u32;
+            for chunk in 0u32..comptime!((TILE_ROWS / CHUNK_ROWS) as u32) {
+                word |= ((chunk_masks[chunk as usize].load() >> unit) & 1u32) << chunk;
+            }
+            chunks[(small * n_taps + group_begin + unit) as usize] = word;
         }
     }
     if unit == 0u32 {
-        spans[(tile * span_words) as usize] = n_phases;
+        spans[(small * span_words) as usize] = n_phases;
+        counters[(first_counter + 2u32) as usize].fetch_add(flags[1].load());
+    }
+}
+
+/// Bits of the taps of a group from `first` up to `end`, at least one.
+#[cube]
+fn taps_between(first: u32, end: u32) -> u32 {
+    (u32::MAX >> (32u32 - (end - first))) << first
+}
+
+/// An even number of taps, fewer than `taps`, whose halo should be short enough where that of all has `total` rows; at least two.
+#[cube]
+fn fewer_taps(taps: u32, total: u32) -> u32 {
+    let share = taps * comptime!(HALO_ROWS as u32 * 9 / 10) / total;
+    max(min(share, taps - 1u32) / 2u32 * 2u32, 2u32)
+}
+
+/// Marks the taps of every chunk and adds the pairs of the group to `flags[1]`; `of_place` are the taps of the row at this place.
+#[cube]
+fn count_taps(
+    chunk_masks: &Shared<[Atomic<u32>]>,
+    flags: &Shared<[Atomic<u32>]>,
+    of_place: u32,
+    taps: u32,
+    #[comptime] shape: BuildShape,
+) {
+    let unit = UNIT_POS;
+    let here = of_place & (u32::MAX >> (32u32 - taps));
+    let pairs = u32::cast_from(here.count_ones());
+    if comptime!(shape.lanes > 0) {
+        let sum = plane_sum(pairs);
+        let lane = unit % comptime!(shape.lanes);
+        let of_chunk = unit % comptime!(CHUNK_ROWS as u32);
+        if lane == 0u32 {
+            flags[1].fetch_add(sum);
+        }
+        // Taps of the eight rows of a chunk.
+        let mut together = here;
+        together |= plane_shuffle_xor(together, 1u32);
+        together |= plane_shuffle_xor(together, 2u32);
+        together |= plane_shuffle_xor(together, 4u32);
+        if of_chunk == 0u32 {
+            chunk_masks[(unit / comptime!(CHUNK_ROWS as u32)) as usize].store(together);
+        }
+    } else {
+        if unit < comptime!((TILE_ROWS / CHUNK_ROWS) as u32) {
+            chunk_masks[unit as usize].store(0u32);
+        }
+        sync_cube();
+        flags[1].fetch_add(pairs);
+        chunk_masks[(unit / comptime!(CHUNK_ROWS as u32)) as usize].fetch_or(here);
     }
 }

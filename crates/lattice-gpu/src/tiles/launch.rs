@@ -3,121 +3,20 @@
 use std::sync::OnceLock;
 
 use cubecl::prelude::*;
-use lattice_core::{Error, KernelSpec, Relation, RelationKind, Result};
+use lattice_core::{Error, Result};
 
-use super::kernel::{BuildShape, MAX_GROUP_TAPS, SPAN_WORDS, build_tiles_kernel};
+use super::geometry::Geometry;
+use super::kernel::{BuildShape, JobLaunch, MAX_GROUP_TAPS, SPAN_WORDS, build_tiles_kernel};
 use super::{HALO_ROWS, TILE_ROWS};
 use crate::gpu::{Buffer, Gpu};
 use crate::index::{BlockIndex, LIST};
 use crate::sort::plane_lanes;
 
 /// Shared memory of the builder, in bytes, besides a table of neighbours that grows with the taps of a group.
-const FIXED_BYTES: usize = 20_480;
+const FIXED_BYTES: usize = 16_896;
 
 /// Longest halo, in rows of all tiles, that room is made for without counting: 8 MB, to save a wait for the device.
 const UNCOUNTED_HALO: usize = 1 << 21;
-
-/// How the formula of a relation finds an input coordinate `c` from an output coordinate `q` and a tap offset `f`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Placement {
-    /// `c = q * stride + f - padding`.
-    Multiply,
-    /// `c = (q + padding - f) / stride`, where that is whole.
-    Divide,
-}
-
-/// The formula of a relation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Geometry {
-    pub(crate) placement: Placement,
-    pub(crate) size: [u32; 3],
-    pub(crate) stride: [i32; 3],
-    pub(crate) first: [i32; 3],
-    pub(crate) dilation: [i32; 3],
-    pub(crate) padding: [i32; 3],
-}
-
-impl Geometry {
-    /// The formula of a kind of relation whose support no policy chose; [`Geometry::of`] is that of any relation.
-    pub fn new(kind: RelationKind, spec: &KernelSpec) -> Self {
-        let (placement, centred) = match kind {
-            RelationKind::Forward | RelationKind::Target | RelationKind::Submanifold => {
-                (Placement::Multiply, true)
-            }
-            RelationKind::Inverse => (Placement::Divide, true),
-            _ => (Placement::Divide, false),
-        };
-        let offsets = if centred { spec.centred_offsets() } else { spec.indexed_offsets() };
-        let signed = |v: [u32; 3]| v.map(|v| v as i32);
-        Self {
-            placement,
-            size: spec.size,
-            stride: signed(spec.stride),
-            first: offsets[0],
-            dilation: signed(spec.dilation),
-            padding: signed(spec.padding),
-        }
-    }
-
-    /// The formula that the pairs of a relation obey, whatever its offsets and also for a transpose.
-    pub fn of(relation: &Relation) -> Self {
-        let spec = relation.spec();
-        let signed = |v: [u32; 3]| v.map(|v| v as i32);
-        let placement = match relation.kind() {
-            RelationKind::Forward | RelationKind::Target | RelationKind::Submanifold => Placement::Multiply,
-            _ => Placement::Divide,
-        };
-        let formula = Self {
-            placement,
-            size: spec.size,
-            stride: signed(spec.stride),
-            first: relation.offsets()[0],
-            dilation: signed(spec.dilation),
-            padding: signed(spec.padding),
-        };
-        if relation.is_adjoint() { formula.swapped() } else { formula }
-    }
-
-    /// The formula with inputs and outputs swapped, under the same taps.
-    pub fn swapped(self) -> Self {
-        let placement = match self.placement {
-            Placement::Multiply => Placement::Divide,
-            Placement::Divide => Placement::Multiply,
-        };
-        Self { placement, ..self }
-    }
-
-    /// Whether every row meets itself under some tap, if source and target are one.
-    fn is_centred(&self) -> bool {
-        let has_zero = |a: usize| {
-            (0..self.size[a] as i32).any(|i| i * self.dilation[a] + self.first[a] == self.padding[a])
-        };
-        self.stride == [1; 3] && (0..3).all(has_zero)
-    }
-
-    /// Number of taps.
-    pub fn taps(&self) -> u32 {
-        self.size.iter().product()
-    }
-
-    /// Whether no input row meets two output rows, or no output row two input rows, because windows do not overlap.
-    fn is_exclusive(&self) -> bool {
-        let apart = |a: usize| {
-            let steps = 1..self.size[a] as i64;
-            steps.into_iter().all(|i| i * i64::from(self.dilation[a]) % i64::from(self.stride[a]) != 0)
-        };
-        (0..3).all(apart)
-    }
-
-    /// Most pairs of a relation between supports of these sizes, and so most rows of all halos, where windows do not overlap.
-    fn exclusive_pairs(&self, n_in: usize, n_out: usize) -> Option<usize> {
-        let rows = match self.placement {
-            Placement::Multiply => n_in,
-            Placement::Divide => n_out,
-        };
-        self.is_exclusive().then_some(rows)
-    }
-}
 
 /// What the builder counts.
 #[derive(Clone, Copy, Debug)]
@@ -196,70 +95,16 @@ impl Tiles {
             (2..=MAX_GROUP_TAPS).contains(&group_taps) && group_taps.is_multiple_of(2),
             "tiles: expected an even number of taps up to {MAX_GROUP_TAPS}, found {group_taps}"
         );
-        let taps = geometry.taps();
-        let n_tiles = n_out.div_ceil(TILE_ROWS);
-        let words = taps.div_ceil(2) as usize;
-        let table_len = n_tiles * words * TILE_ROWS;
-        check_table(n_out, taps)?;
+        check_table(n_out, geometry.taps())?;
+        let shape = shape_of(gpu, geometry, group_taps, !source.is_canonical);
         let same = order.is_none() && geometry.is_centred() && source.coords.same_as(targets);
-        let shape =
-            BuildShape { geometry, group_taps, ordered: order.is_some(), same, lanes: plane_lanes(gpu) };
-        let mut tiles = Self {
-            rows: gpu.empty(n_tiles * TILE_ROWS, 4),
-            table: gpu.empty(table_len, 4),
-            chunks: gpu.empty(n_tiles * taps as usize, 4),
-            halo: gpu.empty(0, 4),
-            spans: gpu.empty(n_tiles * shape.span_words() as usize, 4),
-            n_tiles,
-            taps,
-            span_words: shape.span_words(),
-            n_in: source.n_rows,
-            n_out,
-            most_pairs: geometry.exclusive_pairs(source.n_rows, n_out).unwrap_or(n_out * taps as usize),
-            counters: source.counters(gpu),
-            counts: OnceLock::new(),
-            gpu: gpu.clone(),
-        };
-        if n_tiles == 0 {
-            return Ok(tiles);
-        }
-        let known = geometry.exclusive_pairs(source.n_rows, n_out).filter(|_| !same);
-        // No phase is of fewer than two taps, and none has a longer halo.
-        let most = n_tiles * words * HALO_ROWS;
-        let bound = known.or_else(|| (most <= UNCOUNTED_HALO).then_some(most));
+        let part = Part { source, first_target: 0, n_out, same };
+        let bound = part.halo_bound(&geometry);
         // Four input rows an output row are more than scans need; where it is not enough, the count says what is.
         let mut capacity = bound.unwrap_or(4 * n_out).max(HALO_ROWS);
         loop {
-            tiles.halo = gpu.empty(capacity, 4);
-            // SAFETY: rows, slots and positions come from the index and from `order`, which lists rows of `targets`; tables have
-            // room for every tile, and halo writes are checked against the capacity.
-            unsafe {
-                build_tiles_kernel::launch_unchecked(
-                    gpu.client(),
-                    Gpu::cubes(n_tiles, 1),
-                    CubeDim::new_1d(TILE_ROWS as u32),
-                    targets.arg(4),
-                    order.unwrap_or(&source.rows).arg(1),
-                    source.coords.arg(4),
-                    source.slots.arg(1),
-                    source.occupancy.arg(1),
-                    source.first.arg(1),
-                    source.rows.arg(1),
-                    tiles.rows.arg(1),
-                    tiles.table.arg(1),
-                    tiles.chunks.arg(1),
-                    tiles.halo.arg(1),
-                    tiles.spans.arg(1),
-                    tiles.counters.0.arg(1),
-                    n_out as u32,
-                    n_tiles as u32,
-                    source.mask,
-                    capacity as u32,
-                    tiles.counters.1 as u32,
-                    shape,
-                );
-            }
-            if bound.is_some() {
+            let mut tiles = build(gpu, &[part], &[capacity], (targets, order), shape).remove(0);
+            if bound.is_some() || n_out == 0 {
                 return Ok(tiles);
             }
             let counts = TileCounts::read(gpu, &tiles.counters);
@@ -268,7 +113,6 @@ impl Tiles {
                 return Ok(tiles);
             }
             capacity = counts.halo_rows;
-            tiles.counters = (gpu.upload(&[0u32; LIST]), 0);
         }
     }
 
@@ -367,6 +211,163 @@ impl Tiles {
     }
 }
 
+/// One of the relations whose tiles are built in one launch.
+#[derive(Clone, Copy)]
+struct Part<'a> {
+    source: &'a BlockIndex,
+    first_target: usize,
+    n_out: usize,
+    /// Whether source and target are one support, whose rows stand in the order of tiles, and every row meets itself.
+    same: bool,
+}
+
+impl Part<'_> {
+    fn n_tiles(&self) -> usize {
+        self.n_out.div_ceil(TILE_ROWS)
+    }
+
+    /// Longest halo that there can be, in rows of all tiles, where room is made for it without counting.
+    fn halo_bound(&self, geometry: &Geometry) -> Option<usize> {
+        let known = geometry.exclusive_pairs(self.source.n_rows, self.n_out).filter(|_| !self.same);
+        // No phase is of fewer than two taps, and none has a longer halo.
+        let most = self.n_tiles() * geometry.taps().div_ceil(2) as usize * HALO_ROWS;
+        known.or_else(|| (most <= UNCOUNTED_HALO).then_some(most))
+    }
+}
+
+/// The tiles of relations between supports whose rows lie in one buffer and were indexed together, from each source onto its target, by one
+/// formula: one launch, no wait. `None` for a relation that would have to be counted.
+///
+/// # Errors
+/// [`Error::Limit`] for a relation whose tables pass what a device buffer can be indexed with.
+pub(crate) fn build_together(
+    gpu: &Gpu,
+    relations: &[(&BlockIndex, &BlockIndex)],
+    geometry: Geometry,
+) -> Result<Vec<Option<Tiles>>> {
+    let centred = geometry.is_centred();
+    let mut parts = Vec::with_capacity(relations.len());
+    for &(source, target) in relations {
+        check_table(target.n_rows, geometry.taps())?;
+        let same = centred && source.first_row == target.first_row;
+        let part = Part { source, first_target: target.first_row, n_out: target.n_rows, same };
+        parts.push(part.halo_bound(&geometry).map(|bound| (part, bound.max(HALO_ROWS))));
+    }
+    let (bounded, capacities): (Vec<_>, Vec<_>) = parts.iter().flatten().copied().unzip();
+    let Some(&(source, _)) = relations.first().filter(|_| !bounded.is_empty()) else {
+        return Ok(vec![None; relations.len()]);
+    };
+    let shape = shape_of(gpu, geometry, group_taps(gpu), false);
+    let mut tiles = build(gpu, &bounded, &capacities, (&source.all, None), shape).into_iter();
+    Ok(parts.iter().map(|part| part.and_then(|_| tiles.next())).collect())
+}
+
+/// Alignment of the first tile of a relation among the lists of taps and phases of all, which have any length a tile.
+const SPANS_ALIGNMENT: usize = 128;
+
+/// Launches the builder. All parts have one table of slots and one buffer of rows.
+fn build(
+    gpu: &Gpu,
+    parts: &[Part<'_>],
+    capacities: &[usize],
+    (targets, order): (&Buffer, Option<&Buffer>),
+    shape: BuildShape,
+) -> Vec<Tiles> {
+    let geometry = &shape.geometry;
+    let (taps, span_words) = (geometry.taps(), shape.span_words());
+    let words = taps.div_ceil(2) as usize;
+    let all_tiles: usize = parts.iter().map(Part::n_tiles).sum();
+    let padded = |n: usize| n.next_multiple_of(SPANS_ALIGNMENT);
+    // A part alone is not padded.
+    let lists = match parts {
+        [part] => part.n_tiles(),
+        _ => parts.iter().map(|part| padded(part.n_tiles())).sum(),
+    };
+    let rows = gpu.empty(all_tiles * TILE_ROWS, 4);
+    let table = gpu.empty(all_tiles * words * TILE_ROWS, 4);
+    let chunks = gpu.empty(lists * taps as usize, 4);
+    let spans = gpu.empty(lists * span_words as usize, 4);
+    let halo = gpu.empty(capacities.iter().map(|&n| padded(n)).sum(), 4);
+    let (counters, lists) = lists_of(gpu, parts);
+    let (mut first_tile, mut first_spans, mut first_halo) = (0, 0, 0);
+    let mut jobs = Vec::with_capacity(parts.len());
+    let mut tiles = Vec::with_capacity(parts.len());
+    for ((&Part { source, first_target, n_out, same }, &capacity), first_counter) in
+        parts.iter().zip(capacities).zip(lists)
+    {
+        let n_tiles = n_out.div_ceil(TILE_ROWS);
+        jobs.push(JobLaunch::new(
+            first_tile as u32,
+            first_spans as u32,
+            n_out as u32,
+            first_target as u32,
+            source.first_row as u32,
+            source.first_slot as u32,
+            source.mask,
+            first_halo as u32,
+            capacity as u32,
+            first_counter as u32,
+            u32::from(same),
+        ));
+        tiles.push(Tiles {
+            rows: rows.part(first_tile * TILE_ROWS, n_tiles * TILE_ROWS),
+            table: table.part(first_tile * words * TILE_ROWS, n_tiles * words * TILE_ROWS),
+            chunks: chunks.part(first_spans * taps as usize, n_tiles * taps as usize),
+            spans: spans.part(first_spans * span_words as usize, n_tiles * span_words as usize),
+            halo: halo.part(first_halo, capacity),
+            n_tiles,
+            taps,
+            span_words,
+            n_in: source.n_rows,
+            n_out,
+            most_pairs: geometry.exclusive_pairs(source.n_rows, n_out).unwrap_or(n_out * taps as usize),
+            counters: (counters.clone(), first_counter),
+            counts: OnceLock::new(),
+            gpu: gpu.clone(),
+        });
+        first_tile += n_tiles;
+        first_spans += padded(n_tiles);
+        first_halo += padded(capacity);
+    }
+    let Some(&Part { source, .. }) = parts.first().filter(|_| all_tiles > 0) else { return tiles };
+    let listed = shape.listed.then(|| source.listed(gpu));
+    // SAFETY: rows and slots come from the index, positions from `order`, which lists rows of `targets`; tables have room for every tile,
+    // and halo writes are checked against the capacity.
+    unsafe {
+        build_tiles_kernel::launch_unchecked(
+            gpu.client(),
+            Gpu::cubes(all_tiles, 1),
+            CubeDim::new_1d(TILE_ROWS as u32),
+            targets.arg(4),
+            order.unwrap_or(&source.slots).arg(1),
+            source.all.arg(4),
+            source.slots.arg(1),
+            source.occupancy.arg(1),
+            listed.map_or(&source.slots, |listed| &listed.first).arg(1),
+            listed.map_or(&source.slots, |listed| &listed.rows).arg(1),
+            rows.arg(1),
+            table.arg(1),
+            chunks.arg(1),
+            halo.arg(1),
+            spans.arg(1),
+            counters.arg(1),
+            jobs.into_iter().collect(),
+            u32::from(order.is_some()),
+            shape,
+        );
+    }
+    tiles
+}
+
+/// Counters at zero for each part: a buffer that holds them and where each begins.
+fn lists_of(gpu: &Gpu, parts: &[Part<'_>]) -> (Buffer, Vec<usize>) {
+    let spare: Option<Vec<usize>> = parts.iter().map(|part| part.source.spare_list()).collect();
+    match (spare, parts.first()) {
+        (Some(lists), Some(part)) => (part.source.counters.clone(), lists),
+        _ => (gpu.upload(&vec![0u32; LIST * parts.len()]), (0..parts.len()).map(|at| LIST * at).collect()),
+    }
+}
+
 /// Refuses a relation of more rows and taps than tables are indexed with.
 ///
 /// # Errors
@@ -382,6 +383,15 @@ pub fn check_table(n_out: usize, taps: u32) -> Result<()> {
             ),
         }),
     }
+}
+
+/// Shared memory from which on the builder's phases share a set: room for it beside the neighbours of all taps.
+const SHARING_BYTES: usize = 65_536;
+
+/// What the builder is compiled for on a device.
+fn shape_of(gpu: &Gpu, geometry: Geometry, group_taps: u32, listed: bool) -> BuildShape {
+    let shares = gpu.client().properties().hardware.max_shared_memory_size >= SHARING_BYTES;
+    BuildShape { geometry, group_taps, listed, lanes: plane_lanes(gpu), shares }
 }
 
 /// Taps whose neighbours a device can hold in shared memory beside the rest of the builder's tables.

@@ -6,15 +6,20 @@
 //!
 //! Where the halo of a tile passes [`HALO_ROWS`], its taps are split into phases, each with a halo of its own.
 
+mod geometry;
 mod given;
 mod identity;
 mod kernel;
 mod launch;
+mod places;
 mod read;
 mod report;
+mod window;
 
+pub use geometry::{Geometry, Placement};
 pub(crate) use kernel::{NO_ROW, SPAN_WORDS};
-pub use launch::{Geometry, Placement, Tiles, check_table};
+pub(crate) use launch::build_together;
+pub use launch::{Tiles, check_table};
 pub(crate) use read::local_number;
 pub use report::TileReport;
 

@@ -61,19 +61,8 @@ fn count_pairs_kernel(
     }
 }
 
-/// `splits[tap]`: where the pairs of a tap start; the last one is their number.
-#[cube(launch_unchecked)]
-fn tap_splits_kernel(starts: &[u32], total: &[u32], splits: &mut [u32], taps: u32, n_tiles: u32) {
-    let tap = ABSOLUTE_POS as u32;
-    if tap < taps {
-        splits[tap as usize] = starts[(tap * n_tiles) as usize];
-    }
-    if tap == taps {
-        splits[tap as usize] = total[0];
-    }
-}
-
-/// Writes the pairs of a tile to their places: those of a tap in the order of the tile's places. One cube a tile.
+/// Writes the pairs of a tile to their places: those of a tap in the order of the tile's places. One cube a tile; the first also writes
+/// where the pairs of each tap start, and last their number.
 #[cube(launch_unchecked)]
 fn write_pairs_kernel(
     tile_rows: &[u32],
@@ -82,8 +71,10 @@ fn write_pairs_kernel(
     halo: &[u32],
     spans: &[u32],
     starts: &[u32],
+    total: &[u32],
     in_rows: &mut [u32],
     out_rows: &mut [u32],
+    splits: &mut [u32],
     n_tiles: u32,
     #[comptime] shape: ListShape,
 ) {
@@ -96,6 +87,16 @@ fn write_pairs_kernel(
     let planes = comptime!(shape.planes());
     let lane = UNIT_POS % lanes;
     let plane = UNIT_POS / lanes;
+    if tile == 0u32 {
+        let mut tap = UNIT_POS;
+        while tap < taps {
+            splits[tap as usize] = starts[(tap * n_tiles) as usize];
+            tap += UNITS;
+        }
+        if UNIT_POS == 0u32 {
+            splits[taps as usize] = total[0];
+        }
+    }
     // Pairs of a tap in each plane.
     let mut of_plane = Shared::<[u32]>::new_slice(comptime!((shape.taps * shape.planes()) as usize));
     for tap in 0u32..taps {
@@ -160,18 +161,8 @@ pub(super) fn list_pairs(gpu: &Gpu, tiles: &Tiles) -> [Buffer; 3] {
             n_tiles as u32,
             shape,
         );
-        let total = exclusive_sum(gpu, &counts);
-        tap_splits_kernel::launch_unchecked(
-            gpu.client(),
-            Gpu::cubes(taps as usize + 1, UNITS as usize),
-            dim,
-            counts.arg(1),
-            total.arg(1),
-            splits.arg(1),
-            taps,
-            n_tiles as u32,
-        );
     }
+    let total = exclusive_sum(gpu, &counts);
     let most = tiles.most_pairs();
     let n_pairs = if most <= UNCOUNTED_PAIRS { most } else { tiles.n_pairs() };
     let (in_rows, out_rows) = (gpu.empty(n_pairs, 4), gpu.empty(n_pairs, 4));
@@ -187,8 +178,10 @@ pub(super) fn list_pairs(gpu: &Gpu, tiles: &Tiles) -> [Buffer; 3] {
             tiles.halo.arg(1),
             tiles.spans.arg(1),
             counts.arg(1),
+            total.arg(1),
             in_rows.arg(1),
             out_rows.arg(1),
+            splits.arg(1),
             n_tiles as u32,
             shape,
         );

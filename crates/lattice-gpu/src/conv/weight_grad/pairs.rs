@@ -42,7 +42,7 @@ impl DevicePairs {
         })
     }
 
-    /// The pairs of tiles that were [built](Tiles::build) on the device. Six launches at most, and a wait for the number of pairs where
+    /// The pairs of tiles that were [built](Tiles::build) on the device. Five launches at most, and a wait for the number of pairs where
     /// nobody knows it and many are possible.
     pub fn from_tiles(gpu: &Gpu, tiles: &Tiles) -> Self {
         let [in_rows, out_rows, splits] = list_pairs(gpu, tiles);

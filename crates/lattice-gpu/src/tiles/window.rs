@@ -1,0 +1,279 @@
+//! The input rows that a target row meets.
+
+use cubecl::prelude::*;
+
+use super::geometry::{Geometry, Placement};
+use crate::index::{EMPTY, cell_bit, find_block, hash_block, rank};
+
+/// Words of what is remembered of the block that was looked at last: whether there is one, its coordinates, its occupied cells and its
+/// first row.
+pub(super) const LAST: usize = 7;
+
+/// The row under the first cell of a block whose leader is known, less the first row of the support; or the first position of its rows,
+/// where those are listed.
+#[cube]
+fn first_of_block(
+    slot: u32,
+    leader: u32,
+    k: Vector<i32, Const<4>>,
+    low: u32,
+    high: u32,
+    first: &[u32],
+    first_source: u32,
+    #[comptime] listed: bool,
+) -> u32 {
+    if listed {
+        first[slot as usize]
+    } else {
+        // Rows of a block stand next to each other, in the order of their cells.
+        let bit = cell_bit(k.extract(1usize), k.extract(2usize), k.extract(3usize));
+        leader - first_source - rank(low, high, bit)
+    }
+}
+
+/// Input row that meets the target coordinate `c` under `tap`, or `EMPTY`. `last` remembers the block that was looked at last.
+#[cube]
+pub(super) fn input_row(
+    c: Vector<i32, Const<4>>,
+    tap: u32,
+    source: &[Vector<i32, Const<4>>],
+    slots: &[u32],
+    occupancy: &[u32],
+    first: &[u32],
+    rows: &[u32],
+    first_source: u32,
+    first_slot: u32,
+    mask: u32,
+    last: &mut Array<i32>,
+    #[comptime] geometry: Geometry,
+    #[comptime] listed: bool,
+) -> u32 {
+    let ky = comptime!(geometry.size[1]);
+    let kz = comptime!(geometry.size[2]);
+    let mut taps = Array::<u32>::new(3usize);
+    taps[0] = tap / comptime!(ky * kz);
+    taps[1] = (tap / kz) % ky;
+    taps[2] = tap % kz;
+    let mut at = Array::<i32>::new(3usize);
+    let mut fits = true;
+    #[unroll]
+    for axis in 0usize..3usize {
+        let stride = comptime!(geometry.stride[axis]);
+        let base = comptime!(geometry.first[axis]);
+        let step = comptime!(geometry.dilation[axis]);
+        let padding = comptime!(geometry.padding[axis]);
+        let offset = i32::cast_from(taps[axis]) * step + base;
+        let q = c.extract(comptime!(axis + 1));
+        if comptime!(matches!(geometry.placement, Placement::Multiply)) {
+            at[axis] = q * stride + offset - padding;
+        } else {
+            let scaled = q + padding - offset;
+            if comptime!(stride == 1) {
+                at[axis] = scaled;
+            } else {
+                // Division that rounds down: the remainder of a negative number is brought above zero.
+                let mut rest = scaled % stride;
+                if rest < 0i32 {
+                    rest += stride;
+                }
+                fits = fits && rest == 0i32;
+                at[axis] = (scaled - rest) / stride;
+            }
+        }
+    }
+    let mut found = EMPTY.runtime();
+    if fits {
+        let (x, y, z) = (at[0], at[1], at[2]);
+        let (bx, by, bz) = (x >> 2i32, y >> 2i32, z >> 2i32);
+        if last[0] == 0i32 || last[1] != bx || last[2] != by || last[3] != bz {
+            let batch = c.extract(0usize);
+            let slot = find_block(source, slots, first_slot, mask, batch, bx, by, bz);
+            let mut low = 0u32;
+            let mut high = 0u32;
+            let mut base = 0u32;
+            if slot != EMPTY {
+                let leader = slots[slot as usize];
+                low = occupancy[(2u32 * slot) as usize];
+                high = occupancy[(2u32 * slot + 1u32) as usize];
+                let k = source[leader as usize];
+                base = first_of_block(slot, leader, k, low, high, first, first_source, listed);
+            }
+            last[0] = 1i32;
+            last[1] = bx;
+            last[2] = by;
+            last[3] = bz;
+            last[4] = i32::cast_from(low);
+            last[5] = i32::cast_from(high);
+            last[6] = i32::cast_from(base);
+        }
+        let (low, high) = (u32::cast_from(last[4]), u32::cast_from(last[5]));
+        let bit = cell_bit(x, y, z);
+        if (select(bit < 32u32, low, high) >> (bit & 31u32)) & 1u32 == 1u32 {
+            found = u32::cast_from(last[6]) + rank(low, high, bit);
+            if listed {
+                found = rows[found as usize];
+            }
+        }
+    }
+    found
+}
+
+/// The blocks that the window of a target row touches: at most two along each axis.
+#[derive(CubeType)]
+pub(super) struct Window {
+    /// The bits of a cell by its position along an axis: those of [`cell_bit`], and above them a bit for the farther of two blocks. Put
+    /// together along all axes they say the cell among those of all blocks.
+    x: Array<u32>,
+    y: Array<u32>,
+    z: Array<u32>,
+    /// Words of occupied cells, two a block, each with the row under its first cell (see [`first_of_block`]).
+    words: Array<Vector<u32, Const<2>>>,
+}
+
+/// Looks the blocks of a window up, all at once: what one of them waits for, the others wait for too.
+#[cube]
+pub(super) fn window_of(
+    c: Vector<i32, Const<4>>,
+    source: &[Vector<i32, Const<4>>],
+    slots: &[u32],
+    occupancy: &[u32],
+    first: &[u32],
+    first_source: u32,
+    first_slot: u32,
+    mask: u32,
+    #[comptime] geometry: Geometry,
+    #[comptime] listed: bool,
+) -> Window {
+    let blocks = comptime!(geometry.blocks());
+    let mut near = Array::<i32>::new(3usize);
+    let mut far = Array::<i32>::new(3usize);
+    let mut start = Array::<i32>::new(3usize);
+    #[unroll]
+    for axis in 0usize..3usize {
+        let at = c.extract(comptime!(axis + 1)) * comptime!(geometry.stride[axis])
+            + comptime!(geometry.first[axis] - geometry.padding[axis]);
+        start[axis] = at;
+        near[axis] = at >> 2i32;
+        far[axis] = (at + comptime!(geometry.extent(axis))) >> 2i32;
+    }
+    let mut x = Array::<u32>::new(comptime!(geometry.size[0] as usize));
+    let mut y = Array::<u32>::new(comptime!(geometry.size[1] as usize));
+    let mut z = Array::<u32>::new(comptime!(geometry.size[2] as usize));
+    #[unroll]
+    for i in 0usize..comptime!(geometry.size[0] as usize) {
+        let at = start[0] + i as i32 * comptime!(geometry.dilation[0]);
+        x[i] = cell_bit(at, 0i32, 0i32) | farther(at, near[0], 0usize, geometry);
+    }
+    #[unroll]
+    for i in 0usize..comptime!(geometry.size[1] as usize) {
+        let at = start[1] + i as i32 * comptime!(geometry.dilation[1]);
+        y[i] = cell_bit(0i32, at, 0i32) | farther(at, near[1], 1usize, geometry);
+    }
+    #[unroll]
+    for i in 0usize..comptime!(geometry.size[2] as usize) {
+        let at = start[2] + i as i32 * comptime!(geometry.dilation[2]);
+        z[i] = cell_bit(0i32, 0i32, at) | farther(at, near[2], 2usize, geometry);
+    }
+
+    let batch = c.extract(0usize);
+    let mut found = Array::<u32>::new(blocks);
+    let mut leaders = Array::<u32>::new(blocks);
+    #[unroll]
+    for b in 0usize..blocks {
+        let (bx, by, bz) = block_of(&near, &far, b, geometry);
+        found[b] = first_slot + (hash_block(batch, bx, by, bz) & mask);
+    }
+    #[unroll]
+    for b in 0usize..blocks {
+        leaders[b] = slots[found[b] as usize];
+    }
+    let mut words = Array::<Vector<u32, Const<2>>>::new(comptime!(2 * blocks));
+    #[unroll]
+    for b in 0usize..blocks {
+        let mut leader = leaders[b];
+        let mut k = source[select(leader != EMPTY, leader, first_source) as usize];
+        let (bx, by, bz) = block_of(&near, &far, b, geometry);
+        let is_it = k.extract(0usize) == batch
+            && k.extract(1usize) >> 2i32 == bx
+            && k.extract(2usize) >> 2i32 == by
+            && k.extract(3usize) >> 2i32 == bz;
+        // Where another block has taken its slot, it stands further on.
+        if leader != EMPTY && !is_it {
+            found[b] = find_block(source, slots, first_slot, mask, batch, bx, by, bz);
+            leader = EMPTY.runtime();
+            if found[b] != EMPTY {
+                leader = slots[found[b] as usize];
+                k = source[leader as usize];
+            }
+        }
+        let is_there = leader != EMPTY;
+        let slot = select(is_there, found[b], first_slot);
+        let low = select(is_there, occupancy[(2u32 * slot) as usize], 0u32);
+        let high = select(is_there, occupancy[(2u32 * slot + 1u32) as usize], 0u32);
+        let base = first_of_block(slot, leader, k, low, high, first, first_source, listed);
+        let mut one = Vector::<u32, Const<2>>::empty();
+        one.insert(0usize, low);
+        one.insert(1usize, base);
+        let mut two = Vector::<u32, Const<2>>::empty();
+        two.insert(0usize, high);
+        two.insert(1usize, base + u32::cast_from(low.count_ones()));
+        words[comptime!(2 * b)] = one;
+        words[comptime!(2 * b + 1)] = two;
+    }
+    Window { x, y, z, words }
+}
+
+/// The bit that tells the farther block of a window along an axis.
+#[cube]
+fn farther(at: i32, near: i32, #[comptime] axis: usize, #[comptime] geometry: Geometry) -> u32 {
+    let mut bit = 0u32;
+    if comptime!(geometry.crosses(axis)) {
+        bit = select(at >> 2i32 != near, comptime!(64u32 << geometry.block_bit(axis)), 0u32);
+    }
+    bit
+}
+
+/// Coordinates of block `b` of a window.
+#[cube]
+fn block_of(
+    near: &Array<i32>,
+    far: &Array<i32>,
+    #[comptime] b: usize,
+    #[comptime] geometry: Geometry,
+) -> (i32, i32, i32) {
+    let mut at = Array::<i32>::new(3usize);
+    #[unroll]
+    for axis in 0usize..3usize {
+        if comptime!(geometry.crosses(axis) && (b >> geometry.block_bit(axis)) & 1 == 1) {
+            at[axis] = far[axis];
+        } else {
+            at[axis] = near[axis];
+        }
+    }
+    (at[0], at[1], at[2])
+}
+
+/// Input row under a tap of a window, or `EMPTY`.
+#[cube]
+pub(super) fn near_row(
+    window: &Window,
+    rows: &[u32],
+    tap: u32,
+    #[comptime] geometry: Geometry,
+    #[comptime] listed: bool,
+) -> u32 {
+    let ky = comptime!(geometry.size[1]);
+    let kz = comptime!(geometry.size[2]);
+    let cell = window.x[(tap / comptime!(ky * kz)) as usize]
+        | window.y[((tap / kz) % ky) as usize]
+        | window.z[(tap % kz) as usize];
+    let word = window.words[(cell >> 5u32) as usize];
+    let (cells, base) = (word.extract(0usize), word.extract(1usize));
+    let bit = 1u32 << (cell & 31u32);
+    let has = (cells & bit) != 0u32;
+    let mut row = base + u32::cast_from((cells & (bit - 1u32)).count_ones());
+    if listed {
+        row = rows[select(has, row, 0u32) as usize];
+    }
+    select(has, row, EMPTY.runtime())
+}

@@ -1,0 +1,143 @@
+//! Levels that are made together, and the tiles between them, against those of `lattice-core`.
+#![cfg(feature = "cubecl")]
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod harness;
+
+use harness::{Numbers, cases, devices, upload_support};
+use lattice_core::{Coord, KernelSpec, Relation, RelationKind, Support, SupportPolicy, downsample};
+use lattice_gpu::index::BlockIndex;
+use lattice_gpu::support::{Pyramid, canonical_order, lookup};
+use lattice_gpu::tiles::{Geometry, Tiles};
+use lattice_gpu::{Buffer, Gpu};
+
+fn rows(gpu: &Gpu, coords: &Buffer) -> Vec<Coord> {
+    gpu.download::<i32>(coords).as_chunks::<4>().0.to_vec()
+}
+
+fn pyramid_of(gpu: &Gpu, support: &Support) -> Pyramid {
+    let coords = upload_support(gpu, support);
+    let bounds = support.bounds().unwrap();
+    let order = (!support.is_canonical()).then(|| canonical_order(gpu, &coords, &bounds).unwrap());
+    Pyramid::build(gpu, &coords, order.as_ref())
+}
+
+fn level_of(support: &Support, level: usize) -> Support {
+    downsample(support, [2 << level; 3]).unwrap()
+}
+
+#[test]
+fn levels_are_those_of_the_host() {
+    let mut numbers = Numbers(5);
+    let mut supports = vec![Support::try_new(vec![[3, -1, 0, 5]]).unwrap()];
+    for (n, reach) in [(40, 5), (3000, 20), (20_000, 400), (5000, 1_000_000)] {
+        let given = numbers.support(n, reach);
+        supports.push(Support::canonical(given.coords().to_vec()).unwrap());
+        supports.push(given);
+    }
+    for (device, gpu) in devices() {
+        for support in &supports {
+            let found = pyramid_of(&gpu, support);
+            assert_eq!(found.n_levels(), 4);
+            for level in 0..4 {
+                let expected = level_of(support, level);
+                let (coords, n) = found.rows(level);
+                assert_eq!(n, expected.n_rows(), "level {level} on {device}");
+                assert!(rows(&gpu, coords) == expected.coords(), "level {level} on {device}");
+                // The index of a level answers as one that was built alone does.
+                let queries = upload_support(&gpu, &expected);
+                let all: Vec<i32> = (0..n as i32).collect();
+                assert_eq!(
+                    gpu.download::<i32>(&lookup(&gpu, found.index_of(level), &queries)),
+                    all,
+                    "{device}"
+                );
+            }
+        }
+    }
+}
+
+/// Pairs `(in, out, tap)` of tiles, sorted.
+fn pairs(gpu: &Gpu, tiles: &Tiles) -> Vec<(u32, u32, u32)> {
+    let mut found = tiles.pairs_to_host(gpu);
+    found.sort_unstable();
+    found
+}
+
+#[test]
+fn tiles_between_levels_have_the_pairs_of_the_host() {
+    let dense = Numbers(6).support(4000, 12);
+    for (device, gpu) in devices() {
+        let pyramid = pyramid_of(&gpu, &dense);
+        let level = |at: usize| level_of(&dense, at);
+        let [one, two, three] =
+            [KernelSpec::cube(3, 1), KernelSpec::cube(2, 2), KernelSpec::cube(3, 2)].map(|s| s.unwrap());
+        let all = [
+            ([0, 0], Relation::submanifold(&level(0), &one)),
+            ([3, 3], Relation::submanifold(&level(3), &one)),
+            ([0, 1], Relation::onto(&level(0), &level(1), &two)),
+            ([2, 3], Relation::onto(&level(2), &level(3), &two)),
+            ([1, 2], Relation::forward(&level(1), &three, SupportPolicy::Floor)),
+            ([0, 2], Relation::onto(&level(0), &level(2), &KernelSpec::cube(4, 4).unwrap())),
+        ];
+        for (levels, relation) in cases(&gpu, "relations between levels", all, 2) {
+            let relation = relation.unwrap();
+            let mut expected: Vec<_> =
+                relation.edges().iter().map(|e| (e.in_row, e.out_row, u32::from(e.tap))).collect();
+            expected.sort_unstable();
+            let geometry = Geometry::of(&relation);
+            let tiles = pyramid.tiles(&gpu, levels, geometry).unwrap().unwrap();
+            assert_eq!(pairs(&gpu, &tiles), expected, "{levels:?} on {device}");
+            assert_eq!(tiles.n_pairs(), expected.len(), "{levels:?} on {device}");
+            // The other way round, as gradients and inverse convolutions go.
+            let [from, onto] = levels;
+            let back = pyramid.tiles(&gpu, [onto, from], geometry.swapped()).unwrap().unwrap();
+            let mut found: Vec<_> =
+                back.pairs_to_host(&gpu).into_iter().map(|(o, i, tap)| (i, o, tap)).collect();
+            found.sort_unstable();
+            assert_eq!(found, expected, "{levels:?} swapped on {device}");
+        }
+    }
+}
+
+#[test]
+fn long_halos_are_left_to_those_who_count() {
+    // So many rows that room for the longest halos of 27 taps is not made without counting; of 8 taps it is.
+    let support = Support::canonical(
+        (0..110)
+            .flat_map(|x| (0..110).flat_map(move |y| (0..110).map(move |z| [0, 2 * x, 2 * y, 2 * z])))
+            .collect(),
+    )
+    .unwrap();
+    for (device, gpu) in devices() {
+        if harness::is_software(&gpu) {
+            println!("many rows: left out on a software device");
+            continue;
+        }
+        let pyramid = pyramid_of(&gpu, &support);
+        let cube = |size, stride| KernelSpec::cube(size, stride).unwrap();
+        let subm = Geometry::new(RelationKind::Submanifold, &cube(3, 1));
+        assert!(pyramid.tiles(&gpu, [0, 0], subm).unwrap().is_none(), "{device}");
+        assert!(pyramid.tiles(&gpu, [2, 2], subm).unwrap().is_some(), "{device}");
+        let down = Geometry::new(RelationKind::Forward, &cube(2, 2));
+        let found = pyramid.tiles(&gpu, [0, 1], down).unwrap().unwrap();
+        assert_eq!(found.n_pairs(), support.n_rows(), "{device}");
+    }
+}
+
+#[test]
+fn rows_in_any_order_give_the_pairs_of_rows_in_canonical_order() {
+    let given = Numbers(7).support(2000, 9);
+    let relation = Relation::submanifold(&given, &KernelSpec::cube(3, 1).unwrap()).unwrap();
+    let mut expected: Vec<_> =
+        relation.edges().iter().map(|e| (e.in_row, e.out_row, u32::from(e.tap))).collect();
+    expected.sort_unstable();
+    for (device, gpu) in devices() {
+        let coords = upload_support(&gpu, &given);
+        let order = canonical_order(&gpu, &coords, &given.bounds().unwrap()).unwrap();
+        let index = BlockIndex::build(&gpu, &coords, given.n_rows());
+        let geometry = Geometry::of(&relation);
+        let tiles = Tiles::build(&gpu, &index, &coords, given.n_rows(), Some(&order), geometry).unwrap();
+        assert_eq!(pairs(&gpu, &tiles), expected, "{device}");
+    }
+}
