@@ -35,6 +35,8 @@ pub struct MatrixUnits {
     pub bf16: bool,
     /// 16 x 8 x 8 for f32 rounded to tf32, laid out by a kernel.
     pub tf32: bool,
+    /// 16 x 8 x 32 for signed by unsigned bytes with sums of 32 bits, laid out by a kernel.
+    pub bytes: bool,
 }
 
 impl MatrixUnits {
@@ -267,6 +269,10 @@ pub(crate) enum PackedKernel {
     Int8,
     /// Floats times values that are unpacked a panel at a time.
     Panels,
+    /// Bytes times codes, on the matrix units of a GPU.
+    Int8Mma,
+    /// Floats times values that are unpacked in registers, on the matrix units of a GPU.
+    Mma,
     /// The float convolution on the weight of one layer, unpacked on its device.
     Dequantize,
 }
@@ -274,6 +280,10 @@ pub(crate) enum PackedKernel {
 /// Input channels from which products of bytes are faster than those of floats: 0.95 times the speed of f32 at 32, 2.1 times at 64. Found
 /// by `examples/packed_timing.rs` of `lattice-cpu`.
 const INT8_MIN_CHANNELS: usize = 48;
+
+/// Input channels from which products of bytes are faster than those of floats on a GPU. Found by `examples/packed_timing.rs` of
+/// `lattice-gpu` on an H200.
+const INT8_MMA_MIN_CHANNELS: usize = 128;
 
 /// All routes of `packed_conv`, those of a device best first.
 pub static PACKED_ROUTES: &[PackedRoute] = &[
@@ -294,8 +304,33 @@ pub static PACKED_ROUTES: &[PackedRoute] = &[
         kernel: PackedKernel::Panels,
     },
     PackedRoute {
+        name: "packed_int8_mma",
+        why: "features become bytes, which matrix units multiply by the codes, 32 channels at a time; sums of up to 64 channels of a group are exact",
+        needs: "a GPU with 16 x 8 x 32 matrix units for bytes; one group, calibrated activations, and f32, f16 or bf16 features",
+        fits: |p| {
+            matches!(p.conv.device, DeviceClass::Gpu(MatrixUnits { manual: true, bytes: true, .. }))
+                && p.conv.shape.groups == 1
+                && p.activations
+                && p.conv.dtype != DType::F64
+        },
+        pays: |p| p.row() >= INT8_MMA_MIN_CHANNELS || p.conv.dtype == DType::F32,
+        kernel: PackedKernel::Int8Mma,
+    },
+    PackedRoute {
+        name: "packed_mma",
+        why: "gpu_mma that loads codes and unpacks them in registers: a half to a quarter of the bytes a weight",
+        needs: "a GPU with 16 x 8 x 16 matrix units; one group, f16 or bf16 features",
+        fits: |p| {
+            matches!(p.conv.device, DeviceClass::Gpu(MatrixUnits { manual: true, .. }))
+                && p.conv.shape.groups == 1
+                && matches!(p.conv.dtype, DType::F16 | DType::BF16)
+        },
+        pays: |_| true,
+        kernel: PackedKernel::Mma,
+    },
+    PackedRoute {
         name: "dequantize",
-        why: "one layer's weight at a time is unpacked on its device for the float routes; always possible, f64 and GPUs included",
+        why: "one layer's weight at a time is unpacked on its device for the float routes; always possible, f64 and every GPU included",
         needs: "nothing",
         fits: |_| true,
         pays: |_| true,
@@ -431,7 +466,7 @@ pub fn explain_packed(problem: &PackedProblem) -> Vec<RouteReport> {
             (true, ..) => None,
             (false, true, true) => Some(format!("fits, but `{chosen}` is preferred")),
             (false, true, false) => {
-                Some(format!("fits, but `{chosen}` is faster at these sizes on this CPU"))
+                Some(format!("fits, but `{chosen}` is faster at these sizes on this device"))
             }
             (false, false, _) => Some(format!("does not fit: needs {}", r.needs)),
         },

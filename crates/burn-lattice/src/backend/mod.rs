@@ -17,6 +17,8 @@ mod made;
 #[cfg(feature = "gpu")]
 mod maps;
 #[cfg(feature = "gpu")]
+mod packed;
+#[cfg(feature = "gpu")]
 mod points;
 
 use burn::backend::tensor::{FloatTensor, IntTensor};
@@ -197,7 +199,7 @@ pub trait LatticeBackend: Backend {
         activation: Activation,
     ) -> FloatTensor<Self>;
 
-    /// `sparse_conv_fused` with a packed weight, by the routes of the CPU. Not differentiable.
+    /// `sparse_conv_fused` with a packed weight, by the kernels of `routes::PACKED_ROUTES`. Not differentiable.
     fn packed_conv(
         x: FloatTensor<Self>,
         #[extension_type] weight: PackedOperands<Self>,

@@ -10,7 +10,8 @@ use super::conv::{
 };
 use super::linear::linear_features_by_columns;
 use crate::backend::{
-    Activation, ConvMap, FusedOperands, LatticeBackend, Operand, PackedCall, PackedOperands, check_room,
+    Activation, ConvMap, FusedOperands, LatticeBackend, Operand, PackedCall, PackedOperands, check_relation,
+    check_room, prepare,
 };
 use crate::quantized::QuantizedWeight;
 use crate::quantized::weight::no_gradient;
@@ -98,7 +99,7 @@ fn problem(
     Ok(problem)
 }
 
-/// The kernels of the CPU, on bare features.
+/// The kernels of packed weights, on bare features.
 fn run(
     kernel: PackedKernel,
     feats: Tensor<2>,
@@ -110,7 +111,7 @@ fn run(
 ) -> Tensor<2> {
     let dtype = float_dtype(feats.dtype());
     let (activations, feats) = match (kernel, weight.input_factors()) {
-        (PackedKernel::Int8, _) => (weight.activations.as_ref().map(|a| a.val()), feats),
+        (PackedKernel::Int8 | PackedKernel::Int8Mma, _) => (weight.activations.as_ref().map(|a| a.val()), feats),
         // The stored values are those of a weight that was multiplied by the inverse of these.
         (_, Some(factors)) => (None, (feats.cast(FloatDType::F32) * factors.unsqueeze()).cast(dtype)),
         _ => (None, feats),
@@ -168,12 +169,18 @@ pub(crate) fn convolve_packed(
     let device = x.device();
     check_room(op, &device, (rows as u64).saturating_mul((shape.c_out * x.dtype().size()) as u64))?;
     let mut map_ms = geometry.map_ms;
-    if let ConvMap::Relation(relation) = &geometry.map
-        && trace::is_recording()
-    {
-        let clock = Clock::start();
-        relation.to_host().out_splits();
-        map_ms += clock.ms();
+    if let ConvMap::Relation(relation) = &geometry.map {
+        check_relation(op, &device, relation.to_host())?;
+        if trace::is_recording() {
+            let clock = Clock::start_on(x.feats());
+            match problem.conv.device {
+                DeviceClass::Cpu => {
+                    relation.to_host().out_splits();
+                }
+                DeviceClass::Gpu(_) => prepare(&device, relation.to_host(), false),
+            }
+            map_ms += clock.ms_on(x.feats());
+        }
     }
     let clock = Clock::start_on(x.feats());
     let feats = run(route.kernel, x.feats().clone(), weight, bias, geometry.map.clone(), groups, epilogue);

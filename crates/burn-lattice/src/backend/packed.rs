@@ -1,0 +1,89 @@
+//! Convolutions with packed weights on the matrix units of a GPU. Codes are put into the order of the kernel once, 4 or 8 bits each as they are
+//! stored, and kept while the weight lives.
+
+use burn::backend::DType;
+use burn::tensor::{bf16, f16};
+use burn_cubecl::CubeBackend;
+use burn_cubecl::tensor::CubeTensor;
+use lattice_gpu::conv::mma::{MmaPlan, StoredCodes, conv_bytes, conv_codes, pack_bytes, pack_codes};
+use lattice_gpu::{Buffer, Life};
+
+use super::cube::{Rows, epilogue_of, with_gpu_float};
+use super::kept::ordered_codes;
+use super::{ConvMap, FusedOperands, PackedCall, PackedOperands, forms};
+
+/// `sparse_conv_fused` with a packed weight: products of bytes where activations are given, else of unpacked codes.
+///
+/// # Panics
+/// For features that the route table does not send here.
+pub(super) fn packed_conv(
+    x: CubeTensor,
+    weight: PackedOperands<CubeBackend>,
+    operands: FusedOperands<CubeBackend>,
+    map: &ConvMap,
+    call: PackedCall,
+) -> CubeTensor {
+    let x = Rows::new(x);
+    let (gpu, device) = (&x.gpu, &x.tensor.device);
+    let [rows_in, c_in] = x.dims();
+    let (rows, taps) = match map {
+        ConvMap::Pointwise => (rows_in, 1),
+        ConvMap::Relation(relation) => (relation.n_out(), relation.taps()),
+    };
+    let c_out = call.weight.c_out();
+    let dtype = x.dtype();
+    if rows * c_out == 0 {
+        return x.tensor_from(gpu.empty(0, 4), [rows, c_out], dtype);
+    }
+    let tiles = match map {
+        ConvMap::Pointwise => forms::identity_tiles(gpu, device, rows),
+        ConvMap::Relation(relation) => {
+            forms::tiles(gpu, device, relation.to_host(), lattice_gpu::conv::mma::Direction::Forward)
+        }
+    };
+    let half_scales = weight.scales.dtype == DType::F16;
+    let [words, scales, biases] =
+        [weight.words, weight.scales, weight.biases].map(|tensor| Rows::new(tensor).buffer());
+    let stored = StoredCodes {
+        words,
+        scales,
+        biases,
+        half_scales,
+        bits: call.weight.bits(),
+        group_size: call.weight.group_size(),
+        taps: taps as u32,
+        c_in,
+        c_out,
+    };
+    let sources = |steps: Option<&Buffer>| -> Vec<Buffer> {
+        [&stored.words, &stored.scales, &stored.biases].into_iter().chain(steps).cloned().collect()
+    };
+    let (values, epilogue) = (x.buffer(), epilogue_of(operands, call.activation));
+    let y = match weight.activations.buffer() {
+        Some(steps) => {
+            let plan = MmaPlan::for_bytes(gpu, c_in, c_out, stored.taps, tiles.n_tiles());
+            let codes = ordered_codes(sources(Some(&steps)), call.weight, plan.packing(), None, || {
+                pack_bytes(gpu, &stored, &steps, plan, Life::Apart)
+            });
+            with_gpu_float!(dtype, T, conv_bytes::<T>(gpu, &values, &codes, plan, &tiles, &epilogue))
+        }
+        None => {
+            let plan = MmaPlan::fitted(gpu, c_in, c_out, stored.taps, tiles.n_tiles());
+            macro_rules! codes {
+                ($T:ty) => {{
+                    let codes = ordered_codes(sources(None), call.weight, plan.packing(), Some(dtype), || {
+                        pack_codes::<$T>(gpu, &stored, plan, Life::Apart)
+                    });
+                    conv_codes::<$T>(gpu, &values, &codes, plan, &tiles, &epilogue)
+                }};
+            }
+            match dtype {
+                DType::F16 => codes!(f16),
+                DType::BF16 => codes!(bf16),
+                // The route table sends no other here.
+                other => panic!("packed_conv: features must be f16 or bf16, found {other:?}"),
+            }
+        }
+    };
+    x.tensor_from(y, [rows, c_out], dtype)
+}
