@@ -273,6 +273,8 @@ pub(crate) enum PackedKernel {
     Int8Mma,
     /// Floats times values that are unpacked in registers, on the matrix units of a GPU.
     Mma,
+    /// Floats times values that are unpacked into fragments first, on the matrix units of a GPU.
+    ExpandMma,
     /// The float convolution on the weight of one layer, unpacked on its device.
     Dequantize,
 }
@@ -284,6 +286,9 @@ const INT8_MIN_CHANNELS: usize = 48;
 /// Input channels from which products of bytes are faster than those of floats on a GPU. Found by `examples/packed_timing.rs` of
 /// `lattice-gpu` on an H200.
 const INT8_MMA_MIN_CHANNELS: usize = 128;
+
+/// Rows up to which codes are unpacked in registers. Found likewise.
+const PACKED_MMA_MOST_ROWS: usize = 4096;
 
 /// All routes of `packed_conv`, those of a device best first.
 pub static PACKED_ROUTES: &[PackedRoute] = &[
@@ -318,7 +323,19 @@ pub static PACKED_ROUTES: &[PackedRoute] = &[
     },
     PackedRoute {
         name: "packed_mma",
-        why: "gpu_mma that loads codes and unpacks them in registers: a half to a quarter of the bytes a weight",
+        why: "gpu_mma whose planes load codes and unpack them in registers: a half to a quarter of the bytes a weight, for few rows",
+        needs: "a GPU with 16 x 8 x 16 matrix units; one group, f16 or bf16 features",
+        fits: |p| {
+            matches!(p.conv.device, DeviceClass::Gpu(MatrixUnits { manual: true, .. }))
+                && p.conv.shape.groups == 1
+                && matches!(p.conv.dtype, DType::F16 | DType::BF16)
+        },
+        pays: |p| p.conv.rows <= PACKED_MMA_MOST_ROWS,
+        kernel: PackedKernel::Mma,
+    },
+    PackedRoute {
+        name: "packed_expand_mma",
+        why: "one launch unpacks a layer's codes into the fragments of gpu_mma, for this call alone: on many rows each plane would unpack them again",
         needs: "a GPU with 16 x 8 x 16 matrix units; one group, f16 or bf16 features",
         fits: |p| {
             matches!(p.conv.device, DeviceClass::Gpu(MatrixUnits { manual: true, .. }))
@@ -326,7 +343,7 @@ pub static PACKED_ROUTES: &[PackedRoute] = &[
                 && matches!(p.conv.dtype, DType::F16 | DType::BF16)
         },
         pays: |_| true,
-        kernel: PackedKernel::Mma,
+        kernel: PackedKernel::ExpandMma,
     },
     PackedRoute {
         name: "dequantize",

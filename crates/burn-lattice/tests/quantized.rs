@@ -373,67 +373,6 @@ fn bytes_come_close_and_fall_back_to_the_same_weight(
     assert!(relative(&by(in_bytes), &dequantized) > 1e-6, "bytes are not floats");
 }
 
-#[rstest]
-fn bytes_on_a_gpu_give_what_they_give_on_the_processor(
-    #[values(4, 8)] bits: u32,
-    #[values(32, 64, 128)] group_size: usize,
-    #[values(Granularity::PerTensor, Granularity::PerChannel)] granularity: Granularity,
-) {
-    let cpu = burn::tensor::Device::flex();
-    for (name, gpu) in devices::gpus() {
-        if !matches!(routes::DeviceClass::of(&gpu), routes::DeviceClass::Gpu(units) if units.bytes) {
-            println!("{name}: no matrix units for bytes");
-            continue;
-        }
-        for [c_in, c_out] in [[70, 40], [130, 17]] {
-            let mut seeded = Seeded::new(5);
-            let coords = seeded.coords(300, 2, 6);
-            let feats = seeded.values(coords.len() * c_in);
-            let on = |device: &burn::tensor::Device, dtype: DType| {
-                sparse_at(&coords, tensor(&feats, [coords.len(), c_in], dtype, device), [1; 3])
-            };
-            let x = on(&cpu, DType::F32);
-            let mut block = ConvBlockConfig::new([c_in, c_out]).init_subm(&cpu);
-            let mut calibrator = Calibrator::try_new(CalibrationMethod::MinMax, granularity).unwrap();
-            calibrator.observe(x.feats()).unwrap();
-            let range = calibrator.range().unwrap();
-            block.visit_layers("", &mut |mut layer| {
-                layer.fold_norm();
-                let options = QuantizeOptions::new(bits).with_group_size(group_size);
-                layer.pack(&options, Some(&range)).unwrap();
-            });
-            let by = |route: &str, block: &ConvBlock, x: &SparseTensor| {
-                let _forced = routes::force(route).unwrap();
-                block.forward(x)
-            };
-            let expected = by("packed_int8", &block, &x);
-            let there = block.clone().to_device(&gpu);
-            // One product of bytes that falls on the other side of a half is a thousandth.
-            for (dtype, most) in [(DType::F32, 1e-3), (DType::F16, 3e-3)] {
-                let error = relative(&by("packed_int8_mma", &there, &on(&gpu, dtype)), &expected);
-                assert!(error < most, "{name} in {dtype:?}: {error}");
-            }
-        }
-    }
-}
-
-#[test]
-fn a_gpu_keeps_codes_in_order_and_gives_equal_bits_again() {
-    for (name, gpu) in devices::gpus() {
-        let float = SubmConv3dConfig::new([96, 80]).init(&gpu);
-        let packed = QuantizedSubmConv3d::from_conv(&float, &QuantizeOptions::new(4)).unwrap();
-        let mut seeded = Seeded::new(9);
-        let coords = seeded.coords(300, 2, 6);
-        let feats = tensor(&seeded.values(coords.len() * 96), [coords.len(), 96], DType::F16, &gpu);
-        let x = sparse_at(&coords, feats, [1; 3]);
-        let first = read(packed.forward(&x).feats());
-        // Another weight between: what is kept belongs to its weight.
-        let other = QuantizedSubmConv3d::from_conv(&float, &QuantizeOptions::new(8)).unwrap();
-        assert_ne!(read(other.forward(&x).feats()), first, "{name}");
-        assert_eq!(read(packed.forward(&x).feats()), first, "{name}");
-    }
-}
-
 /// Paths and element types of a module's tensors.
 #[derive(Default)]
 struct Paths(Vec<String>, Vec<(String, DType)>);

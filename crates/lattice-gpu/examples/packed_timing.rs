@@ -11,8 +11,8 @@ use std::collections::BTreeSet;
 use half::f16;
 use lattice_core::{KernelSpec, RelationKind, Support};
 use lattice_gpu::conv::mma::{
-    Direction, Epilogue, MmaPlan, StoredCodes, conv_bytes, conv_codes, conv_mma, has_byte_units, pack_bytes,
-    pack_codes, pack_weights,
+    Direction, Epilogue, MmaPlan, StoredCodes, conv_bytes, conv_codes, conv_mma, expand_codes,
+    has_byte_units, pack_bytes, pack_codes, pack_weights,
 };
 use lattice_gpu::index::BlockIndex;
 use lattice_gpu::tiles::{Geometry, Tiles};
@@ -82,7 +82,17 @@ fn time_level(gpu: &Gpu, name: &str, support: &Support, c: usize, plans: bool) {
         for plan in candidates(base, plans) {
             let weights = pack_codes::<f16>(gpu, &stored, plan, Life::Lasting);
             let ms = time(gpu, || drop(conv_codes::<f16>(gpu, &x, &weights, plan, &tiles, &none)));
-            println!("    {bits}-bit codes {ms:.4} ms, {:.2} times f16 ({})", float / ms, short(&plan));
+            println!(
+                "    {bits}-bit codes in registers {ms:.4} ms, {:.2} times f16 ({})",
+                float / ms,
+                short(&plan)
+            );
+            let through = |gpu: &Gpu| {
+                let elements = expand_codes::<f16>(gpu, &weights);
+                drop(conv_mma::<f16>(gpu, &x, &elements, plan, &tiles, &none));
+            };
+            let ms = time(gpu, || through(gpu));
+            println!("    {bits}-bit codes through memory {ms:.4} ms, {:.2} times f16", float / ms);
         }
     }
     if !has_byte_units(gpu) {
@@ -97,7 +107,11 @@ fn time_level(gpu: &Gpu, name: &str, support: &Support, c: usize, plans: bool) {
         for plan in candidates(best, plans) {
             let weights = pack_bytes(gpu, &stored, &steps, plan, Life::Lasting);
             let ms = time(gpu, || drop(conv_bytes::<f16>(gpu, &x, &weights, plan, &tiles, &none)));
-            println!("    bytes by {bits}-bit codes {ms:.4} ms, {:.2} times f16 ({})", float / ms, short(&plan));
+            println!(
+                "    bytes by {bits}-bit codes {ms:.4} ms, {:.2} times f16 ({})",
+                float / ms,
+                short(&plan)
+            );
         }
     }
 }

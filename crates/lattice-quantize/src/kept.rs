@@ -19,8 +19,7 @@ pub struct KeptModule {
 
 impl KeptModule {
     /// Why it stays float.
-    pub const REASON: &'static str =
-        "vectors of one value a channel: no product that codes would make smaller, and no convolution before it that could take it";
+    pub const REASON: &'static str = "vectors of one value a channel: no product that codes would make smaller, and no convolution before it that could take it";
 }
 
 /// Modules with parameters of their own that are neither weights nor biases of layers, by path; after [`fold_norms`](crate::fold_norms) these
@@ -59,7 +58,8 @@ impl ModuleVisitor for Walk<'_> {
         let in_layer = (1..names.len()).any(|n| self.layers.contains(&names[..n].join(".")));
         if let Some((_, kind)) = self.at.last().filter(|_| !in_layer) {
             let module = names[..names.len() - 1].join(".");
-            self.found.entry(module).or_insert_with(|| (kind.clone(), 0)).1 += param.val().shape().num_elements();
+            self.found.entry(module).or_insert_with(|| (kind.clone(), 0)).1 +=
+                param.val().shape().num_elements();
         }
     }
 }

@@ -23,11 +23,11 @@ use lattice_gpu::tiles::Tiles;
 use lattice_gpu::{Buffer, Gpu, Life, norm, rows};
 
 use super::kept::packed_weight;
-use super::{forms, packed};
 use super::{
     Activation, BatchNormGrads, BatchNormOptions, BatchNormOutput, BatchNormTape, ConvMap, FusedOperands,
     LatticeBackend, LatticeKernels, Operand, PackedCall, PackedOperands, RunningOperands,
 };
+use super::{forms, packed};
 use crate::routes::{ConvKernel, ConvProblem, ConvWork, DeviceClass, MatrixUnits, conv_route};
 use crate::{Error, Result, RowMap};
 
@@ -84,7 +84,12 @@ impl Rows {
     }
 
     /// A tensor of this one's device.
-    pub(super) fn tensor_from<const D: usize>(&self, buffer: Buffer, dims: [usize; D], dtype: DType) -> CubeTensor {
+    pub(super) fn tensor_from<const D: usize>(
+        &self,
+        buffer: Buffer,
+        dims: [usize; D],
+        dtype: DType,
+    ) -> CubeTensor {
         tensor_of(&self.gpu, &self.tensor.device, buffer, dims, dtype)
     }
 }

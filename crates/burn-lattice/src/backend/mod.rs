@@ -45,6 +45,7 @@ pub(crate) use found::{
     CornersOfPoints, DeviceVoxels, Found, NeighbourColumn, NeighbourSearch, NeighboursFound, VoxelsOfPoints,
 };
 
+use crate::routes::PackedKernel;
 use crate::{Relation, RowMap};
 pub use lattice_cpu::Activation;
 use lattice_cpu::PackedShape;
@@ -175,6 +176,8 @@ pub struct PackedCall {
     pub groups: usize,
     /// Comes last.
     pub activation: Activation,
+    /// What runs.
+    pub(crate) kernel: PackedKernel,
 }
 
 /// Operations dispatched to the backend of their tensors. Differentiable on autodiff devices, but for `sparse_conv_fused`.

@@ -5,12 +5,15 @@ use burn::backend::DType;
 use burn::tensor::{bf16, f16};
 use burn_cubecl::CubeBackend;
 use burn_cubecl::tensor::CubeTensor;
-use lattice_gpu::conv::mma::{MmaPlan, StoredCodes, conv_bytes, conv_codes, pack_bytes, pack_codes};
+use lattice_gpu::conv::mma::{
+    Direction, MmaPlan, StoredCodes, conv_bytes, conv_codes, conv_mma, expand_codes, pack_bytes, pack_codes,
+};
 use lattice_gpu::{Buffer, Life};
 
 use super::cube::{Rows, epilogue_of, with_gpu_float};
 use super::kept::ordered_codes;
 use super::{ConvMap, FusedOperands, PackedCall, PackedOperands, forms};
+use crate::routes::PackedKernel;
 
 /// `sparse_conv_fused` with a packed weight: products of bytes where activations are given, else of unpacked codes.
 ///
@@ -37,9 +40,7 @@ pub(super) fn packed_conv(
     }
     let tiles = match map {
         ConvMap::Pointwise => forms::identity_tiles(gpu, device, rows),
-        ConvMap::Relation(relation) => {
-            forms::tiles(gpu, device, relation.to_host(), lattice_gpu::conv::mma::Direction::Forward)
-        }
+        ConvMap::Relation(relation) => forms::tiles(gpu, device, relation.to_host(), Direction::Forward),
     };
     let half_scales = weight.scales.dtype == DType::F16;
     let [words, scales, biases] =
@@ -71,10 +72,16 @@ pub(super) fn packed_conv(
             let plan = MmaPlan::fitted(gpu, c_in, c_out, stored.taps, tiles.n_tiles());
             macro_rules! codes {
                 ($T:ty) => {{
-                    let codes = ordered_codes(sources(None), call.weight, plan.packing(), Some(dtype), || {
-                        pack_codes::<$T>(gpu, &stored, plan, Life::Apart)
-                    });
-                    conv_codes::<$T>(gpu, &values, &codes, plan, &tiles, &epilogue)
+                    let codes =
+                        ordered_codes(sources(None), call.weight, plan.packing(), Some(dtype), || {
+                            pack_codes::<$T>(gpu, &stored, plan, Life::Apart)
+                        });
+                    if call.kernel == PackedKernel::ExpandMma {
+                        let elements = expand_codes::<$T>(gpu, &codes);
+                        conv_mma::<$T>(gpu, &values, &elements, plan, &tiles, &epilogue)
+                    } else {
+                        conv_codes::<$T>(gpu, &values, &codes, plan, &tiles, &epilogue)
+                    }
                 }};
             }
             match dtype {

@@ -111,7 +111,9 @@ fn run(
 ) -> Tensor<2> {
     let dtype = float_dtype(feats.dtype());
     let (activations, feats) = match (kernel, weight.input_factors()) {
-        (PackedKernel::Int8 | PackedKernel::Int8Mma, _) => (weight.activations.as_ref().map(|a| a.val()), feats),
+        (PackedKernel::Int8 | PackedKernel::Int8Mma, _) => {
+            (weight.activations.as_ref().map(|a| a.val()), feats)
+        }
         // The stored values are those of a weight that was multiplied by the inverse of these.
         (_, Some(factors)) => (None, (feats.cast(FloatDType::F32) * factors.unsqueeze()).cast(dtype)),
         _ => (None, feats),
@@ -132,7 +134,8 @@ fn run(
         biases: weight.biases.val().into_dispatch(),
         activations: activations.map_or(Operand::Absent, |a| Operand::Given(a.into_dispatch())),
     };
-    let call = PackedCall { weight: weight.record().shape(), groups, activation: epilogue.activation };
+    let call =
+        PackedCall { weight: weight.record().shape(), groups, activation: epilogue.activation, kernel };
     Tensor::from_dispatch(<Dispatch as LatticeBackend>::packed_conv(
         feats.into_dispatch(),
         packed,

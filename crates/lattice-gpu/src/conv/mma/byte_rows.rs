@@ -58,6 +58,7 @@ fn quantize_rows_kernel<F: Float, N: Size>(
     #[unroll]
     for half in 0usize..2usize {
         let mut sum = 0.0f32;
+        let mut exponents = 0u32;
         #[unroll]
         for side in 0usize..2usize {
             let first = if comptime!(layout.single) {
@@ -79,14 +80,15 @@ fn quantize_rows_kernel<F: Float, N: Size>(
                         let scaled = clamp(value * codes[c] + zero, 0.0f32, 255.0f32);
                         // The lowest bits of 1.5 · 2^23 count ones.
                         let byte = u32::reinterpret(scaled + 12_582_912.0f32) & 0xffu32;
-                        sum += f32::cast_from(byte) - zero + value * 0.0f32;
+                        sum += f32::cast_from(byte) - zero;
+                        exponents = max(exponents, u32::reinterpret(value) & 0x7f80_0000u32);
                         word |= byte << comptime!((8 * (v * n + i)) as u32);
                     }
                 }
             }
             found.insert(comptime!(half * 2 + side), word);
         }
-        of_half[half] = sum;
+        of_half[half] = select(exponents == 0x7f80_0000u32, f32::reinterpret(0x7fc0_0000u32), sum);
     }
     if unit < n_units {
         bytes[at as usize] = found;

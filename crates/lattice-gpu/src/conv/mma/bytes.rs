@@ -65,12 +65,12 @@ impl MmaShape {
 pub(super) fn unpack_bytes(
     weights: &mut Array<Vector<u32, Const<4>>>,
     words: &Array<u32>,
-    #[comptime] first: usize,
     #[comptime] piece: usize,
     #[comptime] shape: MmaShape,
 ) {
     let steps = comptime!(shape.piece_steps());
     let slices = comptime!(shape.plan.slices);
+    let first = comptime!(piece * shape.piece_words());
     #[unroll]
     for step in 0usize..steps {
         #[unroll]
@@ -109,7 +109,8 @@ pub(super) fn load_factors<X: Float, P: Size, A: Size>(
     let first_row = (tap * comptime!(shape.tap_spans() as u32) + first_span) * comptime!(FACTORS as u32);
     #[comptime]
     match beside.affine.clone() {
-        ComptimeOption::Some(affine) => {
+        ComptimeOption::Some(affine) =>
+        {
             #[unroll]
             for row in 0usize..rows {
                 let at = (first_row + row as u32) * comptime!(shape.padded_out() as u32) + first_out;
@@ -220,7 +221,8 @@ pub(super) fn add_span<NC: Size>(
         let mut b = Array::<Vector<u8, NB>>::new(2usize);
         #[unroll]
         for i in 0usize..2usize {
-            b[i] = Vector::<u8, NB>::reinterpret(voxels[comptime!((chunk * shape.plan.grain + step) * 2 + i)]);
+            b[i] =
+                Vector::<u8, NB>::reinterpret(voxels[comptime!((chunk * shape.plan.grain + step) * 2 + i)]);
         }
         def.execute_inplace(&a, &b, &mut total);
     }
@@ -232,7 +234,8 @@ pub(super) fn add_span<NC: Size>(
         let bits = total[comptime!(nth / ni)].extract(comptime!(nth % ni));
         let product = f32::reinterpret(bits) - factors[comptime!(first + 2 * outs + row)];
         let mut some = sums[comptime!(nth / nc)];
-        let sum = fma(factors[comptime!(first + outs + row)], row_sums[side], some.extract(comptime!(nth % nc)));
+        let sum =
+            fma(factors[comptime!(first + outs + row)], row_sums[side], some.extract(comptime!(nth % nc)));
         some.insert(comptime!(nth % nc), fma(factors[comptime!(first + row)], product, sum));
         sums[comptime!(nth / nc)] = some;
     }

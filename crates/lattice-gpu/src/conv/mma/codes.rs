@@ -3,9 +3,11 @@
 use cubecl::ir::{ElemType, FloatKind};
 use cubecl::prelude::*;
 
-use super::form::{CodeForm, Form, words_at_a_time};
+use super::form::{Beside, BesideLaunch, CodeForm, Form, load_codes, words_at_a_time};
+use super::pack::PackedWeights;
 use super::plan::{LANES, MmaPlan};
 use super::shape::MmaShape;
+use super::unpack::{load_affine, unpack_codes};
 use super::{After, Multiplied};
 use crate::arena::Life;
 use crate::gpu::{Buffer, Gpu};
@@ -164,8 +166,10 @@ fn pack_codes_kernel(
             let step = quad % steps;
             let row = (quad / steps) % 2u32;
             let slice = quad / (2u32 * steps);
-            let o = block * comptime!(16 * slices) + (lane / 4u32) * comptime!(2 * slices) + slice * 2u32 + row;
-            let c = piece * comptime!(16 * steps) + (lane % 4u32) * comptime!(4 * steps) + step * 4u32 + of_quad;
+            let o =
+                block * comptime!(16 * slices) + (lane / 4u32) * comptime!(2 * slices) + slice * 2u32 + row;
+            let c =
+                piece * comptime!(16 * steps) + (lane % 4u32) * comptime!(4 * steps) + step * 4u32 + of_quad;
             found |= code_at(stored, tap, c, o, layout) << comptime!(i * layout.bits);
         }
         packed[at as usize] = found;
@@ -274,4 +278,87 @@ pub fn pack_codes<F: Multiplied>(gpu: &Gpu, stored: &StoredCodes, plan: MmaPlan,
         (false, _) => launch!(f32, f32),
     }
     CodeWeights { fragments, affine, stored: stored.clone(), form, plan: plan.packing() }
+}
+
+/// Codes in fragment order to elements in fragment order, as [`pack_weights`](super::pack_weights) lays them; one unit a lane of a piece.
+#[cube(launch_unchecked)]
+fn expand_codes_kernel<E: Float, W: Size, A: Size>(
+    packed: &[Vector<u32, W>],
+    beside: Beside<f32, Const<4>, A>,
+    weights: &mut [Vector<u32, Const<4>>],
+    n_units: u32,
+    #[comptime] shape: MmaShape,
+) {
+    let at = ABSOLUTE_POS as u32;
+    if at < n_units {
+        let slices = comptime!(shape.plan.slices as u32);
+        let all_slices = comptime!(shape.all_slices());
+        let blocks = comptime!(all_slices / slices);
+        let pieces = comptime!(shape.tap_pieces() as u32);
+        let steps = comptime!(shape.piece_steps() as u32);
+        let lane = at % LANES;
+        let first_slice = (at / LANES) % blocks * slices;
+        let piece = (at / (LANES * blocks)) % pieces;
+        let tap = at / (LANES * blocks * pieces);
+        let mut codes = Array::<u32>::new(comptime!(shape.piece_words()));
+        let mut affine = Array::<u32>::new(comptime!(shape.affine_words()));
+        // Where a grain is one piece, the pieces of a tap are the grains of one long part.
+        load_codes(&mut codes, packed, tap, 0u32, piece, first_slice, lane, shape);
+        load_affine(&mut affine, &beside, tap, 0u32, piece, first_slice, lane, shape);
+        let mut found =
+            Array::<Vector<u32, Const<4>>>::new(comptime!(shape.piece_steps() * shape.plan.slices));
+        unpack_codes::<E>(&mut found, &codes, &affine, 0usize, shape);
+        let first = ((tap * pieces + piece) * steps) * all_slices + first_slice;
+        #[unroll]
+        for step in 0usize..comptime!(shape.piece_steps()) {
+            #[unroll]
+            for slice in 0usize..comptime!(shape.plan.slices) {
+                let fragment = first + step as u32 * all_slices + slice as u32;
+                weights[(fragment * LANES + lane) as usize] =
+                    found[comptime!(step * shape.plan.slices + slice)];
+            }
+        }
+    }
+}
+
+/// The elements that codes stand for, in fragment order, for the launches that follow; one launch.
+///
+/// # Panics
+/// When the codes are packed for another type of elements.
+pub fn expand_codes<F: Multiplied>(gpu: &Gpu, weights: &CodeWeights) -> PackedWeights {
+    let stored = &weights.stored;
+    let shape = stored.shape(weights.form, weights.plan, 0, After::Nothing);
+    check_elements::<F>("expand_codes", shape);
+    let blocks = shape.all_slices() as usize / shape.plan.slices;
+    let n_units = stored.taps as usize * shape.tap_pieces() * blocks * LANES as usize;
+    let n_lanes = n_units * shape.piece_steps() * shape.plan.slices;
+    let buffer = gpu.room(8 * n_lanes, size_of::<F>(), Life::Passing);
+    let (packed_lanes, affine_lanes) =
+        (words_at_a_time(shape.piece_words()), words_at_a_time(shape.affine_words()));
+    let affine = Some(weights.affine.arg(affine_lanes));
+    // SAFETY: one unit a lane of a piece, of which there are as many as fragments; a vector of the buffer has eight elements.
+    unsafe {
+        expand_codes_kernel::launch_unchecked::<F::As>(
+            gpu.client(),
+            Gpu::cubes(n_units, 128),
+            CubeDim::new_1d(128),
+            packed_lanes,
+            affine_lanes,
+            weights.fragments.arg(packed_lanes),
+            BesideLaunch::new(affine.into(), None.into(), None.into()),
+            buffer.arg(8),
+            n_units as u32,
+            shape,
+        );
+    }
+    PackedWeights::of_lanes(buffer, n_lanes, stored.taps, [stored.c_in, stored.c_out], weights.plan)
+}
+
+/// Panics where codes are packed for elements of another type.
+pub(super) fn check_elements<F: Multiplied>(op: &str, shape: MmaShape) {
+    assert_eq!(F::HALVES, 1, "{op}: features of 16 bits");
+    assert!(
+        shape.is_wide() || F::elem_type_native() == ElemType::Float(FloatKind::F16),
+        "{op}: weights packed for f16"
+    );
 }

@@ -114,27 +114,41 @@ pub(super) fn words_at_a_time(n: usize) -> usize {
     [4, 2].into_iter().find(|&lanes| n.is_multiple_of(lanes)).unwrap_or(1)
 }
 
-/// A lane's words of a piece.
+/// A lane's words of the pieces of a grain. `first_slice`: the first of the plane's fragments of output channels.
 #[cube]
-pub(super) fn load_fragments<W: Size>(
+pub(super) fn load_codes<W: Size>(
     words: &mut Array<u32>,
     packed: &[Vector<u32, W>],
-    piece: u32,
-    slice_block: u32,
+    tap: u32,
+    part: u32,
+    grain: u32,
+    first_slice: u32,
     lane: u32,
-    #[comptime] first: usize,
     #[comptime] shape: MmaShape,
 ) {
     let w = W::value();
     let vectors = comptime!(shape.piece_words() / w);
-    let blocks = comptime!(shape.all_slices() / shape.plan.slices as u32);
-    let at = (piece * blocks + slice_block) * comptime!(vectors as u32) * LANES + lane;
+    let slices = comptime!(shape.plan.slices as u32);
+    let blocks = comptime!(shape.all_slices() / slices);
+    let first = tap * comptime!(shape.tap_pieces() as u32) + piece_of(part, grain, shape);
     #[unroll]
-    for v in 0usize..vectors {
-        let found = packed[(at + comptime!(v as u32 * LANES)) as usize];
+    for piece in 0usize..comptime!(shape.grain_pieces()) {
+        let block = (first + piece as u32) * blocks + first_slice / slices;
+        let at = block * comptime!(vectors as u32) * LANES + lane;
         #[unroll]
-        for i in 0usize..w {
-            words[comptime!(first + v * w + i)] = found.extract(i);
+        for v in 0usize..vectors {
+            let found = packed[(at + comptime!(v as u32 * LANES)) as usize];
+            #[unroll]
+            for i in 0usize..w {
+                words[comptime!(piece * shape.piece_words() + v * w + i)] = found.extract(i);
+            }
         }
     }
+}
+
+/// The first piece of a grain among those of its tap.
+#[cube]
+pub(super) fn piece_of(part: u32, grain: u32, #[comptime] shape: MmaShape) -> u32 {
+    part * comptime!((shape.plan.depth / EDGE / shape.piece_steps()) as u32)
+        + grain * comptime!(shape.grain_pieces() as u32)
 }

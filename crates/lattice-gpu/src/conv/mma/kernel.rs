@@ -4,7 +4,7 @@ use cubecl::cmma::{MatrixIdent, MmaDefinition};
 use cubecl::prelude::*;
 
 use super::bytes::{add_span, load_factors, stage_sums, unpack_bytes, zero_bytes};
-use super::form::{Beside, Form, load_fragments};
+use super::form::{Beside, Form, load_codes};
 use super::plan::{EDGE, LANES};
 use super::shape::MmaShape;
 use super::unpack::{load_affine, unpack_codes};
@@ -151,16 +151,7 @@ fn local_word(
 /// Weights are of a [`Form`]: fragments as they are multiplied, or codes that a lane unpacks when it has loaded them, into the same
 /// fragments, or codes that are multiplied with bytes. Features in bytes are `X` of 16 bits that nobody computes with.
 #[cube(launch_unchecked, address_type = "dynamic")]
-pub(super) fn conv_mma_kernel<
-    X: Float,
-    F: Float,
-    E: Float,
-    P: Size,
-    N: Size,
-    Y: Size,
-    W: Size,
-    A: Size,
->(
+pub(super) fn conv_mma_kernel<X: Float, F: Float, E: Float, P: Size, N: Size, Y: Size, W: Size, A: Size>(
     x: &[Vector<X, N>],
     packed: &[Vector<u32, W>],
     beside: Beside<X, P, A>,
@@ -235,7 +226,7 @@ pub(super) fn conv_mma_kernel<
     // Two elements a word: a register holds them as the instruction takes them.
     let mut weights = Array::<Vector<u32, Const<4>>>::new(comptime!(plan.grain * plan.slices));
     let mut codes = Array::<u32>::new(comptime!((shape.grain_pieces() * shape.piece_words()).max(1)));
-    let mut affine = Array::<u32>::new(comptime!(shape.affine_words()));
+    let mut affine = Array::<u32>::new(comptime!(shape.grain_pieces() * shape.affine_words()));
     let mut factors = Array::<f32>::new(comptime!(shape.held_factors()));
     let mut words = Array::<u32>::new(comptime!(2 * pairs));
     let mut next_words = Array::<u32>::new(comptime!(2 * pairs));
@@ -349,6 +340,11 @@ pub(super) fn conv_mma_kernel<
                 grains = min(grains, (c_in - part * depth).div_ceil(comptime!((plan.grain * EDGE) as u32)));
             }
             let mut grain = 0u32;
+            if comptime!(matches!(shape.form, Form::Codes(_))) && left != 0u32 {
+                let tap = begin + u32::cast_from(left.trailing_zeros());
+                load_codes(&mut codes, packed, tap, part, 0u32, first_slice, lane, shape);
+                load_affine(&mut affine, &beside, tap, part, 0u32, first_slice, lane, shape);
+            }
             if comptime!(!table_staged) && left != 0u32 {
                 let at_tap = u32::cast_from(left.trailing_zeros());
                 load_words(&mut words, table, begin + at_tap, tile, row_group, lane, shape);
@@ -378,38 +374,30 @@ pub(super) fn conv_mma_kernel<
                     load_words(&mut next_words, table, next_tap, tile, row_group, lane, shape);
                 }
                 if comptime!(shape.form == Form::Floats) {
-                    let first =
-                        tap * tap_fragments + grain * (comptime!(plan.grain as u32) * all_slices) + part_fragment;
+                    let first = tap * tap_fragments
+                        + grain * (comptime!(plan.grain as u32) * all_slices)
+                        + part_fragment;
                     load_weights(&mut weights, packed, first, lane, shape);
-                } else {
-                    let of_tap = part * comptime!((steps / shape.piece_steps()) as u32)
-                        + grain * comptime!(shape.grain_pieces() as u32);
-                    let first = tap * comptime!(shape.tap_pieces() as u32) + of_tap;
-                    let slice_block = first_slice / comptime!(plan.slices as u32);
+                } else if comptime!(shape.is_bytes()) {
+                    load_codes(&mut codes, packed, tap, part, grain, first_slice, lane, shape);
+                    let first_span = part * comptime!(shape.part_spans() as u32)
+                        + grain * comptime!(shape.grain_spans() as u32);
                     let first_out = first_slice * 16u32 + (lane / 4u32) * comptime!(2 * plan.slices as u32);
+                    load_factors(&mut factors, &beside, tap, first_span, first_out, shape);
                     #[unroll]
                     for piece in 0usize..comptime!(shape.grain_pieces()) {
-                        let at = comptime!(piece * shape.piece_words());
-                        load_fragments(&mut codes, packed, first + piece as u32, slice_block, lane, at, shape);
+                        unpack_bytes(&mut weights, &codes, piece, shape);
                     }
-                    if comptime!(shape.is_bytes()) {
-                        let first_span = part * comptime!(shape.part_spans() as u32)
-                            + grain * comptime!(shape.grain_spans() as u32);
-                        load_factors(&mut factors, &beside, tap, first_span, first_out, shape);
-                    }
+                } else {
                     #[unroll]
                     for piece in 0usize..comptime!(shape.grain_pieces()) {
-                        let at = comptime!(piece * shape.piece_words());
-                        if comptime!(shape.is_bytes()) {
-                            unpack_bytes(&mut weights, &codes, at, piece, shape);
-                        } else {
-                            let channel =
-                                (of_tap + piece as u32) * comptime!((16 * shape.piece_steps()) as u32);
-                            let group = channel / comptime!(shape.group_size() as u32);
-                            load_affine(&mut affine, &beside, tap, group, first_out, shape);
-                            unpack_codes::<E>(&mut weights, &codes, &affine, at, piece, shape);
-                        }
+                        unpack_codes::<E>(&mut weights, &codes, &affine, piece, shape);
                     }
+                    // Codes are few enough to be asked for ahead of their use.
+                    let next_tap =
+                        begin + select(next_left != 0u32, u32::cast_from(next_left.trailing_zeros()), at_tap);
+                    load_codes(&mut codes, packed, next_tap, part, next_grain, first_slice, lane, shape);
+                    load_affine(&mut affine, &beside, next_tap, part, next_grain, first_slice, lane, shape);
                 }
                 #[unroll]
                 for pair in 0usize..pairs {

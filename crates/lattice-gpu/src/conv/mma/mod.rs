@@ -21,7 +21,8 @@ use cubecl::prelude::*;
 use byte_rows::quantize_rows;
 use byte_weights::byte_layout;
 pub use byte_weights::{ByteWeights, pack_bytes};
-pub use codes::{CodeWeights, StoredCodes, pack_codes};
+use codes::check_elements;
+pub use codes::{CodeWeights, StoredCodes, expand_codes, pack_codes};
 use form::{BesideLaunch, Form, words_at_a_time};
 use kernel::conv_mma_kernel;
 pub use pack::{Direction, PackedWeights, pack_weights, pack_weights_mirrored};
@@ -143,16 +144,12 @@ pub fn conv_codes<F: Multiplied>(
 ) -> Buffer {
     let StoredCodes { c_in, c_out, taps, .. } = weights.stored;
     plan.check();
-    assert_eq!(F::HALVES, 1, "conv_codes: features of 16 bits");
     assert_eq!(weights.plan, plan.packing(), "conv_codes: the plan that weights are packed for");
     assert_eq!(x.len, tiles.n_in() * c_in, "conv_codes: length of the features");
     assert_eq!(taps, tiles.taps(), "conv_codes: taps of the weights");
     check_epilogue("conv_codes", epilogue, tiles.n_out(), c_out);
     let shape = weights.stored.shape(weights.form, plan, tiles.span_words, epilogue.after);
-    assert!(
-        shape.is_wide() || F::elem_type_native() == ElemType::Float(FloatKind::F16),
-        "conv_codes: weights packed for f16"
-    );
+    check_elements::<F>("conv_codes", shape);
     let (packed_lanes, affine_lanes) =
         (words_at_a_time(shape.piece_words()), words_at_a_time(shape.affine_words()));
     let source = Source {

@@ -6,33 +6,45 @@
 
 use cubecl::prelude::*;
 
-use super::form::Beside;
+use super::form::{Beside, piece_of};
 use super::shape::MmaShape;
 
-/// A lane's scales and biases of a piece, `[slice, row]`.
+/// A lane's scales and biases of the pieces of a grain, `[piece, slice, row]`.
 #[cube]
 pub(super) fn load_affine<X: Float, P: Size, A: Size>(
     words: &mut Array<u32>,
     beside: &Beside<X, P, A>,
     tap: u32,
-    group: u32,
-    first_out: u32,
+    part: u32,
+    grain: u32,
+    first_slice: u32,
+    lane: u32,
     #[comptime] shape: MmaShape,
 ) {
     let a = A::value();
     let n = comptime!(shape.affine_words());
-    let per_out = comptime!((shape.affine_words() / (2 * shape.plan.slices)) as u32);
-    let row = (tap * comptime!(shape.groups() as u32) + group) * comptime!(shape.padded_out() as u32);
-    let at = (row + first_out) * per_out / comptime!(a as u32);
+    let outs = comptime!(2 * shape.plan.slices as u32);
+    let per_out = comptime!(n as u32 / outs);
+    let first_out = first_slice * 16u32 + (lane / 4u32) * outs;
+    let first = piece_of(part, grain, shape);
     #[comptime]
     match beside.affine.clone() {
-        ComptimeOption::Some(affine) => {
+        ComptimeOption::Some(affine) =>
+        {
             #[unroll]
-            for v in 0usize..comptime!(n / a) {
-                let found = affine[(at + v as u32) as usize];
+            for piece in 0usize..comptime!(shape.grain_pieces()) {
+                let channel = (first + piece as u32) * comptime!((16 * shape.piece_steps()) as u32);
+                let group = channel / comptime!(shape.group_size() as u32);
+                let row = tap * comptime!(shape.groups() as u32) + group;
+                let at =
+                    (row * comptime!(shape.padded_out() as u32) + first_out) * per_out / comptime!(a as u32);
                 #[unroll]
-                for i in 0usize..a {
-                    words[comptime!(v * a + i)] = found.extract(i);
+                for v in 0usize..comptime!(n / a) {
+                    let found = affine[(at + v as u32) as usize];
+                    #[unroll]
+                    for i in 0usize..a {
+                        words[comptime!(piece * n + v * a + i)] = found.extract(i);
+                    }
                 }
             }
         }
@@ -46,12 +58,13 @@ pub(super) fn unpack_codes<E: Float>(
     weights: &mut Array<Vector<u32, Const<4>>>,
     words: &Array<u32>,
     affine: &Array<u32>,
-    #[comptime] first: usize,
     #[comptime] piece: usize,
     #[comptime] shape: MmaShape,
 ) {
     let steps = comptime!(shape.piece_steps());
     let slices = comptime!(shape.plan.slices);
+    let first = comptime!(piece * shape.piece_words());
+    let of_piece = comptime!(piece * shape.affine_words());
     #[unroll]
     for step in 0usize..steps {
         #[unroll]
@@ -60,20 +73,24 @@ pub(super) fn unpack_codes<E: Float>(
             #[unroll]
             for row in 0usize..2usize {
                 let quad = comptime!((slice * 2 + row) * steps + step);
-                let word = if comptime!(shape.bits() == 8) { words[comptime!(first + quad)] } else { words[comptime!(first + quad / 2)] };
+                let word = if comptime!(shape.bits() == 8) {
+                    words[comptime!(first + quad)]
+                } else {
+                    words[comptime!(first + quad / 2)]
+                };
                 #[unroll]
                 for side in 0usize..2usize {
                     let pair = comptime!(if shape.bits() == 8 { side } else { quad % 2 * 2 + side });
                     let found = if comptime!(shape.is_wide()) {
                         pair_in_f32::<E>(
                             word,
-                            f32::reinterpret(affine[comptime!((slice * 2 + row) * 2)]),
-                            f32::reinterpret(affine[comptime!((slice * 2 + row) * 2 + 1)]),
+                            f32::reinterpret(affine[comptime!(of_piece + (slice * 2 + row) * 2)]),
+                            f32::reinterpret(affine[comptime!(of_piece + (slice * 2 + row) * 2 + 1)]),
                             pair,
                             shape,
                         )
                     } else {
-                        pair_in_f16::<E>(word, affine[comptime!(slice * 2 + row)], pair, shape)
+                        pair_in_f16::<E>(word, affine[comptime!(of_piece + slice * 2 + row)], pair, shape)
                     };
                     four.insert(comptime!(side * 2 + row), found);
                 }
@@ -86,7 +103,12 @@ pub(super) fn unpack_codes<E: Float>(
 /// Two values `scale · code + bias` in f16, of one rounding: codes are put into the lowest bits of 1024, where f16 counts in ones, or,
 /// as they lie, four bits higher, where the same bits count in sixteens.
 #[cube]
-fn pair_in_f16<E: Float>(word: u32, affine: u32, #[comptime] pair: usize, #[comptime] shape: MmaShape) -> u32 {
+fn pair_in_f16<E: Float>(
+    word: u32,
+    affine: u32,
+    #[comptime] pair: usize,
+    #[comptime] shape: MmaShape,
+) -> u32 {
     let scale_bias = Vector::<E, Const<2>>::reinterpret(affine);
     let scale = Vector::<E, Const<2>>::new(scale_bias.extract(0usize));
     let bias = Vector::<E, Const<2>>::new(scale_bias.extract(1usize));
