@@ -283,12 +283,10 @@ pub(crate) enum PackedKernel {
 /// by `examples/packed_timing.rs` of `lattice-cpu`.
 const INT8_MIN_CHANNELS: usize = 48;
 
-/// Input channels from which products of bytes are faster than those of floats on a GPU. Found by `examples/packed_timing.rs` of
-/// `lattice-gpu` on an H200.
-const INT8_MMA_MIN_CHANNELS: usize = 128;
-
-/// Rows up to which codes are unpacked in registers. Found likewise.
-const PACKED_MMA_MOST_ROWS: usize = 4096;
+/// Products a tap, were every row to have it, up to which codes are unpacked in registers: from there on a launch more costs less than planes
+/// that unpack the same codes. Found by `examples/packed_timing.rs` of `lattice-gpu` on an H200: 2,691 rows of 128 channels take 1.09 times
+/// the time of f16 in registers and 1.15 to 1.25 through memory, of 256 channels 1.22 to 1.31 and 1.05.
+const PACKED_MMA_MOST_PRODUCTS: usize = 1 << 26;
 
 /// All routes of `packed_conv`, those of a device best first.
 pub static PACKED_ROUTES: &[PackedRoute] = &[
@@ -310,7 +308,7 @@ pub static PACKED_ROUTES: &[PackedRoute] = &[
     },
     PackedRoute {
         name: "packed_int8_mma",
-        why: "features become bytes, which matrix units multiply by the codes, 32 channels at a time; sums of up to 64 channels of a group are exact",
+        why: "features become bytes, which matrix units multiply by the codes, 32 channels at a time; sums of up to 64 channels of a group are exact; pays beside f32",
         needs: "a GPU with 16 x 8 x 32 matrix units for bytes; one group, calibrated activations, and f32, f16 or bf16 features",
         fits: |p| {
             matches!(p.conv.device, DeviceClass::Gpu(MatrixUnits { manual: true, bytes: true, .. }))
@@ -318,7 +316,8 @@ pub static PACKED_ROUTES: &[PackedRoute] = &[
                 && p.activations
                 && p.conv.dtype != DType::F64
         },
-        pays: |p| p.row() >= INT8_MMA_MIN_CHANNELS || p.conv.dtype == DType::F32,
+        // Beside f16 weights it takes 1.01 to 1.15 times as long (`examples/packed_timing.rs` of `lattice-gpu`, H200); beside f32 it is fast.
+        pays: |p| p.conv.dtype == DType::F32,
         kernel: PackedKernel::Int8Mma,
     },
     PackedRoute {
@@ -330,7 +329,7 @@ pub static PACKED_ROUTES: &[PackedRoute] = &[
                 && p.conv.shape.groups == 1
                 && matches!(p.conv.dtype, DType::F16 | DType::BF16)
         },
-        pays: |p| p.conv.rows <= PACKED_MMA_MOST_ROWS,
+        pays: |p| p.conv.rows.saturating_mul(p.row() * p.conv.shape.c_out) <= PACKED_MMA_MOST_PRODUCTS,
         kernel: PackedKernel::Mma,
     },
     PackedRoute {
@@ -347,7 +346,7 @@ pub static PACKED_ROUTES: &[PackedRoute] = &[
     },
     PackedRoute {
         name: "dequantize",
-        why: "one layer's weight at a time is unpacked on its device for the float routes; always possible, f64 and every GPU included",
+        why: "one layer's weight at a time is unpacked on its device for the float routes, on a GPU in one launch; always possible, f64 and every GPU included",
         needs: "nothing",
         fits: |_| true,
         pays: |_| true,

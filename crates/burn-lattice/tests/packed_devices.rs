@@ -82,7 +82,7 @@ fn layers_of_every_kind_by_every_route() {
             {
                 let options = QuantizeOptions::new(bits).with_group_size(32).with_scales(FloatDType::F16);
                 let what = format!("{c_in} to {c_out} channels, {bits} bits in {dtype:?} on {name}");
-                let mut ran = Vec::new();
+                let on_units = units(&device).manual && groups == 1 && dtype != DType::F32;
                 macro_rules! kind {
                     ($kind:literal, $quantized:ident, $config:expr, $stride:expr, |$m:ident, $x:ident| $run:expr) => {
                         kind!($kind, $quantized, $config, $stride, |$m, $x| $run, |$m, $x| $run)
@@ -100,7 +100,10 @@ fn layers_of_every_kind_by_every_route() {
                             let $p = &packed;
                             $run_packed
                         };
-                        ran = compare(&format!("{} {what}", $kind), &x, by_float, by_packed);
+                        let ran = compare(&format!("{} {what}", $kind), &x, by_float, by_packed);
+                        assert_eq!(ran.contains(&"packed_mma"), on_units, "{what}");
+                        assert_eq!(ran.contains(&"packed_expand_mma"), on_units, "{what}");
+                        assert!(ran.contains(&"dequantize") && !ran.contains(&"packed_panels"), "{what}");
                     }};
                 }
                 let none = ConvEpilogue::default;
@@ -140,10 +143,6 @@ fn layers_of_every_kind_by_every_route() {
                     2,
                     |m, x| m.try_forward(x, None, none())
                 );
-                let on_units = units(&device).manual && groups == 1 && dtype != DType::F32;
-                assert_eq!(ran.contains(&"packed_mma"), on_units, "{what}");
-                assert_eq!(ran.contains(&"packed_expand_mma"), on_units, "{what}");
-                assert!(ran.contains(&"dequantize") && !ran.contains(&"packed_panels"), "{what}");
             }
         }
     }

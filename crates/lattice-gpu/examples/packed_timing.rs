@@ -3,10 +3,11 @@
 //! `packed_timing [--device cuda|vulkan] [--channels 32,64] [--levels 0,5] [--plans] FILE.i32 ..`
 //!
 //! A file holds little-endian 32-bit rows `batch, x, y, z`; level `l` has the rows that are left where they are halved `l` times. Times are
-//! medians of device time, in milliseconds; groups have 64 channels, or 32 where there are fewer. `--plans` times other plans, too.
+//! means of 100 calls one after the other, in milliseconds; groups have 64 channels, or 32 where there are fewer. `--plans` times other plans, too.
 #![allow(clippy::unwrap_used, reason = "a developer's tool")]
 
 use std::collections::BTreeSet;
+use std::time::Instant;
 
 use half::f16;
 use lattice_core::{KernelSpec, RelationKind, Support};
@@ -87,11 +88,10 @@ fn time_level(gpu: &Gpu, name: &str, support: &Support, c: usize, plans: bool) {
                 float / ms,
                 short(&plan)
             );
-            let through = |gpu: &Gpu| {
+            let ms = time(gpu, || {
                 let elements = expand_codes::<f16>(gpu, &weights);
                 drop(conv_mma::<f16>(gpu, &x, &elements, plan, &tiles, &none));
-            };
-            let ms = time(gpu, || through(gpu));
+            });
             println!("    {bits}-bit codes through memory {ms:.4} ms, {:.2} times f16", float / ms);
         }
     }
@@ -168,18 +168,17 @@ fn stored(gpu: &Gpu, bits: u32, c: usize) -> StoredCodes {
     }
 }
 
-/// Median device time of 20 calls, in milliseconds.
-fn time(gpu: &Gpu, call: impl Fn() + Send + Sync) -> f64 {
-    for _ in 0..3 {
+/// Mean time of 100 calls one after the other between two waits, in milliseconds.
+fn time(gpu: &Gpu, call: impl Fn()) -> f64 {
+    let wait = || cubecl::future::block_on(gpu.client().sync()).unwrap();
+    for _ in 0..5 {
         call();
     }
-    let mut times: Vec<f64> = (0..20)
-        .filter_map(|_| {
-            let (_, duration) = gpu.client().profile(&call, "convolution").ok()?;
-            let ticks = cubecl::future::block_on(duration.resolve())?;
-            Some(ticks.duration().as_secs_f64() * 1e3)
-        })
-        .collect();
-    times.sort_by(f64::total_cmp);
-    times.get(times.len() / 2).copied().unwrap_or(f64::NAN)
+    wait();
+    let start = Instant::now();
+    for _ in 0..100 {
+        call();
+    }
+    wait();
+    start.elapsed().as_secs_f64() * 10.0
 }

@@ -5,8 +5,9 @@
 mod harness;
 
 use half::{bf16, f16};
-use harness::{Element, Numbers, absolute, assert_close, devices, upload_support, wide};
+use harness::{Element, Numbers, absolute, assert_close, cases, devices, upload_support, wide};
 use lattice_core::{KernelSpec, Relation, SupportPolicy};
+use lattice_gpu::conv::dequantize;
 use lattice_gpu::conv::mma::{
     After, Epilogue, MmaPlan, StoredCodes, conv_bytes, conv_codes, conv_mma, expand_codes, has_byte_units,
     has_matrix_units, pack_bytes, pack_codes,
@@ -357,6 +358,20 @@ fn one_tap_has_its_rows_together() {
                     case.check_bytes::<f32>(&device, &gpu, &packed, true);
                 }
             }
+        }
+    }
+}
+
+#[test]
+fn dequantized_values_are_those_of_the_codes() {
+    for (device, gpu) in devices() {
+        let all = [(4, 32, 27, [33, 20]), (8, 64, 1, [100, 10]), (8, 128, 8, [3, 7]), (4, 64, 1, [64, 1])];
+        for (bits, group_size, taps, channels) in cases(&gpu, "packed weights", all, 2) {
+            let packed = Packed::random(&mut Numbers(9), (bits, group_size), taps, channels, false);
+            let expected: Vec<f64> = packed.values().iter().map(|&v| f64::from(v)).collect();
+            let found = gpu.download::<f32>(&dequantize::<f32>(&gpu, &packed.stored(&gpu)));
+            let what = format!("{bits} bits of {group_size}, {taps} taps on {device}");
+            assert_close(&what, &found, &expected, &vec![0.1; expected.len()]);
         }
     }
 }

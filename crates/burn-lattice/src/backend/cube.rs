@@ -259,7 +259,7 @@ pub(crate) fn peaks(device: &Device, dtype: DType) -> Option<[f64; 2]> {
 
 /// Whether the weights of a convolution stay as they are.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Weights {
+pub(super) enum Weights {
     /// At inference: what is derived from them is kept.
     Fixed,
     /// In training.
@@ -405,7 +405,7 @@ pub(super) fn epilogue_of(operands: FusedOperands<CubeBackend>, activation: Acti
 }
 
 /// A convolution with everything that follows in its pass.
-fn fused(
+pub(super) fn fused(
     x: CubeTensor,
     weight: CubeTensor,
     operands: FusedOperands<CubeBackend>,

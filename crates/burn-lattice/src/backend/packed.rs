@@ -1,16 +1,17 @@
-//! Convolutions with packed weights on the matrix units of a GPU. Codes are put into the order of the kernel once, 4 or 8 bits each as they are
+//! Convolutions with packed weights on a GPU. For matrix units codes are put into the order of the kernel once, 4 or 8 bits each as they are
 //! stored, and kept while the weight lives.
 
 use burn::backend::DType;
 use burn::tensor::{bf16, f16};
 use burn_cubecl::CubeBackend;
 use burn_cubecl::tensor::CubeTensor;
+use lattice_gpu::conv::dequantize;
 use lattice_gpu::conv::mma::{
     Direction, MmaPlan, StoredCodes, conv_bytes, conv_codes, conv_mma, expand_codes, pack_bytes, pack_codes,
 };
 use lattice_gpu::{Buffer, Life};
 
-use super::cube::{Rows, epilogue_of, with_gpu_float};
+use super::cube::{Rows, Weights, epilogue_of, fused, with_gpu_float};
 use super::kept::ordered_codes;
 use super::{ConvMap, FusedOperands, PackedCall, PackedOperands, forms};
 use crate::routes::PackedKernel;
@@ -38,29 +39,24 @@ pub(super) fn packed_conv(
     if rows * c_out == 0 {
         return x.tensor_from(gpu.empty(0, 4), [rows, c_out], dtype);
     }
+    if call.kernel == PackedKernel::Dequantize {
+        let stored = stored(weight.words, weight.scales, weight.biases, call);
+        let dims = [taps, call.weight.c_in(), c_out];
+        let values = with_gpu_float!(dtype, T, dequantize::<T>(gpu, &stored));
+        let values = x.tensor_from(values, dims, dtype);
+        return fused(x.tensor, values, operands, map, call.groups, call.activation, Weights::Changing);
+    }
     let tiles = match map {
         ConvMap::Pointwise => forms::identity_tiles(gpu, device, rows),
         ConvMap::Relation(relation) => forms::tiles(gpu, device, relation.to_host(), Direction::Forward),
     };
-    let half_scales = weight.scales.dtype == DType::F16;
-    let [words, scales, biases] =
-        [weight.words, weight.scales, weight.biases].map(|tensor| Rows::new(tensor).buffer());
-    let stored = StoredCodes {
-        words,
-        scales,
-        biases,
-        half_scales,
-        bits: call.weight.bits(),
-        group_size: call.weight.group_size(),
-        taps: taps as u32,
-        c_in,
-        c_out,
-    };
+    let steps = weight.activations;
+    let stored = stored(weight.words, weight.scales, weight.biases, call);
     let sources = |steps: Option<&Buffer>| -> Vec<Buffer> {
         [&stored.words, &stored.scales, &stored.biases].into_iter().chain(steps).cloned().collect()
     };
     let (values, epilogue) = (x.buffer(), epilogue_of(operands, call.activation));
-    let y = match weight.activations.buffer() {
+    let y = match steps.buffer() {
         Some(steps) => {
             let plan = MmaPlan::for_bytes(gpu, c_in, c_out, stored.taps, tiles.n_tiles());
             let codes = ordered_codes(sources(Some(&steps)), call.weight, plan.packing(), None, || {
@@ -93,4 +89,21 @@ pub(super) fn packed_conv(
         }
     };
     x.tensor_from(y, [rows, c_out], dtype)
+}
+
+/// A packed weight as the kernels read it.
+fn stored(words: CubeTensor, scales: CubeTensor, biases: CubeTensor, call: PackedCall) -> StoredCodes {
+    let half_scales = scales.dtype == DType::F16;
+    let [words, scales, biases] = [words, scales, biases].map(|tensor| Rows::new(tensor).buffer());
+    StoredCodes {
+        words,
+        scales,
+        biases,
+        half_scales,
+        bits: call.weight.bits(),
+        group_size: call.weight.group_size(),
+        taps: call.weight.taps() as u32,
+        c_in: call.weight.c_in(),
+        c_out: call.weight.c_out(),
+    }
 }

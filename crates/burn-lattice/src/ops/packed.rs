@@ -164,9 +164,13 @@ pub(crate) fn convolve_packed(
     let problem = problem(x.feats(), weight, rows, shape, &geometry.map)?;
     let route = routes::packed_route(&problem);
     let dtype = float_dtype(x.dtype());
-    if route.kernel == PackedKernel::Dequantize {
+    // A GPU unpacks in the launch before the convolution.
+    if route.kernel == PackedKernel::Dequantize && !problem.conv.device.is_gpu() {
         let taps = weight.to_taps().cast(dtype);
         return convolve_by(Some(route.name), op, x, taps, bias, geometry, groups, epilogue);
+    }
+    if route.kernel == PackedKernel::Dequantize {
+        routes::check_forced(&problem.conv)?;
     }
     check_residual(op, &epilogue, rows, shape.c_out)?;
     let device = x.device();
@@ -277,8 +281,9 @@ pub(crate) fn linear_features_packed(
 ) -> Result<Tensor<2>> {
     let shape = check_packed(op, &feats, weight, bias.as_ref(), 1, 1)?;
     let rows = feats.dims()[0];
-    let route = routes::packed_route(&problem(&feats, weight, rows, shape, &ConvMap::Pointwise)?);
-    if route.kernel == PackedKernel::Dequantize {
+    let problem = problem(&feats, weight, rows, shape, &ConvMap::Pointwise)?;
+    let route = routes::packed_route(&problem);
+    if route.kernel == PackedKernel::Dequantize && !problem.conv.device.is_gpu() {
         let taps = weight.to_taps().cast(float_dtype(feats.dtype()));
         return linear_features_by_columns(op, feats, taps.reshape([shape.c_in, shape.c_out]), bias);
     }

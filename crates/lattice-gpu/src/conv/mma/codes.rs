@@ -50,7 +50,7 @@ impl StoredCodes {
     }
 
     /// Where codes and scales lie.
-    pub(super) fn layout(&self) -> CodeLayout {
+    pub(crate) fn layout(&self) -> CodeLayout {
         CodeLayout {
             bits: self.bits,
             group_size: self.group_size as u32,
@@ -63,7 +63,7 @@ impl StoredCodes {
     }
 
     /// Panics where buffers do not have their lengths.
-    pub(super) fn check(&self) {
+    pub(crate) fn check(&self) {
         assert!(
             matches!(self.bits, 4 | 8) && self.group_size > 0 && self.group_size.is_multiple_of(32),
             "packed codes: bits and group size"
@@ -91,20 +91,20 @@ impl StoredCodes {
 
 /// Where codes and scales lie in storage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct CodeLayout {
-    pub(super) bits: u32,
-    pub(super) group_size: u32,
-    pub(super) row_words: u32,
-    pub(super) row_groups: u32,
-    pub(super) c_in: u32,
-    pub(super) c_out: u32,
+pub(crate) struct CodeLayout {
+    pub(crate) bits: u32,
+    pub(crate) group_size: u32,
+    pub(crate) row_words: u32,
+    pub(crate) row_groups: u32,
+    pub(crate) c_in: u32,
+    pub(crate) c_out: u32,
     /// Rows lie together, rather than output channels.
-    pub(super) row_major: bool,
+    pub(crate) row_major: bool,
 }
 
 /// A stored code, 0 where there is none.
 #[cube]
-pub(super) fn code_at(words: &[u32], tap: u32, c: u32, o: u32, #[comptime] layout: CodeLayout) -> u32 {
+pub(crate) fn code_at(words: &[u32], tap: u32, c: u32, o: u32, #[comptime] layout: CodeLayout) -> u32 {
     let per_word = comptime!(32 / layout.bits);
     let mut code = 0u32;
     if c < comptime!(layout.c_in) && o < comptime!(layout.c_out) {
@@ -121,7 +121,7 @@ pub(super) fn code_at(words: &[u32], tap: u32, c: u32, o: u32, #[comptime] layou
 
 /// Where the scale of a group stands, whose output channel there is.
 #[cube]
-pub(super) fn scale_at(tap: u32, group: u32, o: u32, #[comptime] layout: CodeLayout) -> u32 {
+pub(crate) fn scale_at(tap: u32, group: u32, o: u32, #[comptime] layout: CodeLayout) -> u32 {
     if comptime!(layout.row_major) {
         o * comptime!(layout.row_groups) + group
     } else {

@@ -7,7 +7,7 @@
 mod byte_rows;
 mod byte_weights;
 mod bytes;
-mod codes;
+pub(crate) mod codes;
 mod form;
 mod kernel;
 mod pack;
