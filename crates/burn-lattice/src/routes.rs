@@ -35,6 +35,8 @@ pub struct MatrixUnits {
     pub bf16: bool,
     /// 16 x 8 x 8 for f32 rounded to tf32, laid out by a kernel.
     pub tf32: bool,
+    /// 16 x 8 x 32 for signed by unsigned bytes with sums of 32 bits, laid out by a kernel.
+    pub bytes: bool,
 }
 
 impl MatrixUnits {
@@ -267,6 +269,12 @@ pub(crate) enum PackedKernel {
     Int8,
     /// Floats times values that are unpacked a panel at a time.
     Panels,
+    /// Bytes times codes, on the matrix units of a GPU.
+    Int8Mma,
+    /// Floats times values that are unpacked in registers, on the matrix units of a GPU.
+    Mma,
+    /// Floats times values that are unpacked into fragments first, on the matrix units of a GPU.
+    ExpandMma,
     /// The float convolution on the weight of one layer, unpacked on its device.
     Dequantize,
 }
@@ -274,6 +282,11 @@ pub(crate) enum PackedKernel {
 /// Input channels from which products of bytes are faster than those of floats: 0.95 times the speed of f32 at 32, 2.1 times at 64. Found
 /// by `examples/packed_timing.rs` of `lattice-cpu`.
 const INT8_MIN_CHANNELS: usize = 48;
+
+/// Products a tap, were every row to have it, up to which codes are unpacked in registers: from there on a launch more costs less than planes
+/// that unpack the same codes. Found by `examples/packed_timing.rs` of `lattice-gpu` on an H200: 2,691 rows of 128 channels take 1.09 times
+/// the time of f16 in registers and 1.15 to 1.25 through memory, of 256 channels 1.22 to 1.31 and 1.05.
+const PACKED_MMA_MOST_PRODUCTS: usize = 1 << 26;
 
 /// All routes of `packed_conv`, those of a device best first.
 pub static PACKED_ROUTES: &[PackedRoute] = &[
@@ -294,8 +307,46 @@ pub static PACKED_ROUTES: &[PackedRoute] = &[
         kernel: PackedKernel::Panels,
     },
     PackedRoute {
+        name: "packed_int8_mma",
+        why: "features become bytes, which matrix units multiply by the codes, 32 channels at a time; sums of up to 64 channels of a group are exact; pays beside f32",
+        needs: "a GPU with 16 x 8 x 32 matrix units for bytes; one group, calibrated activations, and f32, f16 or bf16 features",
+        fits: |p| {
+            matches!(p.conv.device, DeviceClass::Gpu(MatrixUnits { manual: true, bytes: true, .. }))
+                && p.conv.shape.groups == 1
+                && p.activations
+                && p.conv.dtype != DType::F64
+        },
+        // Beside f16 weights it takes 1.01 to 1.15 times as long (`examples/packed_timing.rs` of `lattice-gpu`, H200); beside f32 it is fast.
+        pays: |p| p.conv.dtype == DType::F32,
+        kernel: PackedKernel::Int8Mma,
+    },
+    PackedRoute {
+        name: "packed_mma",
+        why: "gpu_mma whose planes load codes and unpack them in registers: a half to a quarter of the bytes a weight, for few rows",
+        needs: "a GPU with 16 x 8 x 16 matrix units; one group, f16 or bf16 features",
+        fits: |p| {
+            matches!(p.conv.device, DeviceClass::Gpu(MatrixUnits { manual: true, .. }))
+                && p.conv.shape.groups == 1
+                && matches!(p.conv.dtype, DType::F16 | DType::BF16)
+        },
+        pays: |p| p.conv.rows.saturating_mul(p.row() * p.conv.shape.c_out) <= PACKED_MMA_MOST_PRODUCTS,
+        kernel: PackedKernel::Mma,
+    },
+    PackedRoute {
+        name: "packed_expand_mma",
+        why: "one launch unpacks a layer's codes into the fragments of gpu_mma, for this call alone: on many rows each plane would unpack them again",
+        needs: "a GPU with 16 x 8 x 16 matrix units; one group, f16 or bf16 features",
+        fits: |p| {
+            matches!(p.conv.device, DeviceClass::Gpu(MatrixUnits { manual: true, .. }))
+                && p.conv.shape.groups == 1
+                && matches!(p.conv.dtype, DType::F16 | DType::BF16)
+        },
+        pays: |_| true,
+        kernel: PackedKernel::ExpandMma,
+    },
+    PackedRoute {
         name: "dequantize",
-        why: "one layer's weight at a time is unpacked on its device for the float routes; always possible, f64 and GPUs included",
+        why: "one layer's weight at a time is unpacked on its device for the float routes, on a GPU in one launch; always possible, f64 and every GPU included",
         needs: "nothing",
         fits: |_| true,
         pays: |_| true,
@@ -431,7 +482,7 @@ pub fn explain_packed(problem: &PackedProblem) -> Vec<RouteReport> {
             (true, ..) => None,
             (false, true, true) => Some(format!("fits, but `{chosen}` is preferred")),
             (false, true, false) => {
-                Some(format!("fits, but `{chosen}` is faster at these sizes on this CPU"))
+                Some(format!("fits, but `{chosen}` is faster at these sizes on this device"))
             }
             (false, false, _) => Some(format!("does not fit: needs {}", r.needs)),
         },

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Result, anyhow, bail, ensure};
+use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use burn_lattice::SparseTensor;
 use burn_lattice::nn::{LayerMut, Layers};
@@ -21,6 +22,7 @@ const MOST_CLASSES: usize = 255;
 
 /// A network that scores voxels or points.
 #[allow(clippy::large_enum_variant, reason = "there is one")]
+#[derive(Clone)]
 pub enum Segmenter {
     /// Scores of voxels.
     Unet(MinkUNet),
@@ -161,6 +163,24 @@ impl Layers for Segmenter {
 }
 
 impl Segmenter {
+    /// The network on a device.
+    pub fn to_device(self, device: &Device) -> Self {
+        match self {
+            Self::Unet(unet) => Self::Unet(unet.to_device(device)),
+            Self::Transformer(transformer) => Self::Transformer(transformer.to_device(device)),
+            Self::Points(points) => Self::Points(points.to_device(device)),
+        }
+    }
+
+    /// Modules outside layers that stay float.
+    pub fn kept_modules(&mut self) -> Vec<lattice_quantize::KeptModule> {
+        match self {
+            Self::Unet(unet) => lattice_quantize::kept_modules(unet),
+            Self::Transformer(transformer) => lattice_quantize::kept_modules(transformer),
+            Self::Points(points) => lattice_quantize::kept_modules(points),
+        }
+    }
+
     /// Bytes of the parameters as a file of packed weights stores them, and of as many values in f32.
     pub fn stored_bytes(&mut self) -> (usize, usize) {
         match self {

@@ -45,6 +45,14 @@ fn shipped_weights_in_eight_bits_run_everywhere() {
     );
     let routes: Vec<_> = report["speeds"].as_array().unwrap().iter().map(|s| s["route"].clone()).collect();
     assert_eq!(routes, ["float", "packed_panels", "dequantize"]);
+    let devices = report["devices"].as_array().unwrap();
+    let cpu = devices.iter().find(|d| d["device"] == "cpu").unwrap();
+    assert_eq!((&cpu["dtype"], &cpu["routes"][0]), (&Value::from("f32"), &Value::from("packed_panels")));
+    for device in devices {
+        let of = |key: &str| device[key].as_f64().unwrap();
+        assert!(of("float_ms") > 0.0 && of("packed_ms") > 0.0, "{device}");
+        assert!((of("ratio") - of("float_ms") / of("packed_ms")).abs() < 1e-9, "{device}");
+    }
 
     let ran = json(&place, &["run", "--weights", "q8.safetensors", "--out", "out", "--json"]);
     assert_eq!(ran["model"], "minkunet-small");

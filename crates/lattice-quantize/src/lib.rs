@@ -1,7 +1,7 @@
 //! Whole networks in packed weights.
 //!
 //! * [`fold_norms`] takes batch norms into the convolutions before them, [`plan`] decides layer by layer and says why, [`pack`] packs in
-//!   place: the network's own `forward` then runs on the packed weights.
+//!   place: the network's own `forward` then runs on the packed weights. [`kept_modules`] lists what else has parameters and stays float.
 //! * [`calibrate`] finds how the input features of the layers become bytes, from runs on representative scenes.
 //! * [`layer_errors`] compares every packed layer with the float layer on its own input.
 //! * [`save`] and [`load`] keep packed tensors packed, in the layout of `docs/packed-weights.md`.
@@ -13,11 +13,13 @@
 mod calibrate;
 mod errors;
 mod file;
+mod kept;
 mod pass;
 
 pub use calibrate::{Ranges, calibrate};
 pub use errors::{LayerError, layer_errors};
 pub use file::{KEY, load, load_bytes, parameter_bytes, save, texts_of};
+pub use kept::{KeptModule, kept_modules};
 pub use pass::{Action, Decision, PassOptions, fold_norms, pack, plan, weights_of};
 
 /// What can be wrong with a network or a file.

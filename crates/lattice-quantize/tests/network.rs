@@ -221,6 +221,18 @@ fn every_network_of_the_list_can_be_packed() {
             assert!(places.iter().any(|p| p.path == path), "{}: {path}", entry.name);
         }
         assert!(decisions.iter().filter(|d| d.is_packed()).count() > 3, "{}", entry.name);
+        // Every vector is the bias of a layer, of a norm that was folded, or listed.
+        let kept = kept_modules(&mut net);
+        let left: usize = net
+            .parameters()
+            .iter()
+            .filter(|p| !decisions.iter().any(|d| p.path.starts_with(&format!("{}.", d.path))))
+            .map(|p| p.shape.iter().product::<usize>())
+            .sum();
+        assert_eq!(kept.iter().map(|k| k.values).sum::<usize>(), left, "{}: {kept:?}", entry.name);
+        assert!(kept.iter().all(|k| k.kind.ends_with("Norm")), "{}: {kept:?}", entry.name);
+        let with_norms = ["ptv3", "spvcnn", "completion"].iter().any(|name| entry.name.starts_with(name));
+        assert_eq!(with_norms, !kept.is_empty(), "{}: {kept:?}", entry.name);
     }
 }
 

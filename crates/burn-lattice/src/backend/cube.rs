@@ -22,12 +22,12 @@ use lattice_gpu::cubecl::prelude::{CubeElement, Float as CubeFloat};
 use lattice_gpu::tiles::Tiles;
 use lattice_gpu::{Buffer, Gpu, Life, norm, rows};
 
-use super::forms;
 use super::kept::packed_weight;
 use super::{
     Activation, BatchNormGrads, BatchNormOptions, BatchNormOutput, BatchNormTape, ConvMap, FusedOperands,
     LatticeBackend, LatticeKernels, Operand, PackedCall, PackedOperands, RunningOperands,
 };
+use super::{forms, packed};
 use crate::routes::{ConvKernel, ConvProblem, ConvWork, DeviceClass, MatrixUnits, conv_route};
 use crate::{Error, Result, RowMap};
 
@@ -52,6 +52,7 @@ macro_rules! with_gpu_float {
         }
     };
 }
+pub(super) use with_gpu_float;
 
 /// A contiguous tensor as a buffer, and what is needed to make others like it.
 pub(super) struct Rows {
@@ -83,7 +84,12 @@ impl Rows {
     }
 
     /// A tensor of this one's device.
-    fn tensor_from<const D: usize>(&self, buffer: Buffer, dims: [usize; D], dtype: DType) -> CubeTensor {
+    pub(super) fn tensor_from<const D: usize>(
+        &self,
+        buffer: Buffer,
+        dims: [usize; D],
+        dtype: DType,
+    ) -> CubeTensor {
         tensor_of(&self.gpu, &self.tensor.device, buffer, dims, dtype)
     }
 }
@@ -104,7 +110,7 @@ pub(super) fn tensor_of<const D: usize>(
 }
 
 impl Operand<CubeBackend> {
-    fn buffer(self) -> Option<Buffer> {
+    pub(super) fn buffer(self) -> Option<Buffer> {
         match self {
             Self::Given(tensor) => Some(Rows::new(tensor).buffer()),
             Self::Absent => None,
@@ -155,6 +161,7 @@ fn known(device: &CubeDevice) -> Known {
     let class = DeviceClass::Gpu(MatrixUnits {
         manual: mma::has_matrix_units(&gpu),
         tf32: mma::has_tf32(&gpu),
+        bytes: mma::has_byte_units(&gpu),
         f16: cmma::has_fragments(&gpu, ElemType::Float(FloatKind::F16)),
         bf16: cmma::has_fragments(&gpu, ElemType::Float(FloatKind::BF16)),
     });
@@ -252,7 +259,7 @@ pub(crate) fn peaks(device: &Device, dtype: DType) -> Option<[f64; 2]> {
 
 /// Whether the weights of a convolution stay as they are.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Weights {
+pub(super) enum Weights {
     /// At inference: what is derived from them is kept.
     Fixed,
     /// In training.
@@ -387,8 +394,18 @@ impl OnMatrixUnits<'_> {
     }
 }
 
+/// What follows a convolution in its pass.
+pub(super) fn epilogue_of(operands: FusedOperands<CubeBackend>, activation: Activation) -> Epilogue {
+    Epilogue {
+        bias: operands.bias.buffer(),
+        scale_shift: operands.scale.buffer().zip(operands.shift.buffer()),
+        residual: operands.residual.buffer(),
+        after: after(activation),
+    }
+}
+
 /// A convolution with everything that follows in its pass.
-fn fused(
+pub(super) fn fused(
     x: CubeTensor,
     weight: CubeTensor,
     operands: FusedOperands<CubeBackend>,
@@ -400,12 +417,7 @@ fn fused(
     let (x, weight) = (Rows::new(x), Rows::new(weight));
     let [_, c_in] = x.dims();
     let [_, _, c_out] = weight.dims();
-    let epilogue = Epilogue {
-        bias: operands.bias.buffer(),
-        scale_shift: operands.scale.buffer().zip(operands.shift.buffer()),
-        residual: operands.residual.buffer(),
-        after: after(activation),
-    };
+    let epilogue = epilogue_of(operands, activation);
     let channels = Channels { c_in, c_out, groups };
     convolve(&x, &weight, map, channels, Direction::Forward, &epilogue, weights)
 }
@@ -435,14 +447,13 @@ impl LatticeBackend for CubeBackend {
     }
 
     fn packed_conv(
-        _x: FloatTensor<Self>,
-        _weight: PackedOperands<Self>,
-        _operands: FusedOperands<Self>,
-        _map: ConvMap,
-        _call: PackedCall,
+        x: FloatTensor<Self>,
+        weight: PackedOperands<Self>,
+        operands: FusedOperands<Self>,
+        map: ConvMap,
+        call: PackedCall,
     ) -> FloatTensor<Self> {
-        // The route table sends packed weights of GPUs to the float routes, so this is a bug of this crate and of nobody else.
-        panic!("packed_conv: no route of a GPU computes with packed weights")
+        packed::packed_conv(x, weight, operands, &map, call)
     }
 
     fn row_mix(x: FloatTensor<Self>, map: RowMap, fill: f32) -> FloatTensor<Self> {

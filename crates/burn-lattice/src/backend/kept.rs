@@ -1,4 +1,4 @@
-//! What is derived from parameters at inference, kept on a GPU while the parameters live: folded norms and packed weights.
+//! What is derived from parameters at inference, kept on a GPU while the parameters live: folded norms, and weights in the order of kernels.
 //!
 //! An entry holds the memory it was derived from, so nobody writes to that memory meanwhile and its number stays taken. Entries whose
 //! memory nobody else holds any more are dropped when the next one comes.
@@ -8,9 +8,10 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use burn::backend::TensorMetadata;
-use burn::tensor::Tensor;
+use burn::tensor::{DType, Tensor};
 use burn_cubecl::CubeBackend;
 use burn_cubecl::tensor::CubeTensor;
+use lattice_cpu::PackedShape;
 use lattice_gpu::Buffer;
 use lattice_gpu::conv::mma::MmaPlan;
 
@@ -21,6 +22,9 @@ use super::cube::gpu_device;
 enum Key {
     /// Memory, taps and channels of a packed weight, and the plan where the order of its fragments depends on one.
     Packed((usize, u64), [usize; 3], Option<MmaPlan>),
+    /// Memories of the codes, scales and biases of a packed weight (and of the steps of its activations), its sizes, the plan, and the element
+    /// type that codes become; none where they are multiplied with bytes.
+    Codes(Vec<(usize, u64)>, PackedShape, MmaPlan, Option<DType>),
     /// Memories of the statistics and parameters of a norm, the bits of its `eps`, and whether it has a gamma.
     Folded(Vec<(usize, u64)>, [u64; 2]),
 }
@@ -59,6 +63,18 @@ pub(super) fn packed_weight<T: Any + Send + Sync>(
     pack: impl FnOnce() -> T,
 ) -> Arc<T> {
     kept(Key::Packed(weight.memory(), shape, plan), vec![weight.clone()], pack)
+}
+
+/// The codes of a packed weight in the order that matrix units read, put there once for as long as its tensors live.
+pub(super) fn ordered_codes<T: Any + Send + Sync>(
+    sources: Vec<Buffer>,
+    shape: PackedShape,
+    plan: MmaPlan,
+    elements: Option<DType>,
+    pack: impl FnOnce() -> T,
+) -> Arc<T> {
+    let memories = sources.iter().map(Buffer::memory).collect();
+    kept(Key::Codes(memories, shape, plan, elements), sources, pack)
 }
 
 /// Scale and shift of a norm, from its mean and variance and from its gamma and beta: `fold` makes them, once on a GPU for as long as these

@@ -19,6 +19,8 @@ mod made;
 #[cfg(feature = "gpu")]
 mod maps;
 #[cfg(feature = "gpu")]
+mod packed;
+#[cfg(feature = "gpu")]
 mod points;
 
 use burn::backend::tensor::{FloatTensor, IntTensor};
@@ -47,6 +49,7 @@ pub(crate) use found::{
     CornersOfPoints, DeviceVoxels, Found, NeighbourColumn, NeighbourSearch, NeighboursFound, VoxelsOfPoints,
 };
 
+use crate::routes::PackedKernel;
 use crate::{Relation, RowMap};
 pub use lattice_cpu::Activation;
 use lattice_cpu::PackedShape;
@@ -177,6 +180,8 @@ pub struct PackedCall {
     pub groups: usize,
     /// Comes last.
     pub activation: Activation,
+    /// What runs.
+    pub(crate) kernel: PackedKernel,
 }
 
 /// Operations dispatched to the backend of their tensors. Differentiable on autodiff devices, but for `sparse_conv_fused`.
@@ -201,7 +206,7 @@ pub trait LatticeBackend: Backend {
         activation: Activation,
     ) -> FloatTensor<Self>;
 
-    /// `sparse_conv_fused` with a packed weight, by the routes of the CPU. Not differentiable.
+    /// `sparse_conv_fused` with a packed weight, by the kernels of `routes::PACKED_ROUTES`. Not differentiable.
     fn packed_conv(
         x: FloatTensor<Self>,
         #[extension_type] weight: PackedOperands<Self>,

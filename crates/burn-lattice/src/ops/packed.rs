@@ -10,7 +10,8 @@ use super::conv::{
 };
 use super::linear::linear_features_by_columns;
 use crate::backend::{
-    Activation, ConvMap, FusedOperands, LatticeBackend, Operand, PackedCall, PackedOperands, check_room,
+    Activation, ConvMap, FusedOperands, LatticeBackend, Operand, PackedCall, PackedOperands, check_relation,
+    check_room, prepare,
 };
 use crate::quantized::QuantizedWeight;
 use crate::quantized::weight::no_gradient;
@@ -98,7 +99,7 @@ fn problem(
     Ok(problem)
 }
 
-/// The kernels of the CPU, on bare features.
+/// The kernels of packed weights, on bare features.
 fn run(
     kernel: PackedKernel,
     feats: Tensor<2>,
@@ -110,7 +111,9 @@ fn run(
 ) -> Tensor<2> {
     let dtype = float_dtype(feats.dtype());
     let (activations, feats) = match (kernel, weight.input_factors()) {
-        (PackedKernel::Int8, _) => (weight.activations.as_ref().map(|a| a.val()), feats),
+        (PackedKernel::Int8 | PackedKernel::Int8Mma, _) => {
+            (weight.activations.as_ref().map(|a| a.val()), feats)
+        }
         // The stored values are those of a weight that was multiplied by the inverse of these.
         (_, Some(factors)) => (None, (feats.cast(FloatDType::F32) * factors.unsqueeze()).cast(dtype)),
         _ => (None, feats),
@@ -131,7 +134,8 @@ fn run(
         biases: weight.biases.val().into_dispatch(),
         activations: activations.map_or(Operand::Absent, |a| Operand::Given(a.into_dispatch())),
     };
-    let call = PackedCall { weight: weight.record().shape(), groups, activation: epilogue.activation };
+    let call =
+        PackedCall { weight: weight.record().shape(), groups, activation: epilogue.activation, kernel };
     Tensor::from_dispatch(<Dispatch as LatticeBackend>::packed_conv(
         feats.into_dispatch(),
         packed,
@@ -160,20 +164,30 @@ pub(crate) fn convolve_packed(
     let problem = problem(x.feats(), weight, rows, shape, &geometry.map)?;
     let route = routes::packed_route(&problem);
     let dtype = float_dtype(x.dtype());
-    if route.kernel == PackedKernel::Dequantize {
+    // A GPU unpacks in the launch before the convolution.
+    if route.kernel == PackedKernel::Dequantize && !problem.conv.device.is_gpu() {
         let taps = weight.to_taps().cast(dtype);
         return convolve_by(Some(route.name), op, x, taps, bias, geometry, groups, epilogue);
+    }
+    if route.kernel == PackedKernel::Dequantize {
+        routes::check_forced(&problem.conv)?;
     }
     check_residual(op, &epilogue, rows, shape.c_out)?;
     let device = x.device();
     check_room(op, &device, (rows as u64).saturating_mul((shape.c_out * x.dtype().size()) as u64))?;
     let mut map_ms = geometry.map_ms;
-    if let ConvMap::Relation(relation) = &geometry.map
-        && trace::is_recording()
-    {
-        let clock = Clock::start();
-        relation.to_host().out_splits();
-        map_ms += clock.ms();
+    if let ConvMap::Relation(relation) = &geometry.map {
+        check_relation(op, &device, relation.to_host())?;
+        if trace::is_recording() {
+            let clock = Clock::start_on(x.feats());
+            match problem.conv.device {
+                DeviceClass::Cpu => {
+                    relation.to_host().out_splits();
+                }
+                DeviceClass::Gpu(_) => prepare(&device, relation.to_host(), false),
+            }
+            map_ms += clock.ms_on(x.feats());
+        }
     }
     let clock = Clock::start_on(x.feats());
     let feats = run(route.kernel, x.feats().clone(), weight, bias, geometry.map.clone(), groups, epilogue);
@@ -267,8 +281,9 @@ pub(crate) fn linear_features_packed(
 ) -> Result<Tensor<2>> {
     let shape = check_packed(op, &feats, weight, bias.as_ref(), 1, 1)?;
     let rows = feats.dims()[0];
-    let route = routes::packed_route(&problem(&feats, weight, rows, shape, &ConvMap::Pointwise)?);
-    if route.kernel == PackedKernel::Dequantize {
+    let problem = problem(&feats, weight, rows, shape, &ConvMap::Pointwise)?;
+    let route = routes::packed_route(&problem);
+    if route.kernel == PackedKernel::Dequantize && !problem.conv.device.is_gpu() {
         let taps = weight.to_taps().cast(float_dtype(feats.dtype()));
         return linear_features_by_columns(op, feats, taps.reshape([shape.c_in, shape.c_out]), bias);
     }

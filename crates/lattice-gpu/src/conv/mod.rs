@@ -7,6 +7,7 @@
 //! * [`weight_grad`]: the gradient of a weight, any groups, dtype and device.
 
 pub mod cmma;
+mod dequantize;
 pub mod direct;
 mod finish;
 mod load;
@@ -16,5 +17,6 @@ mod reverse;
 mod shape;
 pub mod weight_grad;
 
+pub use dequantize::dequantize;
 pub use reverse::reverse_taps;
 pub use shape::ConvShape;

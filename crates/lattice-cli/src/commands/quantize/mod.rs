@@ -1,5 +1,6 @@
 //! `lattice quantize`: a network's weights in codes of 4 or 8 bits, with a report of what that costs and gains.
 
+mod devices;
 mod report;
 mod scenes;
 
@@ -168,6 +169,7 @@ pub fn run(args: &Args) -> Result<()> {
     steps.begin("scores and times");
     let after = scored.score(&model, voxel_size, &chosen.device)?;
     speeds.extend(Speed::measure("quantized", &model, &first, voxel_size, &chosen, args.repeats)?);
+    let devices = devices::measure(&choice, args.seed, &model, (&first, voxel_size), &chosen, args.repeats)?;
     steps.done();
 
     steps.begin(args.out.display().to_string());
@@ -187,6 +189,7 @@ pub fn run(args: &Args) -> Result<()> {
         calibration_scenes: calibration.map_or(0, |files| files.len()),
         folded_norms: folded,
         layers: report::layers(&decisions, &errors),
+        kept: report::kept(&model.kept_modules()),
         file: args.out.display().to_string(),
         file_bytes,
         stored_bytes: stored,
@@ -194,6 +197,7 @@ pub fn run(args: &Args) -> Result<()> {
         share_of_f32: stored as f64 / in_f32 as f64,
         accuracy: Accuracy::of(scored.name(), before.as_ref(), after.as_ref()),
         speeds,
+        devices,
         seed: matches!(choice.source, Source::Seed).then_some(args.seed),
     };
     if args.shared.json { output::json(&report) } else { output::line(report.text()) }

@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 use burn_lattice::routes::{self, PACKED_ROUTES};
 use burn_lattice::trace;
-use lattice_quantize::{Action, Decision, LayerError};
+use lattice_quantize::{Action, Decision, KeptModule, LayerError};
 use lattice_train::{ConfusionMatrix, LabelledScene};
 use serde::Serialize;
 
+use super::devices::{self, DeviceSpeed};
 use super::scenes::Sweep;
 use crate::commands::bench::median;
 use crate::device::Chosen;
@@ -28,6 +29,7 @@ pub struct Report {
     pub calibration_scenes: usize,
     pub folded_norms: usize,
     pub layers: Vec<Layer>,
+    pub kept: Vec<Kept>,
     pub file: String,
     pub file_bytes: usize,
     pub stored_bytes: usize,
@@ -35,6 +37,7 @@ pub struct Report {
     pub share_of_f32: f64,
     pub accuracy: Option<Accuracy>,
     pub speeds: Vec<Speed>,
+    pub devices: Vec<DeviceSpeed>,
     /// Seed of weights that were drawn.
     pub seed: Option<u64>,
 }
@@ -56,6 +59,26 @@ pub struct Layer {
     largest_error_to_dequantized: Option<f64>,
     /// Relative to the float layer before packing.
     error_to_float: Option<f64>,
+}
+
+/// A module outside layers, which stays float.
+#[derive(Serialize)]
+pub struct Kept {
+    path: String,
+    kind: String,
+    values: usize,
+    reason: &'static str,
+}
+
+/// Modules that have parameters and are no layers.
+pub fn kept(modules: &[KeptModule]) -> Vec<Kept> {
+    let kept = |m: &KeptModule| Kept {
+        path: m.path.clone(),
+        kind: m.kind.clone(),
+        values: m.values,
+        reason: KeptModule::REASON,
+    };
+    modules.iter().map(kept).collect()
 }
 
 /// Decisions joined with errors.
@@ -195,6 +218,12 @@ fn megabytes(bytes: usize) -> String {
 }
 
 impl Report {
+    /// Paths, kinds and values of what is kept beside layers.
+    fn kept_names(&self) -> String {
+        let one = |k: &Kept| format!("{} ({} of {} values)", k.path, k.kind, k.values);
+        self.kept.iter().map(one).collect::<Vec<_>>().join(", ")
+    }
+
     /// The report for people.
     pub fn text(&self) -> String {
         let rows: Vec<Vec<String>> = self
@@ -246,6 +275,10 @@ impl Report {
                     _ => "float".into(),
                 }
             ),
+            match self.kept.is_empty() {
+                true => "norms      all folded into the layers before them".into(),
+                false => format!("norms      stay float: {}; {}", self.kept_names(), KeptModule::REASON),
+            },
             format!(
                 "size       {} of parameters in f32, {} now: {:.1} %; the file has {}",
                 megabytes(self.f32_bytes),
@@ -281,6 +314,7 @@ impl Report {
                 s.ms_min
             ));
         }
+        lines.push(format!("\n{}", devices::text(&self.devices)));
         lines.push(format!("wrote {}", self.file));
         lines.join("\n")
     }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, anyhow, ensure};
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, FloatDType, Tensor, TensorData};
 use burn_lattice::SparseTensor;
 use burn_lattice::ops::{self, VoxelGrid};
 use lattice_io::Format;
@@ -85,6 +85,15 @@ impl Sweep {
         let grid = VoxelGrid::cubic(voxel_size)?;
         let voxels = ops::voxelize(points.clone(), features, None, &ops::VoxelizeOptions::new(grid))?;
         Ok(Self { voxels, points, grid })
+    }
+
+    /// The same with features in f16.
+    ///
+    /// # Errors
+    /// None that can happen: the features have the rows of the voxels.
+    pub fn in_f16(&self) -> Result<Self> {
+        let feats = self.voxels.feats().clone().cast(FloatDType::F16);
+        Ok(Self { voxels: self.voxels.with_feats(feats)?, points: self.points.clone(), grid: self.grid })
     }
 
     /// Voxels.

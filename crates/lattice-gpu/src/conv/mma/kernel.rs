@@ -3,80 +3,14 @@
 use cubecl::cmma::{MatrixIdent, MmaDefinition};
 use cubecl::prelude::*;
 
-use super::plan::{EDGE, LANES, MmaPlan};
+use super::bytes::{add_span, load_factors, stage_sums, unpack_bytes, zero_bytes};
+use super::form::{Beside, Form, load_codes};
+use super::plan::{EDGE, LANES};
+use super::shape::MmaShape;
+use super::unpack::{load_affine, unpack_codes};
 use crate::conv::finish::{Operands, finish_sum};
-use crate::conv::mma::After;
 use crate::last::is_last;
 use crate::tiles::{CHUNK_ROWS, HALO_ROWS, NO_ROW, SPAN_WORDS, TILE_ROWS};
-
-/// Halo rows that most tiles stay below.
-const USUAL_HALO: usize = 384;
-
-/// Sizes and options that the kernel is compiled for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct MmaShape {
-    /// Input channels in halves of 16 bits: one a channel, or two where elements have 32 bits.
-    pub(super) c_in: usize,
-    /// Halves of a channel.
-    pub(super) halves: usize,
-    pub(super) c_out: usize,
-    pub(super) taps: u32,
-    pub(super) span_words: u32,
-    pub(super) plan: MmaPlan,
-    pub(super) after: After,
-}
-
-impl MmaShape {
-    /// Fragments of output channels, rounded up to whole blocks.
-    fn all_slices(&self) -> u32 {
-        (self.c_out.div_ceil(EDGE)).next_multiple_of(self.plan.slice_groups * self.plan.slices) as u32
-    }
-
-    /// Blocks of output channels.
-    pub(super) fn blocks(&self) -> u32 {
-        self.c_out.div_ceil(self.plan.block()) as u32
-    }
-
-    /// Cubes of a tile.
-    pub(super) fn cubes(&self) -> u32 {
-        self.blocks() * self.plan.splits() as u32
-    }
-
-    /// Fragments of sums of a plane.
-    fn fragments(&self) -> usize {
-        2 * self.pairs() * self.plan.slices
-    }
-
-    /// Sums of one block of a tile that cubes hand each other.
-    pub(super) fn handed(&self) -> usize {
-        if self.plan.splits() == 1 {
-            0
-        } else {
-            self.plan.splits() * self.plan.units() * 4 * self.fragments()
-        }
-    }
-
-    /// Pairs of chunks of a plane.
-    fn pairs(&self) -> usize {
-        TILE_ROWS / CHUNK_ROWS / 2 / self.plan.row_groups
-    }
-
-    /// Words of local numbers that a phase may have a place.
-    fn phase_words(&self) -> usize {
-        (self.taps.div_ceil(2) as usize).min(17)
-    }
-
-    /// Loads of staged rows that a unit has under way: one round for most tiles, within registers that leave room for two cubes of
-    /// 256 units on a multiprocessor, where sums and weights do.
-    fn loads_ahead(&self) -> usize {
-        let plan = self.plan;
-        let units = plan.units();
-        let one_round = (USUAL_HALO * plan.depth / 8).div_ceil(units);
-        let held = 4 * plan.slices * (2 * self.pairs() + plan.grain);
-        let most = if held > 128 { 12 } else { (100usize.saturating_sub(held) / 4).clamp(4, 6) };
-        one_round.clamp(1, most)
-    }
-}
 
 /// Which pair of chunks of the tile is a plane's `slot`th. Dealt out there and back, so that planes have about equal work: rows are
 /// sorted by the taps they have.
@@ -151,9 +85,9 @@ fn read_voxels<F: Float, P: Size>(
 
 /// Asks for the weights of some steps of a tap: a lane's part of each fragment.
 #[cube]
-fn load_weights(
+fn load_weights<W: Size>(
     weights: &mut Array<Vector<u32, Const<4>>>,
-    packed: &[Vector<u32, Const<4>>],
+    packed: &[Vector<u32, W>],
     first_fragment: u32,
     lane: u32,
     #[comptime] shape: MmaShape,
@@ -164,7 +98,8 @@ fn load_weights(
         #[unroll]
         for slice in 0usize..comptime!(shape.plan.slices) {
             let fragment = first_fragment + step as u32 * all_slices + slice as u32;
-            weights[comptime!(step * shape.plan.slices + slice)] = packed[(fragment * LANES + lane) as usize];
+            weights[comptime!(step * shape.plan.slices + slice)] =
+                Vector::cast_from(packed[(fragment * LANES + lane) as usize]);
         }
     }
 }
@@ -212,10 +147,14 @@ fn local_word(
 ///
 /// Elements of 32 bits are rounded to `E` and multiplied as such. All positions of channels are in halves of 16 bits, so that a word is a
 /// word whatever it holds; `P` elements are 16 bytes.
+///
+/// Weights are of a [`Form`]: fragments as they are multiplied, or codes that a lane unpacks when it has loaded them, into the same
+/// fragments, or codes that are multiplied with bytes. Features in bytes are `X` of 16 bits that nobody computes with.
 #[cube(launch_unchecked, address_type = "dynamic")]
-pub(super) fn conv_mma_kernel<F: Float, E: Float, P: Size, N: Size, Y: Size>(
-    x: &[Vector<F, N>],
-    packed: &[Vector<u32, Const<4>>],
+pub(super) fn conv_mma_kernel<X: Float, F: Float, E: Float, P: Size, N: Size, Y: Size, W: Size, A: Size>(
+    x: &[Vector<X, N>],
+    packed: &[Vector<u32, W>],
+    beside: Beside<X, P, A>,
     operands: Operands<F, Y>,
     y: &mut [Vector<F, Y>],
     tile_rows: &[u32],
@@ -277,14 +216,18 @@ pub(super) fn conv_mma_kernel<F: Float, E: Float, P: Size, N: Size, Y: Size>(
 
     // One row more than a halo may have: zeros, for rows that a tap lacks.
     let mut stage =
-        Shared::<[Vector<F, P>]>::new_aligned_slice(comptime!((HALO_ROWS + 1) * plan.depth / 8), 16usize);
-    if UNIT_POS < width {
-        stage[(comptime!(HALO_ROWS as u32) * width + UNIT_POS) as usize] = Vector::new(F::from_int(0i64));
+        Shared::<[Vector<X, P>]>::new_aligned_slice(comptime!((HALO_ROWS + 1) * plan.depth / 8), 16usize);
+    if comptime!(!shape.is_bytes()) && UNIT_POS < width {
+        stage[(comptime!(HALO_ROWS as u32) * width + UNIT_POS) as usize] = Vector::new(X::from_int(0i64));
     }
+    let mut row_sums = Shared::<[f32]>::new_slice(comptime!(shape.staged_sums()));
     let mut locals =
         Shared::<[u32]>::new_slice(comptime!(if table_staged { shape.phase_words() * TILE_ROWS } else { 1 }));
     // Two elements a word: a register holds them as the instruction takes them.
     let mut weights = Array::<Vector<u32, Const<4>>>::new(comptime!(plan.grain * plan.slices));
+    let mut codes = Array::<u32>::new(comptime!((shape.grain_pieces() * shape.piece_words()).max(1)));
+    let mut affine = Array::<u32>::new(comptime!(shape.grain_pieces() * shape.affine_words()));
+    let mut factors = Array::<f32>::new(comptime!(shape.held_factors()));
     let mut words = Array::<u32>::new(comptime!(2 * pairs));
     let mut next_words = Array::<u32>::new(comptime!(2 * pairs));
     let parts = comptime!(shape.c_in.div_ceil(plan.depth) as u32);
@@ -336,11 +279,18 @@ pub(super) fn conv_mma_kernel<F: Float, E: Float, P: Size, N: Size, Y: Size>(
                     }
                 }
             }
+            if comptime!(shape.is_bytes()) {
+                stage_sums(&mut row_sums, &beside, halo, at_halo, n_halo, part, shape);
+                if UNIT_POS < width {
+                    stage[(comptime!(HALO_ROWS as u32) * width + UNIT_POS) as usize] =
+                        zero_bytes(&beside, part, shape);
+                }
+            }
             // Several loads are under way at a time: first the rows, then their channels, then the stores.
             let mut first = UNIT_POS;
             while first < n_halo * width {
                 let mut rows = Array::<u32>::new(ahead);
-                let mut values = Array::<Vector<F, P>>::new(ahead);
+                let mut values = Array::<Vector<X, P>>::new(ahead);
                 #[unroll]
                 for i in 0usize..ahead {
                     let local = min((first + i as u32 * units) / width, n_halo - 1u32);
@@ -349,7 +299,7 @@ pub(super) fn conv_mma_kernel<F: Float, E: Float, P: Size, N: Size, Y: Size>(
                 #[unroll]
                 for i in 0usize..ahead {
                     let channel = part * depth + ((first + i as u32 * units) % width) * 8u32;
-                    let mut value = Vector::<F, P>::new(F::from_int(0i64));
+                    let mut value = Vector::<X, P>::new(X::from_int(0i64));
                     if comptime!(nx == piece_lanes) {
                         if channel < c_in {
                             value = Vector::cast_from(
@@ -390,6 +340,11 @@ pub(super) fn conv_mma_kernel<F: Float, E: Float, P: Size, N: Size, Y: Size>(
                 grains = min(grains, (c_in - part * depth).div_ceil(comptime!((plan.grain * EDGE) as u32)));
             }
             let mut grain = 0u32;
+            if comptime!(matches!(shape.form, Form::Codes(_))) && left != 0u32 {
+                let tap = begin + u32::cast_from(left.trailing_zeros());
+                load_codes(&mut codes, packed, tap, part, 0u32, first_slice, lane, shape);
+                load_affine(&mut affine, &beside, tap, part, 0u32, first_slice, lane, shape);
+            }
             if comptime!(!table_staged) && left != 0u32 {
                 let at_tap = u32::cast_from(left.trailing_zeros());
                 load_words(&mut words, table, begin + at_tap, tile, row_group, lane, shape);
@@ -418,17 +373,87 @@ pub(super) fn conv_mma_kernel<F: Float, E: Float, P: Size, N: Size, Y: Size>(
                         begin + select(next_left != 0u32, u32::cast_from(next_left.trailing_zeros()), at_tap);
                     load_words(&mut next_words, table, next_tap, tile, row_group, lane, shape);
                 }
-                let first =
-                    tap * tap_fragments + grain * (comptime!(plan.grain as u32) * all_slices) + part_fragment;
-                load_weights(&mut weights, packed, first, lane, shape);
+                if comptime!(shape.form == Form::Floats) {
+                    let first = tap * tap_fragments
+                        + grain * (comptime!(plan.grain as u32) * all_slices)
+                        + part_fragment;
+                    load_weights(&mut weights, packed, first, lane, shape);
+                } else if comptime!(shape.is_bytes()) {
+                    load_codes(&mut codes, packed, tap, part, grain, first_slice, lane, shape);
+                    let first_span = part * comptime!(shape.part_spans() as u32)
+                        + grain * comptime!(shape.grain_spans() as u32);
+                    let first_out = first_slice * 16u32 + (lane / 4u32) * comptime!(2 * plan.slices as u32);
+                    load_factors(&mut factors, &beside, tap, first_span, first_out, shape);
+                    #[unroll]
+                    for piece in 0usize..comptime!(shape.grain_pieces()) {
+                        unpack_bytes(&mut weights, &codes, piece, shape);
+                    }
+                } else {
+                    #[unroll]
+                    for piece in 0usize..comptime!(shape.grain_pieces()) {
+                        unpack_codes::<E>(&mut weights, &codes, &affine, piece, shape);
+                    }
+                    // Codes are few enough to be asked for ahead of their use.
+                    let next_tap =
+                        begin + select(next_left != 0u32, u32::cast_from(next_left.trailing_zeros()), at_tap);
+                    load_codes(&mut codes, packed, next_tap, part, next_grain, first_slice, lane, shape);
+                    load_affine(&mut affine, &beside, next_tap, part, next_grain, first_slice, lane, shape);
+                }
                 #[unroll]
                 for pair in 0usize..pairs {
-                    if (bits >> comptime!(2 * pair as u32)) & 3u32 != 0u32 {
+                    let some = (bits >> comptime!(2 * pair as u32)) & 3u32 != 0u32;
+                    if comptime!(shape.is_bytes()) && some {
+                        let mut voxels = Array::<u32>::new(comptime!(2 * 2 * plan.grain));
+                        // Where the sums of a lane's two columns of each chunk stand.
+                        let mut columns = Array::<u32>::new(4usize);
+                        #[unroll]
+                        for chunk in 0usize..2usize {
+                            let word = words[comptime!(2 * pair + chunk)];
+                            read_voxels::<X, P>(
+                                &mut voxels,
+                                &stage,
+                                (word >> half) & 0xFFFFu32,
+                                lane,
+                                grain,
+                                chunk,
+                                shape,
+                            );
+                            #[unroll]
+                            for side in 0usize..2usize {
+                                let of_column =
+                                    plane_shuffle(word, (lane % 4u32) * 8u32 + comptime!(4 * side as u32));
+                                columns[comptime!(2 * chunk + side)] = ((of_column >> half) & 0xFFFFu32)
+                                    * comptime!(shape.part_spans() as u32)
+                                    + grain * comptime!(shape.grain_spans() as u32);
+                            }
+                        }
+                        #[unroll]
+                        for span in 0usize..comptime!(shape.grain_spans()) {
+                            #[unroll]
+                            for chunk in 0usize..2usize {
+                                let mut of_rows = Array::<f32>::new(2usize);
+                                #[unroll]
+                                for side in 0usize..2usize {
+                                    let at = columns[comptime!(2 * chunk + side)] + span as u32;
+                                    of_rows[side] = row_sums[at as usize];
+                                }
+                                #[unroll]
+                                for slice in 0usize..comptime!(plan.slices) {
+                                    let sum =
+                                        sums.index_mut(comptime!((2 * pair + chunk) * plan.slices + slice));
+                                    add_span(
+                                        sum, &weights, &voxels, &factors, &of_rows, span, chunk, slice, shape,
+                                    );
+                                }
+                            }
+                        }
+                    }
+                    if comptime!(!shape.is_bytes()) && some {
                         let mut voxels = Array::<u32>::new(comptime!(2 * 2 * plan.grain));
                         #[unroll]
                         for chunk in 0usize..2usize {
                             let local = (words[comptime!(2 * pair + chunk)] >> half) & 0xFFFFu32;
-                            read_voxels::<F, P>(&mut voxels, &stage, local, lane, grain, chunk, shape);
+                            read_voxels::<X, P>(&mut voxels, &stage, local, lane, grain, chunk, shape);
                         }
                         #[unroll]
                         for step in 0usize..comptime!(plan.grain) {

@@ -4,16 +4,30 @@
 //! time. Voxels come from the staged halo, where lanes may point anywhere: no gathered copy is made. Weights are
 //! packed into fragment order first, and go from memory to registers.
 
+mod byte_rows;
+mod byte_weights;
+mod bytes;
+pub(crate) mod codes;
+mod form;
 mod kernel;
 mod pack;
 mod plan;
+mod shape;
+mod unpack;
 
-use cubecl::ir::{ElemType, FloatKind};
+use cubecl::ir::{ElemType, FloatKind, IntKind, UIntKind};
 use cubecl::prelude::*;
 
-use kernel::{MmaShape, conv_mma_kernel};
+use byte_rows::quantize_rows;
+use byte_weights::byte_layout;
+pub use byte_weights::{ByteWeights, pack_bytes};
+use codes::check_elements;
+pub use codes::{CodeWeights, StoredCodes, expand_codes, pack_codes};
+use form::{BesideLaunch, Form, words_at_a_time};
+use kernel::conv_mma_kernel;
 pub use pack::{Direction, PackedWeights, pack_weights, pack_weights_mirrored};
 pub use plan::MmaPlan;
+use shape::MmaShape;
 
 use super::finish::{check_epilogue, operands_of};
 use crate::address::{address_of, room_for};
@@ -91,10 +105,6 @@ pub fn conv_mma<F: Multiplied>(
     assert_eq!(x.len, tiles.n_in() * c_in, "conv_mma: length of the features");
     assert_eq!(weights.taps, tiles.taps(), "conv_mma: taps of the weights");
     check_epilogue("conv_mma", epilogue, tiles.n_out(), c_out);
-    let y = room_for::<F>(gpu, tiles.n_out() * c_out);
-    if tiles.n_tiles == 0 {
-        return y;
-    }
     let shape = MmaShape {
         c_in: c_in * F::HALVES,
         halves: F::HALVES,
@@ -103,11 +113,122 @@ pub fn conv_mma<F: Multiplied>(
         span_words: tiles.span_words,
         plan,
         after: epilogue.after,
+        form: Form::Floats,
     };
-    let piece = 8 / F::HALVES;
-    let lanes = if c_in.is_multiple_of(piece) { piece } else { 1 };
+    let lanes = if c_in.is_multiple_of(8 / F::HALVES) { 8 / F::HALVES } else { 1 };
+    let source = Source {
+        x,
+        lanes,
+        packed: weights.words(),
+        packed_lanes: 4,
+        affine: None,
+        affine_lanes: 1,
+        row_sums: None,
+        zero_row: None,
+    };
+    launch::<F, F, F::As>(gpu, source, tiles, epilogue, shape)
+}
+
+/// [`conv_mma`] with codes that are unpacked into the elements that matrix units multiply: `scale · code + bias`, rounded to the features'
+/// type, as a weight that was dequantized before. One launch.
+///
+/// # Panics
+/// When a buffer does not have its shape, or the weights are of another number of taps or packed for another kind of plan or element.
+pub fn conv_codes<F: Multiplied>(
+    gpu: &Gpu,
+    x: &Buffer,
+    weights: &CodeWeights,
+    plan: MmaPlan,
+    tiles: &Tiles,
+    epilogue: &Epilogue,
+) -> Buffer {
+    let StoredCodes { c_in, c_out, taps, .. } = weights.stored;
+    plan.check();
+    assert_eq!(weights.plan, plan.packing(), "conv_codes: the plan that weights are packed for");
+    assert_eq!(x.len, tiles.n_in() * c_in, "conv_codes: length of the features");
+    assert_eq!(taps, tiles.taps(), "conv_codes: taps of the weights");
+    check_epilogue("conv_codes", epilogue, tiles.n_out(), c_out);
+    let shape = weights.stored.shape(weights.form, plan, tiles.span_words, epilogue.after);
+    check_elements::<F>("conv_codes", shape);
+    let (packed_lanes, affine_lanes) =
+        (words_at_a_time(shape.piece_words()), words_at_a_time(shape.affine_words()));
+    let source = Source {
+        x,
+        lanes: if c_in.is_multiple_of(8) { 8 } else { 1 },
+        packed: weights.fragments.arg(packed_lanes),
+        packed_lanes,
+        affine: Some(weights.affine.arg(affine_lanes)),
+        affine_lanes,
+        row_sums: None,
+        zero_row: None,
+    };
+    launch::<F, F, F::As>(gpu, source, tiles, epilogue, shape)
+}
+
+/// [`conv_mma`] with features in bytes and codes: integers summed exactly over 32 or 64 channels of a group, those sums in f32. Two launches.
+///
+/// # Panics
+/// When a buffer does not have its shape, or the weights are of another number of taps or packed for another kind of plan.
+pub fn conv_bytes<F: Float + CubeElement>(
+    gpu: &Gpu,
+    x: &Buffer,
+    weights: &ByteWeights,
+    plan: MmaPlan,
+    tiles: &Tiles,
+    epilogue: &Epilogue,
+) -> Buffer {
+    let StoredCodes { c_in, c_out, taps, .. } = weights.stored;
+    plan.check();
+    assert_eq!(weights.plan, plan.packing(), "conv_bytes: the plan that weights are packed for");
+    assert_eq!(x.len, tiles.n_in() * c_in, "conv_bytes: length of the features");
+    assert_eq!(taps, tiles.taps(), "conv_bytes: taps of the weights");
+    check_epilogue("conv_bytes", epilogue, tiles.n_out(), c_out);
+    let shape = weights.stored.shape(weights.form, plan, tiles.span_words, epilogue.after);
+    let layout = byte_layout(&weights.stored, shape);
+    let rows = quantize_rows::<F>(gpu, x, &weights.codes, tiles.n_in(), layout, Life::Lasting);
+    let (packed_lanes, affine_lanes) = (words_at_a_time(shape.piece_words()), shape.factors_at_a_time());
+    let halves = |words: &Buffer| Buffer { len: 2 * words.len, ..words.clone() };
+    let source = Source {
+        x: &halves(&rows.bytes),
+        lanes: 8,
+        packed: weights.fragments.arg(packed_lanes),
+        packed_lanes,
+        affine: Some(weights.factors.arg(affine_lanes)),
+        affine_lanes,
+        row_sums: Some(rows.sums.arg(1)),
+        zero_row: Some(halves(&weights.zero_row).arg(8)),
+    };
+    launch::<half::f16, F, half::f16>(gpu, source, tiles, epilogue, shape)
+}
+
+/// Features and weights of a launch.
+struct Source<'a> {
+    x: &'a Buffer,
+    /// Elements of a vector of `x`.
+    lanes: usize,
+    packed: BufferArg,
+    packed_lanes: usize,
+    affine: Option<BufferArg>,
+    affine_lanes: usize,
+    row_sums: Option<BufferArg>,
+    zero_row: Option<BufferArg>,
+}
+
+/// Launches the kernel on checked operands.
+fn launch<X: Float + CubeElement, F: Float + CubeElement, E: Float>(
+    gpu: &Gpu,
+    source: Source<'_>,
+    tiles: &Tiles,
+    epilogue: &Epilogue,
+    shape: MmaShape,
+) -> Buffer {
+    let MmaShape { c_out, plan, .. } = shape;
+    let y = room_for::<F>(gpu, tiles.n_out() * c_out);
+    if tiles.n_tiles == 0 {
+        return y;
+    }
     let whole = |lanes: &usize| c_out.is_multiple_of(*lanes) && (2 * plan.slices).is_multiple_of(*lanes);
-    let y_lanes = [piece, 4, 2].into_iter().find(whole).unwrap_or(1);
+    let y_lanes = [16 / size_of::<F>(), 4, 2].into_iter().find(whole).unwrap_or(1);
     assert!(
         plan.splits() == 1 || gpu.is_coherent(),
         "conv_mma: cubes of this device do not see each other's sums"
@@ -116,18 +237,21 @@ pub fn conv_mma<F: Multiplied>(
     let handed = gpu.room(n_blocks * shape.handed(), 4, Life::Passing);
     let counters = gpu.counters(if plan.splits() == 1 { 0 } else { n_blocks });
     // SAFETY: tiles hold rows of the source and the target, whose features `x` and `y` are; the operands have the shapes that
-    // the epilogue says.
+    // the epilogue says, packed weights those of `shape`.
     unsafe {
-        conv_mma_kernel::launch_unchecked::<F, F::As>(
+        conv_mma_kernel::launch_unchecked::<X, F, E>(
             gpu.client(),
             Gpu::cubes(tiles.n_tiles * shape.cubes() as usize, 1),
             CubeDim::new_1d(plan.units() as u32),
-            address_of(&[x, &y]),
-            piece,
-            lanes,
+            address_of(&[source.x, &y]),
+            16 / size_of::<X>(),
+            source.lanes,
             y_lanes,
-            x.arg(lanes),
-            weights.words(),
+            source.packed_lanes,
+            source.affine_lanes,
+            source.x.arg(source.lanes),
+            source.packed,
+            BesideLaunch::new(source.affine.into(), source.row_sums.into(), source.zero_row.into()),
             operands_of(epilogue, y_lanes),
             y.arg(y_lanes),
             tiles.rows.arg(1),
@@ -161,6 +285,17 @@ pub fn has_matrix_units(gpu: &Gpu) -> bool {
     let loads = &gpu.client().features().matmul.ldmatrix;
     let has = |kind| multiplies(gpu, kind, 16) && loads.contains(&ElemType::Float(kind));
     has(FloatKind::F16) && has(FloatKind::BF16)
+}
+
+/// Whether it multiplies signed with unsigned bytes, 32 channels at a time.
+pub fn has_byte_units(gpu: &Gpu) -> bool {
+    let fits = |c: &cubecl::features::MmaConfig| {
+        (c.m, c.n, c.k) == (16, 8, 32)
+            && c.a_type == ElemType::Int(IntKind::I8)
+            && c.b_type == ElemType::UInt(UIntKind::U8)
+            && c.cd_type == ElemType::Int(IntKind::I32)
+    };
+    gpu.client().features().matmul.mma.iter().any(fits) && has_matrix_units(gpu)
 }
 
 /// Whether it has them for f32 rounded to tf32.

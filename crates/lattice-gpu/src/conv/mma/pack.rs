@@ -90,6 +90,17 @@ pub struct PackedWeights {
 }
 
 impl PackedWeights {
+    /// Fragments that another kernel laid out, `n_lanes` vectors of 16 bytes.
+    pub(super) fn of_lanes(
+        buffer: Buffer,
+        n_lanes: usize,
+        taps: u32,
+        [c_in, c_out]: [usize; 2],
+        plan: MmaPlan,
+    ) -> Self {
+        Self { buffer, n_lanes, taps, c_in, c_out, plan: plan.packing() }
+    }
+
     /// The fragments as vectors of four words, a lane's elements each.
     pub(super) fn words(&self) -> BufferArg {
         // SAFETY: the buffer holds whole vectors of 16 bytes.

@@ -101,6 +101,16 @@ impl MmaPlan {
         Self { part_splits, tap_splits: wanted / part_splits, ..narrow }
     }
 
+    /// The plan for features in bytes, of which two take a half of 16 bits. Where a plane has 64 output channels it takes 64 rows, too:
+    /// products are fast, so that what surrounds them has to serve many.
+    pub fn for_bytes(gpu: &Gpu, c_in: usize, c_out: usize, taps: u32, n_tiles: usize) -> Self {
+        let fitted = Self::fitted(gpu, c_in.div_ceil(2), c_out, taps, n_tiles);
+        match fitted.slices {
+            0..=2 => fitted,
+            _ => Self { row_groups: 4, depth: fitted.depth.min(64), ..fitted },
+        }
+    }
+
     /// The plan as far as the order of packed weights depends on it.
     pub fn packing(&self) -> Self {
         Self {
