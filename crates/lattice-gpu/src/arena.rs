@@ -170,8 +170,9 @@ pub(crate) fn room(client: &Client, bytes: usize, life: Life) -> Handle {
         Life::Passing => PASSING[1],
         Life::Apart => 0,
     };
-    // In a browser a buffer may not be read and written in one launch, not even in different places.
-    if bytes > longest || cfg!(target_family = "wasm") {
+    // In a browser a buffer may not be read and written in one launch, not even in different places. What a recorded graph writes to has to
+    // be seen to belong to it: a block would be cut anew.
+    if bytes > longest || cfg!(target_family = "wasm") || client.is_capturing() {
         return client.empty(bytes);
     }
     Arena::with(client, |arena| {

@@ -13,6 +13,7 @@ use burn_lattice::{Relation, SparseTensor, Support};
 use lattice_models::{MinkUNet, MinkUNetConfig, seed_parameters};
 use lattice_scenes::{SceneKind, SceneOptions};
 
+use super::graph;
 use super::measure::{Calls, features, time, weights};
 use super::workload::{self, Workload};
 use super::{Case, FloatKind, Plan, Row};
@@ -42,6 +43,8 @@ pub fn cases(plan: &Plan, coords: &[PathBuf], points: Option<&Path>) -> Result<V
                 ("pool_avg_k2s2_with_map", &[(64, 64)]),
                 ("minkunet_fwd_with_maps", &[NETWORK]),
                 ("minkunet_train_with_maps", &[NETWORK]),
+                ("minkunet_fwd", &[NETWORK]),
+                ("minkunet_fwd_graph", &[NETWORK]),
             ] {
                 let network = op.starts_with("minkunet");
                 let channels =
@@ -53,6 +56,7 @@ pub fn cases(plan: &Plan, coords: &[PathBuf], points: Option<&Path>) -> Result<V
                         "k2s2_with_map" | "k3s2_with_map" => strided,
                         "minkunet_fwd_with_maps" => network_forward,
                         "minkunet_train_with_maps" => network_train,
+                        "minkunet_fwd" | "minkunet_fwd_graph" => network_again,
                         _ => pool,
                     };
                     push(plan, &mut cases, &load, op, Some(pair), dtype, run);
@@ -82,9 +86,16 @@ struct Job {
 /// Operations whose name begins another's: asked for by their whole name they mean themselves alone.
 const WHOLE_NAMES: [&str; 4] = ["map_subm3", "subm3_fwd", "pool_max_k2s2", "pool_avg_k2s2"];
 
+/// Operations that other libraries were not measured with: run where they are asked for by their whole name.
+const ON_REQUEST: [&str; 2] = ["minkunet_fwd", "minkunet_fwd_graph"];
+
 fn wants(plan: &Plan, op: &str) -> bool {
+    if ON_REQUEST.contains(&op) {
+        return plan.ops.iter().any(|name| name == op);
+    }
     let part_of = |part: &String| {
-        if WHOLE_NAMES.contains(&part.as_str()) { op == part } else { op.contains(part.as_str()) }
+        let whole = WHOLE_NAMES.contains(&part.as_str()) || ON_REQUEST.contains(&part.as_str());
+        if whole { op == part } else { op.contains(part.as_str()) }
     };
     plan.ops.is_empty() || plan.ops.iter().any(part_of)
 }
@@ -334,6 +345,19 @@ fn network_forward(plan: &Plan, load: &Workload, job: &Job) -> Result<Row> {
         Ok(())
     })?;
     Ok(Row { samples_ms, route: "network", ..base(load, job) })
+}
+
+/// Forward over relations that are known; replayed from a recorded graph where the name says so.
+fn network_again(plan: &Plan, load: &Workload, job: &Job) -> Result<Row> {
+    let model = network(&plan.device, job.dtype)?;
+    let feats = features(&plan.device, load.coords.len(), NETWORK.0, job.dtype);
+    let x = SparseTensor::from_support(Rows::new(&plan.device, load)?.unrelated()?, feats)?;
+    let (run, route): (fn(&Device, &MinkUNet, &SparseTensor, Calls) -> Result<Vec<f64>>, _) = match job.op {
+        "minkunet_fwd_graph" => (graph::time_replay, "graph"),
+        _ => (graph::time_forward, "network"),
+    };
+    let samples_ms = run(&plan.device, &model, &x, few(plan.calls, 5))?;
+    Ok(Row { samples_ms, route, ..base(load, job) })
 }
 
 /// Forward, mean of squares, backward.
