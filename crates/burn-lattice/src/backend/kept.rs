@@ -7,7 +7,7 @@ use std::any::Any;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use burn::tensor::{DType, Tensor};
+use burn::tensor::{DType, FloatDType, Tensor};
 use burn_cubecl::CubeBackend;
 use burn_cubecl::tensor::CubeTensor;
 use lattice_cpu::PackedShape;
@@ -24,6 +24,8 @@ enum Key {
     /// Memories of the codes, scales and biases of a packed weight (and of the steps of its activations), its sizes, the plan, and the element
     /// type that codes become; none where they are multiplied with bytes.
     Codes(Vec<(usize, u64)>, PackedShape, MmaPlan, Option<DType>),
+    /// Memory of a vector that is cast, and the type it takes.
+    Cast((usize, u64), DType),
     /// Memories of the statistics and parameters of a norm, and the bits of its `eps`.
     Folded(Vec<(usize, u64)>, u64),
 }
@@ -87,6 +89,18 @@ pub(crate) fn folded(
     let Some(buffers) = buffers else { return fold() };
     let key = Key::Folded(buffers.iter().map(Buffer::memory).collect(), eps.to_bits());
     kept(key, buffers, fold).as_ref().clone()
+}
+
+/// A bias in the type of the features: cast once on a GPU for as long as it lives, each time elsewhere. A launch a layer is much where a
+/// convolution is one.
+pub(crate) fn cast_bias(bias: Tensor<1>, dtype: FloatDType) -> Tensor<1> {
+    if bias.dtype() == DType::from(dtype) {
+        return bias;
+    }
+    let Some(rows) = rows_of(&bias) else { return bias.cast(dtype) };
+    let buffer = rows.buffer();
+    let key = Key::Cast(buffer.memory(), dtype.into());
+    kept(key, vec![buffer], || bias.cast(dtype)).as_ref().clone()
 }
 
 /// A tensor of a GPU without a graph.
