@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use burn::backend::TensorMetadata;
-use burn::tensor::{DType, Tensor};
+use burn::tensor::{DType, FloatDType, Tensor};
 use burn_cubecl::CubeBackend;
 use burn_cubecl::tensor::CubeTensor;
 use lattice_cpu::PackedShape;
@@ -25,6 +25,8 @@ enum Key {
     /// Memories of the codes, scales and biases of a packed weight (and of the steps of its activations), its sizes, the plan, and the element
     /// type that codes become; none where they are multiplied with bytes.
     Codes(Vec<(usize, u64)>, PackedShape, MmaPlan, Option<DType>),
+    /// Memory of a vector that is cast, and the type it takes.
+    Cast((usize, u64), DType),
     /// Memories of the statistics and parameters of a norm, the bits of its `eps`, and whether it has a gamma.
     Folded(Vec<(usize, u64)>, [u64; 2]),
 }
@@ -93,6 +95,17 @@ pub(crate) fn folded(
     let has_gamma = u64::from(affine[0].is_some());
     let key = Key::Folded(buffers.iter().map(Buffer::memory).collect(), [eps.to_bits(), has_gamma]);
     kept(key, buffers, || fold(statistics, affine)).as_ref().clone()
+}
+
+/// A bias in the type of the features: cast once on a GPU for as long as it lives, each time elsewhere. A launch a layer is much where a
+/// convolution is one.
+pub(crate) fn cast_bias(bias: Tensor<1>, dtype: FloatDType) -> Tensor<1> {
+    if bias.dtype() == DType::from(dtype) {
+        return bias;
+    }
+    let Some(buffer) = buffer_of(&bias) else { return bias.cast(dtype) };
+    let key = Key::Cast(buffer.memory(), dtype.into());
+    kept(key, vec![buffer], || bias.cast(dtype)).as_ref().clone()
 }
 
 /// The memory of a tensor of a GPU without a graph.

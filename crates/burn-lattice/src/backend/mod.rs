@@ -34,7 +34,7 @@ pub(crate) use cube::{
     peaks, prepare, takes_dtype,
 };
 #[cfg(feature = "gpu")]
-pub(crate) use kept::folded;
+pub(crate) use kept::{cast_bias, folded};
 #[cfg(feature = "gpu")]
 pub(crate) use made::{created_support, support_from_tensor, support_to_tensor};
 #[cfg(feature = "gpu")]
@@ -181,6 +181,7 @@ pub struct PackedCall {
     /// Comes last.
     pub activation: Activation,
     /// What runs.
+    #[cfg_attr(not(feature = "gpu"), allow(dead_code, reason = "read on GPUs"))]
     pub(crate) kernel: PackedKernel,
 }
 
@@ -290,7 +291,7 @@ pub(crate) struct Grid {
 /// What a build without GPUs knows of devices: all are CPUs, and take everything.
 #[cfg(not(feature = "gpu"))]
 mod cpu_alone {
-    use burn::tensor::{Bool, DType, Device, Int, Tensor};
+    use burn::tensor::{Bool, DType, Device, FloatDType, Int, Tensor};
     use lattice_core::{
         self as core, Interpolation, KernelSpec, NonFinite, RelationKind, SupportPolicy, VoxelGrid,
     };
@@ -356,6 +357,10 @@ mod cpu_alone {
         fold: impl FnOnce([Tensor<1>; 2], [Option<Tensor<1>>; 2]) -> (Tensor<1>, Tensor<1>),
     ) -> (Tensor<1>, Tensor<1>) {
         fold(statistics, affine)
+    }
+
+    pub(crate) fn cast_bias(bias: Tensor<1>, dtype: FloatDType) -> Tensor<1> {
+        if bias.dtype() == DType::from(dtype) { bias } else { bias.cast(dtype) }
     }
 
     pub(crate) fn created_support(
@@ -499,8 +504,8 @@ mod cpu_alone {
 }
 #[cfg(not(feature = "gpu"))]
 pub(crate) use cpu_alone::{
-    batch_counts, batch_map, cell_map, check_relation, check_room, check_row_map, concat_columns, conv_work,
-    created_support, device_class, device_name, find_neighbours, flat_map, folded, is_software, joined,
-    n_pairs, peaks, point_corners, prepare, quantize, rows_inside, rows_named, rows_where, same_rows,
+    batch_counts, batch_map, cast_bias, cell_map, check_relation, check_room, check_row_map, concat_columns,
+    conv_work, created_support, device_class, device_name, find_neighbours, flat_map, folded, is_software,
+    joined, n_pairs, peaks, point_corners, prepare, quantize, rows_inside, rows_named, rows_where, same_rows,
     support_from_tensor, support_to_tensor, takes_dtype, top_rows,
 };

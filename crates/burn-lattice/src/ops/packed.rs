@@ -10,8 +10,8 @@ use super::conv::{
 };
 use super::linear::linear_features_by_columns;
 use crate::backend::{
-    Activation, ConvMap, FusedOperands, LatticeBackend, Operand, PackedCall, PackedOperands, check_relation,
-    check_room, prepare,
+    Activation, ConvMap, FusedOperands, LatticeBackend, Operand, PackedCall, PackedOperands, cast_bias,
+    check_relation, check_room, prepare,
 };
 use crate::quantized::QuantizedWeight;
 use crate::quantized::weight::no_gradient;
@@ -123,7 +123,7 @@ fn run(
         None => (None, None),
     };
     let operands = FusedOperands::<Dispatch> {
-        bias: operand(bias.map(|b| b.cast(dtype))),
+        bias: operand(bias.map(|b| cast_bias(b, dtype))),
         scale: operand(scale.map(|t| t.cast(FloatDType::F32))),
         shift: operand(shift.map(|t| t.cast(FloatDType::F32))),
         residual: operand(epilogue.residual),

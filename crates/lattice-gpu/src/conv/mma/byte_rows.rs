@@ -93,8 +93,11 @@ fn quantize_rows_kernel<F: Float, N: Size>(
     if unit < n_units {
         bytes[at as usize] = found;
     }
+    // Shuffles take the lanes that have arrived: all of them have to.
+    sync_cube();
     let piece_spans = comptime!(layout.piece_spans());
     let first_span = row * comptime!(layout.spans as u32) + piece * comptime!(piece_spans as u32);
+    let mut of_spans = Array::<f32>::new(piece_spans);
     #[unroll]
     for span in 0usize..piece_spans {
         let mut sum = if comptime!(piece_spans == 2) { of_half[span] } else { of_half[0] + of_half[1] };
@@ -102,8 +105,12 @@ fn quantize_rows_kernel<F: Float, N: Size>(
         if comptime!(!layout.single) {
             sum += plane_shuffle_xor(sum, 2u32);
         }
-        if unit < n_units && quad == 0u32 {
-            sums[(first_span + comptime!(span as u32)) as usize] = sum;
+        of_spans[span] = sum;
+    }
+    if unit < n_units && quad == 0u32 {
+        #[unroll]
+        for span in 0usize..piece_spans {
+            sums[(first_span + comptime!(span as u32)) as usize] = of_spans[span];
         }
     }
 }
