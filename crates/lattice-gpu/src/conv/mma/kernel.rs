@@ -6,7 +6,7 @@ use cubecl::prelude::*;
 use super::bytes::{add_span, load_factors, stage_sums, unpack_bytes, zero_bytes};
 use super::form::{Beside, Form, load_codes};
 use super::plan::{EDGE, LANES};
-use super::shape::MmaShape;
+use super::shape::{MmaShape, Sizes};
 use super::unpack::{load_affine, unpack_codes};
 use crate::conv::finish::{Operands, finish_sum};
 use crate::last::is_last;
@@ -89,10 +89,10 @@ fn load_weights<W: Size>(
     weights: &mut Array<Vector<u32, Const<4>>>,
     packed: &[Vector<u32, W>],
     first_fragment: u32,
+    all_slices: u32,
     lane: u32,
     #[comptime] shape: MmaShape,
 ) {
-    let all_slices = comptime!(shape.all_slices());
     #[unroll]
     for step in 0usize..comptime!(shape.plan.grain) {
         #[unroll]
@@ -109,13 +109,13 @@ fn load_weights<W: Size>(
 fn load_words(
     words: &mut Array<u32>,
     table: &[u32],
+    first_word: u32,
     tap: u32,
-    tile: u32,
     row_group: u32,
     lane: u32,
     #[comptime] shape: MmaShape,
 ) {
-    let word = (tile * comptime!(shape.taps.div_ceil(2)) + tap / 2u32) * comptime!(TILE_ROWS as u32);
+    let word = first_word + tap / 2u32 * comptime!(TILE_ROWS as u32);
     #[unroll]
     for slot in 0usize..comptime!(shape.pairs()) {
         let place = pair_of(row_group, slot, shape) * comptime!(2 * CHUNK_ROWS as u32) + lane / 4u32;
@@ -165,23 +165,26 @@ pub(super) fn conv_mma_kernel<X: Float, F: Float, E: Float, P: Size, N: Size, Y:
     handed: &mut [Vector<f32, Const<4>>],
     counters: &mut [Atomic<u32>],
     n_rows: u32,
+    sizes: Sizes,
     #[comptime] shape: MmaShape,
 ) {
     let cube = CUBE_POS_X + CUBE_POS_Y * 65_535u32;
-    let tile = cube / comptime!(shape.cubes());
-    let splits = comptime!(shape.plan.splits() as u32);
+    let is_split = comptime!(shape.plan.splits() > 1);
+    let splits = select(is_split, sizes.part_splits * sizes.tap_splits, 1u32);
+    let of_block = cube / splits;
     let split = cube % splits;
-    let block = (cube / splits) % comptime!(shape.blocks());
+    let tile = of_block / sizes.blocks;
+    let block = of_block % sizes.blocks;
     let first_row = tile * comptime!(TILE_ROWS as u32);
     if first_row >= n_rows {
         terminate!();
     }
     let plan = comptime!(shape.plan);
-    let c_in = comptime!(shape.c_in as u32);
+    let (c_in, c_out, taps) = (sizes.c_in, sizes.c_out, sizes.taps);
     let depth = comptime!(plan.depth as u32);
     let width = comptime!(depth / 8);
     let steps = comptime!(plan.depth / EDGE);
-    let n_phases = spans[(tile * comptime!(shape.span_words)) as usize];
+    let n_phases = spans[(tile * sizes.span_words) as usize];
     let units = comptime!(plan.units() as u32);
     let ahead = comptime!(shape.loads_ahead());
     let lane = UNIT_POS % LANES;
@@ -230,26 +233,35 @@ pub(super) fn conv_mma_kernel<X: Float, F: Float, E: Float, P: Size, N: Size, Y:
     let mut factors = Array::<f32>::new(comptime!(shape.held_factors()));
     let mut words = Array::<u32>::new(comptime!(2 * pairs));
     let mut next_words = Array::<u32>::new(comptime!(2 * pairs));
-    let parts = comptime!(shape.c_in.div_ceil(plan.depth) as u32);
+    let parts = c_in.div_ceil(depth);
     // Of the parts of the channels, and of the taps, those of this cube.
-    let each_part = comptime!(parts.div_ceil(plan.part_splits as u32));
-    let first_part = split / comptime!(plan.tap_splits as u32) * each_part;
-    let end_part = min(first_part + each_part, parts);
-    let tap_split = split % comptime!(plan.tap_splits as u32);
-    let all_slices = comptime!(shape.all_slices());
-    let tap_fragments = comptime!(parts * steps as u32) * all_slices;
+    let mut first_part = 0u32;
+    let mut end_part = parts;
+    let mut tap_split = 0u32;
+    if is_split {
+        let each_part = parts.div_ceil(sizes.part_splits);
+        first_part = split / sizes.tap_splits * each_part;
+        end_part = min(first_part + each_part, parts);
+        tap_split = split % sizes.tap_splits;
+    }
+    let all_slices = sizes.all_slices;
+    let tap_fragments = parts * comptime!(steps as u32) * all_slices;
+    let first_word = tile * taps.div_ceil(2u32) * comptime!(TILE_ROWS as u32);
 
     for phase in 0u32..n_phases {
-        let span = tile * comptime!(shape.span_words) + (phase + 1u32) * SPAN_WORDS;
+        let span = tile * sizes.span_words + (phase + 1u32) * SPAN_WORDS;
         let at_halo = spans[span as usize];
         let n_halo = spans[(span + 1u32) as usize];
         let begin = spans[(span + 2u32) as usize];
         let end = spans[(span + 3u32) as usize];
         // A lane holds one tap of the phase: which chunks have it, and which pairs of this plane.
         let mut bits_of_tap = 0u32;
-        let own_tap = (begin + lane) % comptime!(plan.tap_splits as u32) == tap_split;
-        if begin + lane < end && own_tap {
-            bits_of_tap = chunk_bits[(tile * comptime!(shape.taps) + begin + lane) as usize];
+        let mut own_tap = begin + lane < end;
+        if is_split {
+            own_tap = own_tap && (begin + lane) % sizes.tap_splits == tap_split;
+        }
+        if own_tap {
+            bits_of_tap = chunk_bits[(tile * taps + begin + lane) as usize];
         }
         let mut mine = 0u32;
         #[unroll]
@@ -261,8 +273,7 @@ pub(super) fn conv_mma_kernel<X: Float, F: Float, E: Float, P: Size, N: Size, Y:
         for part in first_part..end_part {
             sync_cube();
             if comptime!(table_staged) && part == first_part {
-                let first =
-                    (tile * comptime!(shape.taps.div_ceil(2)) + begin / 2u32) * comptime!(TILE_ROWS as u32);
+                let first = first_word + begin / 2u32 * comptime!(TILE_ROWS as u32);
                 let n_words = (end.div_ceil(2u32) - begin / 2u32) * comptime!(TILE_ROWS as u32);
                 let each = comptime!((shape.phase_words() * TILE_ROWS).div_ceil(plan.units()));
                 let mut values = Array::<u32>::new(each);
@@ -303,7 +314,7 @@ pub(super) fn conv_mma_kernel<X: Float, F: Float, E: Float, P: Size, N: Size, Y:
                     if comptime!(nx == piece_lanes) {
                         if channel < c_in {
                             value = Vector::cast_from(
-                                x[rows[i] as usize * comptime!(shape.c_in / 8) + (channel / 8u32) as usize],
+                                x[rows[i] as usize * (c_in / 8u32) as usize + (channel / 8u32) as usize],
                             );
                         }
                     } else {
@@ -312,7 +323,7 @@ pub(super) fn conv_mma_kernel<X: Float, F: Float, E: Float, P: Size, N: Size, Y:
                             let half = channel + comptime!((k * halves) as u32);
                             if half < c_in {
                                 let column = half as usize / halves;
-                                let at = rows[i] as usize * comptime!(shape.c_in / halves) + column;
+                                let at = rows[i] as usize * (c_in / halves as u32) as usize + column;
                                 value.insert(k, x[at].extract(0usize));
                             }
                         }
@@ -335,10 +346,8 @@ pub(super) fn conv_mma_kernel<X: Float, F: Float, E: Float, P: Size, N: Size, Y:
             let mut left = taps_of_plane;
             sync_cube();
             // The last channels may be none.
-            let mut grains = comptime!((steps / plan.grain) as u32).runtime();
-            if comptime!(parts as usize * plan.depth - shape.c_in >= plan.grain * EDGE) {
-                grains = min(grains, (c_in - part * depth).div_ceil(comptime!((plan.grain * EDGE) as u32)));
-            }
+            let left_in = (c_in - part * depth).div_ceil(comptime!((plan.grain * EDGE) as u32));
+            let grains = min(comptime!((steps / plan.grain) as u32), left_in);
             let mut grain = 0u32;
             if comptime!(matches!(shape.form, Form::Codes(_))) && left != 0u32 {
                 let tap = begin + u32::cast_from(left.trailing_zeros());
@@ -347,7 +356,7 @@ pub(super) fn conv_mma_kernel<X: Float, F: Float, E: Float, P: Size, N: Size, Y:
             }
             if comptime!(!table_staged) && left != 0u32 {
                 let at_tap = u32::cast_from(left.trailing_zeros());
-                load_words(&mut words, table, begin + at_tap, tile, row_group, lane, shape);
+                load_words(&mut words, table, first_word, begin + at_tap, row_group, lane, shape);
             }
             while left != 0u32 {
                 let at_tap = u32::cast_from(left.trailing_zeros());
@@ -371,13 +380,13 @@ pub(super) fn conv_mma_kernel<X: Float, F: Float, E: Float, P: Size, N: Size, Y:
                     // The next tap's words are asked for before this one's are used.
                     let next_tap =
                         begin + select(next_left != 0u32, u32::cast_from(next_left.trailing_zeros()), at_tap);
-                    load_words(&mut next_words, table, next_tap, tile, row_group, lane, shape);
+                    load_words(&mut next_words, table, first_word, next_tap, row_group, lane, shape);
                 }
                 if comptime!(shape.form == Form::Floats) {
                     let first = tap * tap_fragments
                         + grain * (comptime!(plan.grain as u32) * all_slices)
                         + part_fragment;
-                    load_weights(&mut weights, packed, first, lane, shape);
+                    load_weights(&mut weights, packed, first, all_slices, lane, shape);
                 } else if comptime!(shape.is_bytes()) {
                     load_codes(&mut codes, packed, tap, part, grain, first_slice, lane, shape);
                     let first_span = part * comptime!(shape.part_spans() as u32)
@@ -493,11 +502,10 @@ pub(super) fn conv_mma_kernel<X: Float, F: Float, E: Float, P: Size, N: Size, Y:
         }
     }
 
-    if comptime!(splits > 1) {
+    if is_split {
         let fragments = comptime!(shape.fragments());
-        let of_block = cube / splits;
         let length = comptime!(fragments * plan.units());
-        let first = of_block as usize * comptime!(splits as usize * length) + UNIT_POS as usize;
+        let first = of_block as usize * splits as usize * length + UNIT_POS as usize;
         #[unroll]
         for fragment in 0usize..fragments {
             let sum = sums.index(fragment);
@@ -516,9 +524,8 @@ pub(super) fn conv_mma_kernel<X: Float, F: Float, E: Float, P: Size, N: Size, Y:
         #[unroll]
         for fragment in 0usize..fragments {
             let mut total = Vector::<f32, Const<4>>::new(0.0f32);
-            #[unroll]
-            for other in 0usize..comptime!(splits as usize) {
-                total += handed[first + comptime!(other * length + fragment * plan.units())];
+            for other in 0u32..splits {
+                total += handed[first + other as usize * length + comptime!(fragment * plan.units())];
             }
             let sum = sums.index_mut(fragment);
             #[unroll]
@@ -566,9 +573,9 @@ pub(super) fn conv_mma_kernel<X: Float, F: Float, E: Float, P: Size, N: Size, Y:
                     sum.insert(i, of[comptime!(nth / nc)].extract(comptime!(nth % nc)));
                 }
                 let channel = first_channel + comptime!((piece * ny) as u32);
-                if out != NO_ROW && channel < comptime!(shape.c_out as u32) {
+                if out != NO_ROW && channel < c_out {
                     let column = channel as usize / ny;
-                    let at = out as usize * comptime!(shape.c_out / ny) + column;
+                    let at = out as usize * (c_out / ny as u32) as usize + column;
                     y[at] = finish_sum(sum, column, at, &operands, comptime!(shape.after));
                 }
             }

@@ -262,7 +262,8 @@ fn launch<X: Float + CubeElement, F: Float + CubeElement, E: Float>(
             handed.arg(if handed.len > 0 { 4 } else { 1 }),
             counters.arg(1),
             tiles.n_out as u32,
-            shape,
+            shape.sizes(),
+            shape.compiled(),
         );
     }
     y

@@ -1,5 +1,7 @@
 //! What the kernel is compiled for.
 
+use cubecl::prelude::*;
+
 use super::After;
 use super::form::Form;
 use super::plan::{EDGE, MmaPlan};
@@ -23,7 +25,53 @@ pub(crate) struct MmaShape {
     pub(super) form: Form,
 }
 
+/// What the kernel is told of sizes when it runs.
+#[derive(CubeType, CubeLaunch, Clone, Copy)]
+pub(super) struct Sizes {
+    /// Input channels in halves, and output channels.
+    pub(super) c_in: u32,
+    pub(super) c_out: u32,
+    pub(super) taps: u32,
+    pub(super) span_words: u32,
+    /// Fragments of output channels, rounded up to whole blocks, and the blocks.
+    pub(super) all_slices: u32,
+    pub(super) blocks: u32,
+    /// Cubes that share the parts of the channels and the taps of a block.
+    pub(super) part_splits: u32,
+    pub(super) tap_splits: u32,
+}
+
+/// Taps up to which kernels are compiled for: as many words of local numbers as the shared memory then has.
+const TAP_CLASSES: [u32; 4] = [2, 8, 28, 34];
+
 impl MmaShape {
+    /// The sizes that the kernel is told.
+    pub(super) fn sizes(&self) -> SizesLaunch {
+        let plan = self.plan;
+        SizesLaunch::new(
+            self.c_in as u32,
+            self.c_out as u32,
+            self.taps,
+            self.span_words,
+            self.all_slices(),
+            self.blocks(),
+            plan.part_splits as u32,
+            plan.tap_splits as u32,
+        )
+    }
+
+    /// The shape that stands for all of one plan where weights are elements: kernels take long to compile, and what they are told of sizes
+    /// costs a few instructions a tile. Codes are found by sizes that are known.
+    pub(super) fn compiled(self) -> Self {
+        if self.form != Form::Floats {
+            return self;
+        }
+        let taps = TAP_CLASSES.into_iter().find(|&most| self.taps <= most).unwrap_or(TAP_CLASSES[3]);
+        let part_splits = if self.plan.splits() > 1 { 2 } else { 1 };
+        let plan = MmaPlan { part_splits, tap_splits: 1, ..self.plan };
+        Self { c_in: plan.depth, c_out: plan.block(), taps, span_words: 0, plan, ..self }
+    }
+
     /// Fragments of output channels, rounded up to whole blocks.
     pub(super) fn all_slices(&self) -> u32 {
         (self.c_out.div_ceil(EDGE)).next_multiple_of(self.plan.slice_groups * self.plan.slices) as u32
