@@ -34,7 +34,8 @@ mod stream;
 mod window;
 
 pub use block::MAX_BLOCK_VOXELS;
-pub use cloud::{Attribute, Grid, Occupied, Values, VoxelCloud};
+pub use cloud::{Attribute, Grid, Occupied, VoxelCloud};
 pub use error::{CodecError, Result};
 pub use header::{AttributeInfo, Header};
+pub use lattice_core::AttributeValues as Values;
 pub use stream::{CompressOptions, Limits, Reader, compress, decompress};

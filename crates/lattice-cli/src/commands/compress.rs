@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Result, anyhow, bail, ensure};
-use lattice_codec::{Attribute, CompressOptions, Grid, Occupied, Values, VoxelCloud};
+use lattice_codec::{Attribute, CompressOptions, Grid, Occupied, VoxelCloud};
 use lattice_io::PointCloud;
 use serde::Serialize;
 
@@ -89,8 +89,12 @@ pub fn run(args: &Args) -> Result<()> {
     steps.begin("voxels");
     let grid = Grid { voxel_size: size, origin: cloud.origin };
     let occupied = Occupied::of(&scene::cells(&cloud, size))?;
-    let attributes =
-        names.iter().map(|name| attribute(&cloud, name, &occupied.first_point)).collect::<Result<_>>()?;
+    let kept = |name: &String| {
+        // Of the first point of every voxel.
+        let values = cloud.attributes.get(name)?.select(&occupied.first_point);
+        Some(Attribute { name: name.clone(), values })
+    };
+    let attributes = names.iter().filter_map(kept).collect();
     let mut options = CompressOptions::default();
     options.n_points = cloud.len() as u64;
     options.attribute_step = step;
@@ -147,22 +151,6 @@ fn chosen(words: &[String], cloud: &PointCloud) -> Result<Vec<String>> {
             Ok(names.to_vec())
         }
     }
-}
-
-/// An attribute of the first point of every voxel.
-fn attribute(cloud: &PointCloud, name: &str, first_point: &[u32]) -> Result<Attribute> {
-    use lattice_io::Attribute as A;
-    let values = match cloud.attributes.get(name).map(|values| values.select(first_point)) {
-        Some(A::U8(v)) => Values::U8(v),
-        Some(A::U16(v)) => Values::U16(v),
-        Some(A::U32(v)) => Values::U32(v),
-        Some(A::I32(v)) => Values::I32(v),
-        Some(A::F32(v)) => Values::F32(v),
-        Some(A::F64(v)) => Values::F64(v),
-        Some(A::Rgb(v)) => Values::Rgb(v),
-        _ => bail!("--attributes: expected numbers or colours, found another type in `{name}`; leave it out"),
-    };
-    Ok(Attribute { name: name.to_owned(), values })
 }
 
 fn text(report: &Report) -> String {
