@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Result, anyhow, bail, ensure};
-use lattice_codec::{Attribute, CompressOptions, Grid, Occupied, VoxelCloud};
+use lattice_codec::{Attribute, CompressOptions, Grid, Model, Occupied, VoxelCloud};
 use lattice_io::PointCloud;
 use serde::Serialize;
 
@@ -35,6 +35,9 @@ pub struct Args {
     /// Where the sensor stands, in the file's unit; its place makes sweeps smaller, and changes nothing else.
     #[arg(long, num_args = 3, value_names = ["X", "Y", "Z"], allow_negative_numbers = true, default_values_t = [0.0; 3])]
     sensor: Vec<f64>,
+    /// How probabilities are found: contexts, or learned, a small trained network beside them: 3 to 15 % fewer bits at half the speed, both ways.
+    #[arg(long, default_value_t = Model::Contexts)]
+    model: Model,
     /// Columns of a .bin file.
     #[arg(long)]
     columns: Option<usize>,
@@ -46,6 +49,7 @@ pub struct Args {
 struct Report {
     file: String,
     out: String,
+    model: &'static str,
     points: usize,
     dropped: usize,
     voxels: usize,
@@ -98,6 +102,7 @@ pub fn run(args: &Args) -> Result<()> {
     let mut options = CompressOptions::default();
     options.n_points = cloud.len() as u64;
     options.attribute_step = step;
+    options.model = args.model;
     options.sensor = [0, 1, 2].map(|a| ((args.sensor[a] - cloud.origin[a]) / size).floor() as i32);
     let voxels =
         VoxelCloud { voxels: occupied.voxels, counts: args.counts.then_some(occupied.counts), attributes };
@@ -118,6 +123,7 @@ pub fn run(args: &Args) -> Result<()> {
     let report = Report {
         file: args.scene.display().to_string(),
         out: args.out.display().to_string(),
+        model: header.model.name(),
         points: cloud.len(),
         dropped: cloud.dropped,
         voxels: n,

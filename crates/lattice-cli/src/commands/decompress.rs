@@ -68,7 +68,7 @@ pub fn run(args: &Args) -> Result<()> {
     let names: Vec<&String> = cloud.attributes.keys().collect();
     if args.shared.json {
         return output::json(&json!({
-            "file": args.file.display().to_string(), "out": args.out.display().to_string(), "voxels": n, "points": header.n_points,
+            "file": args.file.display().to_string(), "out": args.out.display().to_string(), "model": header.model.name(), "voxels": n, "points": header.n_points,
             "voxel_size": header.grid.voxel_size, "origin": header.grid.origin, "seconds": seconds, "voxels_per_second": rate, "attributes": names,
         }));
     }
