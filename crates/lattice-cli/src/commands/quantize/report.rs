@@ -9,10 +9,10 @@ use lattice_quantize::{Action, Decision, LayerError};
 use lattice_train::{ConfusionMatrix, LabelledScene};
 use serde::Serialize;
 
-use super::scenes::Sweep;
 use crate::commands::bench::median;
 use crate::device::Chosen;
 use crate::segmenter::Segmenter;
+use crate::sweep::Sweep;
 use crate::table;
 
 /// The document of the command.
