@@ -22,6 +22,9 @@ pub fn safetensors_texts(file: &mut impl Read) -> Result<BTreeMap<String, String
     // Memory grows with what is there, not with what is asked for.
     let mut text = Vec::new();
     file.take(length).read_to_end(&mut text).map_err(|e| e.to_string())?;
+    if (text.len() as u64) < length {
+        return Err(format!("its end after {} of {length} bytes of its header", text.len()));
+    }
     let header: serde_json::Map<String, serde_json::Value> =
         serde_json::from_slice(&text).map_err(|e| format!("a header that is no JSON: {e}"))?;
     let Some(texts) = header.get("__metadata__") else { return Ok(BTreeMap::new()) };
@@ -55,7 +58,7 @@ mod tests {
         for (header, length, part) in [
             ("", u64::MAX, "a header of 18446744073709551615 bytes"),
             ("{", 1, "no JSON"),
-            ("{}", 90_000_000, "no JSON"),
+            ("{}", 90_000_000, "its end after 6 of 90000000 bytes"),
             ("[1]", 3, "no JSON"),
             (r#"{"__metadata__":{"a":1}}"#, 24, "no texts"),
             (r#"{"__metadata__":["a"]}"#, 22, "no texts"),
