@@ -3,7 +3,7 @@
 
     python3 -m venv env && env/bin/pip install numpy DracoPy 'laspy[lazrs]' zstandard
     cargo build --release
-    env/bin/python benches/codecs.py target/release/lattice SCAN:SIZE... [--repeats 3]
+    env/bin/python benches/codecs.py target/release/lattice SCAN:SIZE... [--model learned] [--repeats 3]
 
 The voxels are those that `lattice compress` keeps (one a cell), read back from `lattice decompress`, so every codec gets the same geometry. Draco:
 level 10, points in any order, as many bits as the box needs, checked to give the same voxels. LAZ: point format 0, scale 1; the best of the orders
@@ -36,7 +36,7 @@ def best(repeats, work):
     return result, min(times)
 
 
-def lattice(binary, scan, size, repeats, folder):
+def lattice(binary, model, scan, size, repeats, folder):
     """Bytes, seconds in and out, and the voxels."""
     out, back = folder / "a.lat", folder / "a.npy"
 
@@ -44,7 +44,7 @@ def lattice(binary, scan, size, repeats, folder):
         text = subprocess.run([binary, *args, "--threads", "1", "--json"], check=True, capture_output=True, text=True).stdout
         return json.loads(text)
 
-    packed = [call("compress", scan, "--voxel-size", size, "--out", out) for _ in range(repeats)]
+    packed = [call("compress", scan, "--model", model, "--voxel-size", size, "--out", out) for _ in range(repeats)]
     read = [call("decompress", out, "--out", back) for _ in range(repeats)]
     report = read[0]
     centres = np.load(back).astype(np.float64)
@@ -123,6 +123,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("binary")
     parser.add_argument("scans", nargs="+", metavar="SCAN:SIZE")
+    parser.add_argument("--model", default="contexts", choices=["contexts", "learned"])
     parser.add_argument("--repeats", type=int, default=3)
     args = parser.parse_args()
     print("| scan | voxel size | voxels | lattice | Draco | LAZ | zstd -19 | lattice in / out | Draco in / out | LAZ in / out | zstd in / out |")
@@ -130,7 +131,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         for pair in args.scans:
             scan, size = pair.rsplit(":", 1)
-            n_bytes, to, back, voxels = lattice(args.binary, scan, size, args.repeats, Path(folder))
+            n_bytes, to, back, voxels = lattice(args.binary, args.model, scan, size, args.repeats, Path(folder))
             n = len(voxels)
             orders = [voxels, voxels[np.lexsort(voxels.T[::-1])]]
             in_scan = scan_order(scan, size, voxels)

@@ -1,7 +1,7 @@
 //! Any bytes are a compressed cloud or an error; what is accepted can be written again and read back.
 #![no_main]
 
-use lattice_codec::{CompressOptions, Limits, Reader, compress, decompress};
+use lattice_codec::{CompressOptions, Limits, Model, Reader, compress, decompress};
 use libfuzzer_sys::fuzz_target;
 
 /// Small enough that a run is short, large enough for several levels and blocks.
@@ -43,11 +43,17 @@ fuzz_target!(|data: &[u8]| {
     let mut sealed = data.to_vec();
     let _ = seal_all(&mut sealed);
     if let Ok((header, cloud)) = decompress(sealed.as_slice(), LIMITS, |_| {}) {
-        let mut again = Vec::new();
-        let written = compress(&cloud, header.grid, &CompressOptions::default(), &mut again, |_| {});
-        written.expect("what was read is distinct, in order and complete");
-        let (_, back) = decompress(again.as_slice(), LIMITS, |_| {}).expect("our own stream");
-        assert_eq!(back.voxels, cloud.voxels);
-        assert_eq!(back.counts, cloud.counts);
+        for model in Model::ALL {
+            let mut options = CompressOptions::default();
+            options.model = model;
+            options.sensor = header.sensor;
+            let mut again = Vec::new();
+            let written = compress(&cloud, header.grid, &options, &mut again, |_| {});
+            written.expect("what was read is distinct, in order and complete");
+            let (head, back) = decompress(again.as_slice(), LIMITS, |_| {}).expect("our own stream");
+            assert_eq!(head.model, model);
+            assert_eq!(back.voxels, cloud.voxels);
+            assert_eq!(back.counts, cloud.counts);
+        }
     }
 });

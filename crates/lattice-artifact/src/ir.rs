@@ -76,6 +76,11 @@ impl Element {
         Self::ALL.iter().copied().find(|e| e.name() == name)
     }
 
+    /// Whether values of it are whole numbers.
+    pub fn is_integer(self) -> bool {
+        !matches!(self, Self::F64 | Self::F32 | Self::F16 | Self::Bf16)
+    }
+
     /// Whether features may have it.
     pub fn is_feature(self) -> bool {
         matches!(self, Self::F32 | Self::F16 | Self::Bf16)
@@ -189,8 +194,10 @@ pub enum Attribute {
 /// Value of a module's attribute.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ModuleAttribute {
-    /// An integer.
+    /// An integer of type i64.
     Integer(i64),
+    /// An integer of another type.
+    Typed(i64, Element),
     /// A string.
     Text(String),
     /// Strings in brackets.
@@ -250,7 +257,7 @@ pub struct Operation {
 /// A graph: a module with one function.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Graph {
-    /// Attributes of the module, in the order of the format, others after them by name.
+    /// Attributes of the module, in the order of the format, others after them by name: those of other namespaces mean nothing here and are kept.
     pub attributes: Vec<Entry<ModuleAttribute>>,
     /// Arguments of the function.
     pub arguments: Vec<Argument>,

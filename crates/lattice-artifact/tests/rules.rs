@@ -116,6 +116,7 @@ fn module_attributes_have_exact_values() {
         "lattice.manifest = \"x\", lattice.ir_version",
         &["found `lattice.manifest`"],
     );
+    broken("lattice.ir_version = 2 : i64", "lattice.ir_version = \"2\"", &["ir_version = 2", "found \"2\""]);
     broken("\"x_coords\", ", "", &["lattice.input_names to list 8", "found 7"]);
     broken("\"x_coords\"", "\"\"", &["not empty"]);
     broken("\"x_coords\"", "\"x_active\"", &["`x_active` twice"]);

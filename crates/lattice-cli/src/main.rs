@@ -15,6 +15,7 @@ mod routes;
 mod scene;
 mod segmenter;
 mod shipped;
+mod sweep;
 mod table;
 mod weights;
 

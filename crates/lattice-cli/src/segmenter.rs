@@ -15,7 +15,7 @@ use lattice_train::INPUT_CHANNELS;
 use crate::{shipped, weights};
 
 /// The network that runs where none is asked for.
-const DEFAULT: &str = "minkunet18";
+pub const DEFAULT: &str = "minkunet18";
 
 /// Most classes: labels are bytes, and 255 means none.
 const MOST_CLASSES: usize = 255;
@@ -55,12 +55,17 @@ pub enum Source<'a> {
     Shipped,
 }
 
-/// The network that the arguments ask for: the weights' own, where their file names one.
+/// The network that the arguments ask for: the weights' own, where their file names one; `otherwise` where nothing names any.
 ///
 /// # Errors
 /// A name that is not in the list or contradicts the weights; too many classes; weights that cannot be read or whose input cannot be
 /// computed.
-pub fn choose<'a>(name: Option<&str>, weights: Option<&'a Path>, channels: usize) -> Result<Choice<'a>> {
+pub fn choose<'a>(
+    name: Option<&str>,
+    weights: Option<&'a Path>,
+    channels: usize,
+    otherwise: &str,
+) -> Result<Choice<'a>> {
     let known = zoo_names(Some(Task::Segmentation));
     let listed = |name: &str| known.contains(&name);
     if let Some(name) = name
@@ -70,7 +75,7 @@ pub fn choose<'a>(name: Option<&str>, weights: Option<&'a Path>, channels: usize
     }
     let Some(choice) = of_file(weights)? else {
         let classes = weights::lidar_classes();
-        let spec = ModelSpec::new(name.unwrap_or(DEFAULT).into(), channels).with_classes(classes.len());
+        let spec = ModelSpec::new(name.unwrap_or(otherwise).into(), channels).with_classes(classes.len());
         let source = weights.map_or(Source::Seed, Source::File);
         return Ok(Choice { spec, classes, voxel_size: None, source });
     };
@@ -78,7 +83,7 @@ pub fn choose<'a>(name: Option<&str>, weights: Option<&'a Path>, channels: usize
     weights::check_name(name, &spec.name)?;
     ensure!(
         listed(&spec.name),
-        "--weights: expected weights of a network that scores voxels, found those of {}; run takes {}",
+        "--weights: expected weights of a network that scores voxels, found those of {}; known are {}",
         spec.name,
         known.join(", ")
     );

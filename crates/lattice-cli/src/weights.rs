@@ -1,44 +1,15 @@
-//! Weights from a safetensors file, all of them or none, and the network that they are for.
+//! Weights from a safetensors file, all of them or none, and what the file says of its network.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Result, anyhow, bail};
 use burn::module::{Module, ModuleMapper, Param};
-use burn::tensor::{Device, FloatDType, Tensor};
+use burn::tensor::{FloatDType, Tensor};
 use burn_lattice::nn::Layers;
 use burn_store::{ApplyError, ApplyResult, ModuleSnapshot, SafetensorsStore};
-use lattice_models::MinkUNet;
 use lattice_scenes::{SceneKind, class_names};
-use lattice_train::{TensorFile, WeightsInfo, build_model};
-
-/// A network by name, with what its weights say of it.
-pub struct Network<'a> {
-    weights: Option<&'a Path>,
-    /// Name of the network.
-    pub model: String,
-    /// Names of the classes, in the order of the scores.
-    pub classes: Vec<String>,
-    /// Edge of the voxels of the training, where the weights say.
-    pub voxel_size: Option<f64>,
-}
-
-/// The network that weights describe, or that is asked for by name; else `otherwise`, with the lidar classes.
-///
-/// # Errors
-/// Weights that cannot be read or whose input cannot be computed; a name that differs from that in the weights.
-pub fn network<'a>(weights: Option<&'a Path>, asked: Option<&str>, otherwise: &str) -> Result<Network<'a>> {
-    Ok(match info(weights)? {
-        Some(WeightsInfo { model, classes, voxel_size, .. }) => {
-            check_name(asked, &model)?;
-            Network { weights, model, classes, voxel_size: Some(voxel_size) }
-        }
-        None => {
-            let (model, classes) = (asked.unwrap_or(otherwise).into(), lidar_classes());
-            Network { weights, model, classes, voxel_size: None }
-        }
-    })
-}
+use lattice_train::{TensorFile, WeightsInfo};
 
 /// What a file of weights that were trained here says of its network; what is no file is refused when it is loaded, with more to say.
 ///
@@ -67,20 +38,6 @@ pub fn check_name(asked: Option<&str>, model: &str) -> Result<()> {
 /// The classes of networks whose weights name none.
 pub fn lidar_classes() -> Vec<String> {
     class_names(SceneKind::Lidar).iter().map(ToString::to_string).collect()
-}
-
-impl Network<'_> {
-    /// The network with its weights, or with those that a seed draws where it has none.
-    ///
-    /// # Errors
-    /// An unknown name; what [`load`] refuses.
-    pub fn load(&self, seed: u64, device: &Device) -> Result<MinkUNet> {
-        let model = build_model(&self.model, self.classes.len(), seed, device)?;
-        match self.weights {
-            Some(path) => load(model, path, &self.model),
-            None => Ok(model),
-        }
-    }
 }
 
 /// Loads every parameter of `model` from a file; `name` is the model's name in messages. Half and double precision become f32; packed

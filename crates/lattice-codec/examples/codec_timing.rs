@@ -1,6 +1,6 @@
-//! Bits a voxel and processor time of one core on scans: `codec_timing VOXEL_SIZE FILE...`.
+//! Bits a voxel and processor time of one core on scans: `codec_timing MODEL VOXEL_SIZE FILE...`, the model contexts or learned.
 
-use lattice_codec::{CompressOptions, Grid, Limits, Occupied, VoxelCloud, compress, decompress};
+use lattice_codec::{CompressOptions, Grid, Limits, Model, Occupied, VoxelCloud, compress, decompress};
 
 /// Seconds of processor time of this thread where the system tells, else of the clock.
 fn seconds(since: std::time::Instant) -> f64 {
@@ -11,7 +11,11 @@ fn seconds(since: std::time::Instant) -> f64 {
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut args = std::env::args().skip(1);
-    let size: f64 = args.next().ok_or("expected a voxel size and files")?.parse()?;
+    let usage = "expected a model, a voxel size and files";
+    let model: Model = args.next().ok_or(usage)?.parse()?;
+    let size: f64 = args.next().ok_or(usage)?.parse()?;
+    let mut options = CompressOptions::default();
+    options.model = model;
     let start = std::time::Instant::now();
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).use_current_thread().build()?;
     for file in args {
@@ -29,7 +33,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let (mut stream, before) = (Vec::new(), seconds(start));
         let grid = Grid { voxel_size: size, origin: [0.0; 3] };
         let (between, after) = pool.install(|| -> Result<_, lattice_codec::CodecError> {
-            compress(&cloud, grid, &CompressOptions::default(), &mut stream, |_| {})?;
+            compress(&cloud, grid, &options, &mut stream, |_| {})?;
             let between = seconds(start);
             let (_, back) = decompress(stream.as_slice(), Limits::default(), |_| {})?;
             let after = seconds(start);
@@ -37,7 +41,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             Ok((between, after))
         })?;
         println!(
-            "{file} {size}: {n} voxels, {:.3} bits a voxel, {:.2} M/s in, {:.2} M/s out",
+            "{file} {size} {model}: {n} voxels, {:.3} bits a voxel, {:.2} M/s in, {:.2} M/s out",
             8.0 * stream.len() as f64 / n,
             n / (between - before) / 1e6,
             n / (after - between) / 1e6

@@ -2,6 +2,8 @@
 
 use std::io::Read;
 
+use lattice_core::canonical_cmp;
+
 use crate::coder::{Decoder, Encoder};
 use crate::error::{CodecError, Result};
 use crate::geometry::{self, BlockShape, Coded};
@@ -41,18 +43,57 @@ fn shape(header: &Header, n_voxels: usize, depth: u32, corner: [u32; 3]) -> Bloc
     BlockShape { depth, n_voxels, sensor }
 }
 
+/// The smallest aligned cube that holds a run of voxels in canonical order, as its depth and place; voxels become places in it.
+fn enclose(voxels: &mut [[u32; 3]]) -> (u32, [u32; 3]) {
+    let first = voxels[0];
+    // In canonical order all bits above the highest that differs are equal.
+    let differ = voxels.iter().flat_map(|v| (0..3).map(move |a| v[a] ^ first[a])).fold(0, |all, d| all | d);
+    let depth = 32 - differ.leading_zeros();
+    let place = first.map(|v| if depth == 32 { 0 } else { v >> depth });
+    let corner = corner_of(depth, place);
+    voxels.iter_mut().for_each(|v| *v = [0, 1, 2].map(|a| v[a] - corner[a]));
+    (depth, place)
+}
+
+/// The low corner of a cube of `2^depth` voxels an edge.
+fn corner_of(depth: u32, place: [u32; 3]) -> [u32; 3] {
+    place.map(|p| if depth == 32 { 0 } else { p << depth })
+}
+
+/// A cloud as one block, for [`crate::observe()`]: its shape and its voxels in it.
+pub(crate) fn whole(voxels: &[[i32; 3]], sensor: [i32; 3]) -> Result<(BlockShape, Vec<[u32; 3]>)> {
+    const OP: &str = "observe";
+    let n = voxels.len();
+    if !(1..=MAX_BLOCK_VOXELS).contains(&n) {
+        let expected = format!("1 to {MAX_BLOCK_VOXELS} voxels");
+        return Err(CodecError::value(OP, expected, n.to_string(), "take a part of the cloud"));
+    }
+    let coord = |[x, y, z]: [i32; 3]| [0, x, y, z];
+    if let Some(row) = (1..n).find(|&r| canonical_cmp(&coord(voxels[r - 1]), &coord(voxels[r])).is_ge()) {
+        let expected = "distinct voxels in canonical order";
+        return Err(CodecError::value(
+            OP,
+            expected,
+            format!("{:?} at row {row}", voxels[row]),
+            "sort them with `Occupied::of`",
+        ));
+    }
+    // In the largest cube, which holds every coordinate.
+    let mut inside: Vec<[u32; 3]> = voxels.iter().map(|v| v.map(|a| to_cube(a, 32))).collect();
+    let (depth, place) = enclose(&mut inside);
+    let corner = corner_of(depth, place);
+    let sensor = [0, 1, 2].map(|a| i64::from(to_cube(sensor[a], 32)) - i64::from(corner[a]));
+    Ok((BlockShape { depth, n_voxels: n, sensor }, inside))
+}
+
 /// The bytes of a block: its head, the lengths and bytes of its sections, a checksum of it all.
 pub(crate) fn encode(header: &Header, mut block: BlockData) -> Vec<u8> {
     let bits = header.axis_bits();
     let mut voxels: Vec<[u32; 3]> = block.voxels.iter().map(|v| v.map(|a| to_cube(a, bits))).collect();
-    // The smallest aligned cube that holds the run: in canonical order all bits above the highest that differs are equal.
-    let first = voxels[0];
-    let differ = voxels.iter().flat_map(|v| (0..3).map(move |a| v[a] ^ first[a])).fold(0, |all, d| all | d);
-    let depth = 32 - differ.leading_zeros();
-    let place = first.map(|v| if depth == 32 { 0 } else { v >> depth });
-    let corner = place.map(|p| if depth == 32 { 0 } else { p << depth });
-    voxels.iter_mut().for_each(|v| *v = [0, 1, 2].map(|a| v[a] - corner[a]));
-    let (geometry, coded) = geometry::encode(shape(header, voxels.len(), depth, corner), &voxels);
+    let (depth, place) = enclose(&mut voxels);
+    let corner = corner_of(depth, place);
+    let (geometry, coded) =
+        geometry::encode(header.model, shape(header, voxels.len(), depth, corner), &voxels);
     let mut sections = vec![geometry];
     if !block.numbers.is_empty() {
         let near = coded.neighbours();
@@ -137,7 +178,7 @@ impl RawBlock {
     pub(crate) fn decode(&self, header: &Header) -> Result<BlockData> {
         let damaged = |expected: String, found: String| CodecError::damaged(&self.name, expected, found);
         let shape = shape(header, self.n_voxels, self.depth, self.corner);
-        let Some((coded, spent)) = geometry::decode(shape, &self.sections[0]) else {
+        let Some((coded, spent)) = geometry::decode(header.model, shape, &self.sections[0]) else {
             return Err(damaged(format!("{} voxels", self.n_voxels), "more".to_owned()));
         };
         if coded.voxels.len() != self.n_voxels || !spent {

@@ -1,6 +1,7 @@
 //! Attributes as whole numbers, and back: what is lost, if anything, is lost here.
 
-use crate::cloud::Values;
+use lattice_core::AttributeValues as Values;
+
 use crate::error::{CodecError, Result};
 
 /// Most distinct values of a float attribute that are listed in the header.

@@ -1,6 +1,6 @@
 //! What is compressed: voxels in canonical order with their counts and attributes.
 
-use lattice_core::{Coord, canonical_cmp, canonical_order};
+use lattice_core::{AttributeValues as Values, Coord, canonical_cmp, canonical_order};
 
 use crate::error::{CodecError, Result};
 
@@ -31,57 +31,6 @@ impl Grid {
             found,
             "give a length in the scan's unit",
         ))
-    }
-}
-
-/// Values of one attribute, one a voxel.
-#[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
-#[allow(missing_docs, reason = "each variant is named for its element type")]
-pub enum Values {
-    U8(Vec<u8>),
-    U16(Vec<u16>),
-    U32(Vec<u32>),
-    I32(Vec<i32>),
-    F32(Vec<f32>),
-    F64(Vec<f64>),
-    /// Red, green, blue.
-    Rgb(Vec<[u8; 3]>),
-}
-
-impl Values {
-    /// Number of values.
-    pub fn len(&self) -> usize {
-        match self {
-            Self::U8(v) => v.len(),
-            Self::U16(v) => v.len(),
-            Self::U32(v) => v.len(),
-            Self::I32(v) => v.len(),
-            Self::F32(v) => v.len(),
-            Self::F64(v) => v.len(),
-            Self::Rgb(v) => v.len(),
-        }
-    }
-
-    /// Whether there are no values.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-}
-
-impl Values {
-    /// Adds values of the same type; those of another are a bug of the caller and are left out.
-    fn append(&mut self, more: Self) {
-        match (self, more) {
-            (Self::U8(all), Self::U8(more)) => all.extend(more),
-            (Self::U16(all), Self::U16(more)) => all.extend(more),
-            (Self::U32(all), Self::U32(more)) => all.extend(more),
-            (Self::I32(all), Self::I32(more)) => all.extend(more),
-            (Self::F32(all), Self::F32(more)) => all.extend(more),
-            (Self::F64(all), Self::F64(more)) => all.extend(more),
-            (Self::Rgb(all), Self::Rgb(more)) => all.extend(more),
-            _ => debug_assert!(false, "one stream has one type for an attribute"),
-        }
     }
 }
 
@@ -162,10 +111,10 @@ impl VoxelCloud {
         if let (Some(all), Some(more)) = (&mut self.counts, more.counts) {
             all.extend(more);
         }
-        self.attributes
-            .iter_mut()
-            .zip(more.attributes)
-            .for_each(|(all, more)| all.values.append(more.values));
+        for (all, more) in self.attributes.iter_mut().zip(more.attributes) {
+            let appended = all.values.try_append(more.values);
+            debug_assert!(appended.is_ok(), "one stream has one type for an attribute");
+        }
     }
 
     /// Lengths, order and counts.

@@ -1,7 +1,10 @@
 //! Voxels of one block, level by level: one walk that the encoder and the decoder share.
 
 use crate::coder::{BitCoder, Decoder, Encoder};
+use crate::judge::{Contexts, Judge, Sight};
 use crate::lone::LoneModel;
+use crate::model::Model;
+use crate::network::Learned;
 use crate::occupancy::{OccupancyModel, Surroundings};
 use crate::octree::{self, TreeLevel, child_number, child_of};
 use crate::residual::Surrounds;
@@ -105,8 +108,9 @@ const TAIL_CELLS: u32 = 2;
 /// Cells around, the cell included, up to which it is asked whether it has one child.
 const LONE_CELLS: u32 = 6;
 
-struct Walk<'a, C> {
+struct Walk<'a, C, J> {
     coder: C,
+    judge: J,
     shape: BlockShape,
     occupancy: OccupancyModel,
     lone: LoneModel,
@@ -123,11 +127,12 @@ struct Parent {
     holders: Holders,
 }
 
-impl<'a, C: BitCoder> Walk<'a, C> {
-    fn new(coder: C, shape: BlockShape, truth: Option<(&'a [TreeLevel], &'a [[u32; 3]])>) -> Self {
+impl<'a, C: BitCoder, J: Judge> Walk<'a, C, J> {
+    fn new(coder: C, judge: J, shape: BlockShape, truth: Option<(&'a [TreeLevel], &'a [[u32; 3]])>) -> Self {
         let (occupancy, lone) = (OccupancyModel::new(), LoneModel::new());
         Self {
             coder,
+            judge,
             shape,
             occupancy,
             lone,
@@ -183,13 +188,16 @@ impl<'a, C: BitCoder> Walk<'a, C> {
             let around = self.look_around(l, parent, c, above, level);
             level.around.push(around.cells);
             let n_cells = around.cells.count_ones();
+            if J::LOOKS {
+                self.judge.look(&self.sight(parent, c, above, &around, at));
+            }
             let number = node as usize;
             if left >= TAIL_LEVELS && n_cells <= TAIL_CELLS {
                 let lone = self.truth.is_some_and(|(levels, _)| {
                     let first = &levels[l as usize].first_voxel[number..];
                     first[1] - first[0] == 1
                 });
-                if self.lone.flag(&mut self.coder, &around, true, lone) {
+                if self.lone.flag(&mut self.coder, &mut self.judge, &around, true, lone) {
                     let voxel = |(levels, voxels): (&[TreeLevel], &[[u32; 3]])| {
                         voxels[levels[l as usize].first_voxel[number] as usize]
                     };
@@ -201,12 +209,30 @@ impl<'a, C: BitCoder> Walk<'a, C> {
             if tail == NONE {
                 let truth = self.truth.map_or(0, |(levels, _)| levels[l as usize].children[number]);
                 let sparse = n_cells <= LONE_CELLS;
-                children =
-                    if sparse && self.lone.flag(&mut self.coder, &around, false, truth.is_power_of_two()) {
-                        1 << self.lone.child(&mut self.coder, &around, truth.trailing_zeros(), false)
-                    } else {
-                        self.occupancy.code(&mut self.coder, &around, truth, 1 + u32::from(sparse))
-                    };
+                children = if sparse
+                    && self.lone.flag(
+                        &mut self.coder,
+                        &mut self.judge,
+                        &around,
+                        false,
+                        truth.is_power_of_two(),
+                    ) {
+                    1 << self.lone.child(
+                        &mut self.coder,
+                        &mut self.judge,
+                        &around,
+                        truth.trailing_zeros(),
+                        false,
+                    )
+                } else {
+                    self.occupancy.code(
+                        &mut self.coder,
+                        &mut self.judge,
+                        &around,
+                        truth,
+                        1 + u32::from(sparse),
+                    )
+                };
             }
         }
         if tail != NONE {
@@ -233,6 +259,7 @@ impl<'a, C: BitCoder> Walk<'a, C> {
             cells: 0,
             known: 0,
             open: 0,
+            later: 0,
             siblings: above.children[parent.number],
             levels_left: left,
             elevation: self.elevation(at, left - 1),
@@ -248,6 +275,7 @@ impl<'a, C: BitCoder> Walk<'a, C> {
             if number < node {
                 around.known |= placed(level.children[number as usize], d);
             } else if number > node {
+                around.later |= 1 << d;
                 around.open |= placed(0xff, d);
             }
         }
@@ -259,8 +287,13 @@ impl<'a, C: BitCoder> Walk<'a, C> {
         let (mut at, mut around) = (at, around);
         let top = around.levels_left;
         for k in (0..top).rev() {
-            let number =
-                self.lone.child(&mut self.coder, &around, child_number(end.map(|v| v >> k)), k + 1 < top);
+            let truth = child_number(end.map(|v| v >> k));
+            // Below the first cell nothing is around: the network has nothing to say.
+            let number = if k + 1 == top {
+                self.lone.child(&mut self.coder, &mut self.judge, &around, truth, false)
+            } else {
+                self.lone.child(&mut self.coder, &mut Contexts, &around, truth, true)
+            };
             at = child_of(at, number);
             if k > 0 {
                 let elevation = self.elevation(at, k - 1);
@@ -268,6 +301,7 @@ impl<'a, C: BitCoder> Walk<'a, C> {
                     cells: 1 << 13,
                     known: 0,
                     open: 0,
+                    later: 0,
                     siblings: 1 << number,
                     levels_left: k,
                     elevation,
@@ -277,14 +311,35 @@ impl<'a, C: BitCoder> Walk<'a, C> {
         at
     }
 
-    /// Elevation of a cell's lower and upper children of `2^shift` voxels, seen from the sensor: a bin and how fine bins are.
-    fn elevation(&self, at: [u32; 3], shift: u32) -> [u32; 2] {
+    /// What a network sees of child `c` of a parent.
+    #[inline]
+    fn sight<'s>(
+        &self,
+        parent: &Parent,
+        c: u32,
+        above: &Level,
+        around: &'s Surroundings,
+        at: [u32; 3],
+    ) -> Sight<'s> {
+        let (centre, range) = self.seen_from_sensor(at, around.levels_left - 1);
+        let parents = above.around[parent.number];
+        Sight { around, octant: c, window: parent.holders.window, parents, centre, range }
+    }
+
+    /// From the sensor to a cell's centre, in halves of a child of `2^shift` voxels, and its length along the ground.
+    #[inline]
+    fn seen_from_sensor(&self, at: [u32; 3], shift: u32) -> ([i64; 3], i64) {
         // In halves of a child, so that centres are whole numbers.
         let sensor = self.shape.sensor.map(|s| (2 * s) >> shift);
         // What is farther than 2^29 children is clamped, so that squares fit.
         let centre = [0, 1, 2].map(|a| (4 * i64::from(at[a]) + 2 - sensor[a]).clamp(-(1 << 30), 1 << 30));
         let r = (centre[0] * centre[0] + centre[1] * centre[1]) as u64;
-        let r = r.isqrt().max(1) as i64;
+        (centre, r.isqrt().max(1) as i64)
+    }
+
+    /// Elevation of a cell's lower and upper children of `2^shift` voxels, seen from the sensor: a bin and how fine bins are.
+    fn elevation(&self, at: [u32; 3], shift: u32) -> [u32; 2] {
+        let (centre, r) = self.seen_from_sensor(at, shift);
         let fine = (63 - r.leading_zeros()).min(11);
         [-1, 1].map(|dz| {
             let bin = ((centre[2] + dz) << fine).div_euclid(r);
@@ -346,20 +401,41 @@ impl Coded {
     }
 }
 
-/// The stream of a block's voxels, which are distinct, in Morton order, inside its cube.
-pub(crate) fn encode(shape: BlockShape, voxels: &[[u32; 3]]) -> (Vec<u8>, Coded) {
+/// Walks over voxels, which are distinct, in Morton order, inside the block's cube.
+pub(crate) fn watch<C: BitCoder, J: Judge>(
+    shape: BlockShape,
+    voxels: &[[u32; 3]],
+    coder: C,
+    judge: J,
+) -> (C, Coded) {
     let levels = octree::build(voxels, shape.depth);
-    let mut walk = Walk::new(Encoder::new(), shape, Some((&levels, voxels)));
-    // The encoder's tree has as many voxels as the shape says.
+    let mut walk = Walk::new(coder, judge, shape, Some((&levels, voxels)));
+    // The tree has as many voxels as the shape says.
     let parents = walk.run().unwrap_or_default();
     debug_assert!(walk.voxels == voxels);
-    (walk.coder.finish(), Coded { voxels: walk.voxels, parents })
+    (walk.coder, Coded { voxels: walk.voxels, parents })
+}
+
+/// The stream of a block's voxels, which are distinct, in Morton order, inside its cube.
+pub(crate) fn encode(model: Model, shape: BlockShape, voxels: &[[u32; 3]]) -> (Vec<u8>, Coded) {
+    let coder = Encoder::new();
+    let (coder, coded) = match model {
+        Model::Contexts => watch(shape, voxels, coder, Contexts),
+        Model::Learned => watch(shape, voxels, coder, Learned::new()),
+    };
+    (coder.finish(), coded)
 }
 
 /// The voxels of a stream, and whether all of it was read; `None` when there are more voxels than the shape says.
-pub(crate) fn decode(shape: BlockShape, stream: &[u8]) -> Option<(Coded, bool)> {
-    let mut walk = Walk::new(Decoder::new(stream), shape, None);
-    let parents = walk.run()?;
-    let spent = walk.coder.is_spent();
-    Some((Coded { voxels: walk.voxels, parents }, spent))
+pub(crate) fn decode(model: Model, shape: BlockShape, stream: &[u8]) -> Option<(Coded, bool)> {
+    fn read(shape: BlockShape, stream: &[u8], judge: impl Judge) -> Option<(Coded, bool)> {
+        let mut walk = Walk::new(Decoder::new(stream), judge, shape, None);
+        let parents = walk.run()?;
+        let spent = walk.coder.is_spent();
+        Some((Coded { voxels: walk.voxels, parents }, spent))
+    }
+    match model {
+        Model::Contexts => read(shape, stream, Contexts),
+        Model::Learned => read(shape, stream, Learned::new()),
+    }
 }

@@ -5,11 +5,17 @@ use std::io::{Read, Write};
 use crate::channel::{Channel, Kind, MAX_PALETTE, Scheme};
 use crate::cloud::{Grid, MAX_ATTRIBUTES};
 use crate::error::{CodecError, Result};
+use crate::model::Model;
+use crate::network;
 
 /// First bytes of every stream; the line ends show a transfer as text.
 pub(crate) const MAGIC: &[u8; 8] = b"\x89LAT\r\n\x1a\n";
-/// Version of the format; readers take this one alone.
-pub(crate) const VERSION: u16 = 1;
+/// Version of a stream whose geometry the contexts code alone.
+const VERSION: u16 = 1;
+/// Version of a stream that names its model, behind everything else: its number, then what tells which weights it needs.
+const VERSION_WITH_MODEL: u16 = 2;
+/// Number of [`Model::Learned`] in a stream.
+const LEARNED: u8 = 1;
 /// Most bytes of the head's body: enough for every attribute with its longest list.
 const MAX_BODY: u32 = 64 << 20;
 
@@ -30,6 +36,8 @@ pub struct Header {
     pub n_blocks: u32,
     /// Whether the number of points of each voxel is kept.
     pub has_counts: bool,
+    /// How the geometry is coded.
+    pub model: Model,
     pub(crate) channels: Vec<Channel>,
 }
 
@@ -85,8 +93,17 @@ impl Header {
                 Scheme::Bits => body.push(3),
             }
         }
+        // Streams of the contexts have the bytes that they always had.
+        let version = match self.model {
+            Model::Contexts => VERSION,
+            Model::Learned => {
+                body.push(LEARNED);
+                body.extend(network::checksum().to_le_bytes());
+                VERSION_WITH_MODEL
+            }
+        };
         let mut head = MAGIC.to_vec();
-        head.extend(VERSION.to_le_bytes());
+        head.extend(version.to_le_bytes());
         head.extend((body.len() as u32).to_le_bytes());
         head.extend(body);
         head.extend(crc32fast::hash(&head).to_le_bytes());
@@ -105,10 +122,10 @@ impl Header {
             });
         }
         let version = u16::from_le_bytes([head[8], head[9]]);
-        if version != VERSION {
+        if ![VERSION, VERSION_WITH_MODEL].contains(&version) {
             return Err(CodecError::Damaged {
                 place: "head".to_owned(),
-                expected: format!("version {VERSION}"),
+                expected: format!("version {VERSION} or {VERSION_WITH_MODEL}"),
                 found: format!("version {version}"),
                 fix: "read it with the release that wrote it",
             });
@@ -125,7 +142,10 @@ impl Header {
         let sum = head.split_off(head.len() - 4);
         check_sum("head", &[&head], &sum)?;
         let mut fields = Fields { rest: &head[14..], place: "head" };
-        let header = Self::parse(&mut fields)?;
+        let mut header = Self::parse(&mut fields)?;
+        if version == VERSION_WITH_MODEL {
+            header.model = read_model(&mut fields)?;
+        }
         if !fields.rest.is_empty() {
             return Err(CodecError::damaged("head", "its end", format!("{} more bytes", fields.rest.len())));
         }
@@ -168,7 +188,17 @@ impl Header {
             channels.push(Channel { name, kind, scheme, low, high });
         }
         let grid = Grid { voxel_size, origin };
-        Ok(Self { grid, bounds, sensor, n_voxels, n_points, n_blocks, has_counts, channels })
+        Ok(Self {
+            grid,
+            bounds,
+            sensor,
+            n_voxels,
+            n_points,
+            n_blocks,
+            has_counts,
+            model: Model::Contexts,
+            channels,
+        })
     }
 
     fn check(&self) -> Result<()> {
@@ -217,6 +247,24 @@ impl Header {
         }
         Ok(())
     }
+}
+
+/// The model of a stream, whose weights must be those of this release.
+fn read_model(fields: &mut Fields<'_>) -> Result<Model> {
+    let model = fields.u8()?;
+    if model != LEARNED {
+        return Err(CodecError::damaged("head", format!("{LEARNED} for the model"), model.to_string()));
+    }
+    let (weights, ours) = (fields.u32()?, network::checksum());
+    if weights != ours {
+        return Err(CodecError::Damaged {
+            place: "head".to_owned(),
+            expected: format!("the learned model {ours:08x}"),
+            found: format!("{weights:08x}"),
+            fix: "read it with the release that wrote it",
+        });
+    }
+    Ok(Model::Learned)
 }
 
 /// Whether a checksum is that of the parts, one after the other.

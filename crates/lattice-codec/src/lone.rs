@@ -1,6 +1,7 @@
 //! Cells with one child, which a scan's fine levels are full of: which child it is takes three bits in place of eight.
 
 use crate::coder::BitCoder;
+use crate::judge::{Head, Judge};
 use crate::mix::{Learn, Mixer, Slot, code_with, slots};
 use crate::occupancy::{Surroundings, line};
 
@@ -46,6 +47,7 @@ impl LoneModel {
     pub(crate) fn flag(
         &mut self,
         coder: &mut impl BitCoder,
+        judge: &mut impl Judge,
         around: &Surroundings,
         tail: bool,
         truth: bool,
@@ -62,7 +64,8 @@ impl LoneModel {
         let mixed = self
             .flag_mixer
             .mix((left << 1 | kind) as usize, [plain.stretch(), exact.stretch(), full.stretch(), 256]);
-        let bit = coder.code(truth, mixed.p);
+        let head = if tail { Head::Tail } else { Head::Lone };
+        let bit = judge.code(coder, head, truth, mixed.p);
         self.flag_mixer.learn(&mixed, bit, 12);
         plain.update(bit, LIMIT);
         exact.update(bit, LIMIT);
@@ -75,6 +78,7 @@ impl LoneModel {
     pub(crate) fn child(
         &mut self,
         coder: &mut impl BitCoder,
+        judge: &mut impl Judge,
         around: &Surroundings,
         truth: u32,
         alone: bool,
@@ -111,7 +115,7 @@ impl LoneModel {
             let inputs =
                 [level.stretch(), balance.stretch(), cells.stretch(), lower.stretch(), upper.stretch(), 256];
             let mixed = self.mixer.mix((left << 3 | prefix) as usize, inputs);
-            let bit = coder.code(truth >> axis & 1 == 1, mixed.p);
+            let bit = judge.code(coder, Head::Only(prefix), truth >> axis & 1 == 1, mixed.p);
             self.mixer.learn(&mixed, bit, 12);
             for slot in [level, balance, cells, lower, upper] {
                 slot.update(bit, LIMIT);

@@ -12,16 +12,18 @@ use crate::coder::{BitCoder, ONE};
 /// Units of the logistic domain per e-fold.
 const UNIT: usize = 256;
 /// Largest magnitude in the logistic domain: 11 e-folds, a probability of 1.1 of 65,536.
-const REACH: usize = 11 * UNIT;
+const REACH_UNITS: usize = 11 * UNIT;
+/// The same, signed.
+pub(crate) const REACH: i32 = REACH_UNITS as i32;
 
 /// `65,536 / (1 + exp(-x / 256))` for x in `-REACH..=REACH`, inside `1..=65535`.
-static SQUASH: [u16; 2 * REACH + 1] = squash_table();
+static SQUASH: [u16; 2 * REACH_UNITS + 1] = squash_table();
 /// The inverse at the middle of each of 4,096 equal parts.
 static STRETCH: [i16; 4096] = stretch_table();
 /// `65,536 / (n + 1.5)`: how far a probability that has seen `n` bits follows the next.
 static RATE: [u32; 1024] = rate_table();
 
-const fn squash_table() -> [u16; 2 * REACH + 1] {
+const fn squash_table() -> [u16; 2 * REACH_UNITS + 1] {
     // exp(-1/256) in units of 2^-62, from its series; then one product a step.
     let one: u128 = 1 << 62;
     let mut term = one;
@@ -31,13 +33,13 @@ const fn squash_table() -> [u16; 2 * REACH + 1] {
         down = if k % 2 == 1 { down - term } else { down + term };
         k += 1;
     }
-    let mut table = [0; 2 * REACH + 1];
+    let mut table = [0; 2 * REACH_UNITS + 1];
     let (mut power, mut x) = (one, 0);
-    while x <= REACH {
+    while x <= REACH_UNITS {
         let p = ((one << 16) + (one + power) / 2) / (one + power);
         let p = if p > 65_535 { 65_535 } else { p };
-        table[REACH + x] = p as u16;
-        table[REACH - x] = (65_536 - p) as u16;
+        table[REACH_UNITS + x] = p as u16;
+        table[REACH_UNITS - x] = (65_536 - p) as u16;
         power = (power * down) >> 62;
         x += 1;
     }
@@ -48,10 +50,10 @@ const fn stretch_table() -> [i16; 4096] {
     let squash = squash_table();
     let (mut table, mut i, mut at) = ([0; 4096], 0, 0);
     while i < 4096 {
-        while at < 2 * REACH && (squash[at] as usize) < 16 * i + 8 {
+        while at < 2 * REACH_UNITS && (squash[at] as usize) < 16 * i + 8 {
             at += 1;
         }
-        table[i] = (at as i32 - REACH as i32) as i16;
+        table[i] = (at as i32 - REACH_UNITS as i32) as i16;
         i += 1;
     }
     table
@@ -112,6 +114,18 @@ impl Learn for Slot {
     }
 }
 
+/// The probability of 65,536 of logarithmic odds within [`REACH`].
+#[inline]
+pub(crate) fn squash(odds: i32) -> u32 {
+    u32::from(SQUASH[(odds.clamp(-REACH, REACH) + REACH) as usize])
+}
+
+/// The logarithmic odds of a probability of 65,536.
+#[inline]
+pub(crate) fn stretch(p: u32) -> i16 {
+    STRETCH[(p >> 4).min(4095) as usize]
+}
+
 /// Codes a bit with one learning probability alone.
 #[inline]
 pub(crate) fn code_with(coder: &mut impl BitCoder, slot: &mut Slot, bit: bool, limit: usize) -> bool {
@@ -136,8 +150,13 @@ pub(crate) struct Mixed<const N: usize> {
 impl<const N: usize> Mixer<N> {
     /// `n_sets` sets of weights that begin at `weight` of 65,536.
     pub(crate) fn new(n_sets: usize, weight: i32) -> Self {
+        Self::of(n_sets, [weight; N])
+    }
+
+    /// `n_sets` sets that begin at these weights of 65,536.
+    pub(crate) fn of(n_sets: usize, weights: [i32; N]) -> Self {
         const { assert!(N <= 16, "sums must fit") };
-        Self { weights: vec![[weight; N]; n_sets] }
+        Self { weights: vec![weights; n_sets] }
     }
 
     /// Mixes logarithmic odds.
@@ -149,8 +168,7 @@ impl<const N: usize> Mixer<N> {
             // Below 2^12 times 2^15 each, so that sixteen of them fit.
             sum += i32::from(input) * i32::from((weight >> 4) as i16);
         }
-        let odds = (sum >> 12).clamp(-(REACH as i32), REACH as i32);
-        Mixed { inputs, set, p: u32::from(SQUASH[(odds + REACH as i32) as usize]) }
+        Mixed { inputs, set, p: squash(sum >> 12) }
     }
 
     /// Moves the weights against the error of `mixed`; a larger `shift` makes smaller steps.

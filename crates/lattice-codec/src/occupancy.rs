@@ -5,6 +5,7 @@
 //! and come later). Surfaces show in these; thin sweeps of a lidar show in the elevation seen from the sensor.
 
 use crate::coder::BitCoder;
+use crate::judge::{Head, Judge};
 use crate::mix::{Learn, Mixer, Slot, slots};
 use crate::window::{AROUND, corner, nine};
 
@@ -17,6 +18,8 @@ pub(crate) struct Surroundings {
     pub(crate) known: u64,
     /// Children that may be occupied: their parents are, and come later.
     pub(crate) open: u64,
+    /// Cells of the same level that are occupied and come later: children of these are open.
+    pub(crate) later: u32,
     /// Children of the parent.
     pub(crate) siblings: u8,
     /// Levels below, this one's children included: 1 for cells whose children are voxels.
@@ -92,6 +95,7 @@ impl OccupancyModel {
     pub(crate) fn code(
         &mut self,
         coder: &mut impl BitCoder,
+        judge: &mut impl Judge,
         around: &Surroundings,
         children: u8,
         least: u32,
@@ -147,7 +151,7 @@ impl OccupancyModel {
                 256,
             ];
             let mixed = self.mixer.mix((c as usize) << 4 | level << 2 | crowd, inputs);
-            let bit = coder.code(children >> c & 1 == 1, mixed.p.clamp(1, 65535));
+            let bit = judge.code(coder, Head::Child(c), children >> c & 1 == 1, mixed.p.clamp(1, 65535));
             self.mixer.learn(&mixed, bit, 12);
             faces.update(bit, 250);
             causal.update(bit, 250);

@@ -10,6 +10,7 @@ use crate::channel::Channel;
 use crate::cloud::{Attribute, Grid, VoxelCloud};
 use crate::error::{CodecError, Result};
 use crate::header::Header;
+use crate::model::Model;
 
 /// How a cloud is compressed.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,11 +24,19 @@ pub struct CompressOptions {
     pub sensor: [i32; 3],
     /// Voxels a block, 1 to [`MAX_BLOCK_VOXELS`]. Smaller blocks need less memory and cost size: each learns anew.
     pub block_voxels: usize,
+    /// How the geometry is coded.
+    pub model: Model,
 }
 
 impl Default for CompressOptions {
     fn default() -> Self {
-        Self { n_points: 0, attribute_step: 0.0, sensor: [0; 3], block_voxels: MAX_BLOCK_VOXELS }
+        Self {
+            n_points: 0,
+            attribute_step: 0.0,
+            sensor: [0; 3],
+            block_voxels: MAX_BLOCK_VOXELS,
+            model: Model::default(),
+        }
     }
 }
 
@@ -96,6 +105,7 @@ pub fn compress(
         n_points: options.n_points.max(n as u64),
         n_blocks: blocks,
         has_counts: cloud.counts.is_some(),
+        model: options.model,
         channels,
     };
     let refuse = |source| CodecError::Io { op: OP, source };

@@ -2,8 +2,10 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use lattice_codec::{
-    Attribute, CodecError, CompressOptions, Grid, Limits, Occupied, Values, VoxelCloud, compress, decompress,
+    Attribute, CodecError, CompressOptions, Grid, Limits, Model, Occupied, Values, VoxelCloud, compress,
+    decompress,
 };
+use rstest::rstest;
 
 const GRID: Grid = Grid { voxel_size: 0.1, origin: [0.0; 3] };
 /// Magic, version, length of the body.
@@ -19,7 +21,7 @@ impl Noise {
 }
 
 /// Some hundred voxels with counts and attributes of every scheme, in three blocks.
-fn sample() -> Vec<u8> {
+fn sample(model: Model) -> Vec<u8> {
     let mut noise = Noise(1);
     let cells: Vec<[i32; 4]> = (0..400).map(|i| [0, i % 20, i / 20, (noise.next() % 3) as i32 - 1]).collect();
     let occupied = Occupied::of(&cells).unwrap();
@@ -33,6 +35,7 @@ fn sample() -> Vec<u8> {
     let cloud = VoxelCloud { voxels: occupied.voxels, counts: Some(occupied.counts), attributes };
     let mut options = CompressOptions::default();
     options.block_voxels = 150;
+    options.model = model;
     let mut stream = Vec::new();
     compress(&cloud, GRID, &options, &mut stream, |_| {}).unwrap();
     stream
@@ -76,9 +79,9 @@ fn seal_blocks(stream: &mut [u8], n_sections: usize) {
     }
 }
 
-#[test]
-fn truncated_streams_are_refused_at_every_length() {
-    let stream = sample();
+#[rstest]
+fn truncated_streams_are_refused_at_every_length(#[values(Model::Contexts, Model::Learned)] model: Model) {
+    let stream = sample(model);
     assert!(read(&stream).is_ok());
     for end in 0..stream.len() {
         let text = read(&stream[..end]).unwrap_err().to_string();
@@ -86,9 +89,9 @@ fn truncated_streams_are_refused_at_every_length() {
     }
 }
 
-#[test]
-fn every_flipped_bit_is_found() {
-    let stream = sample();
+#[rstest]
+fn every_flipped_bit_is_found(#[values(Model::Contexts, Model::Learned)] model: Model) {
+    let stream = sample(model);
     for at in 0..stream.len() {
         let mut bad = stream.clone();
         bad[at] ^= 1 << (at % 8);
@@ -96,9 +99,9 @@ fn every_flipped_bit_is_found() {
     }
 }
 
-#[test]
-fn faults_are_named() {
-    let stream = sample();
+#[rstest]
+fn faults_are_named(#[values(Model::Contexts, Model::Learned)] model: Model) {
+    let stream = sample(model);
     refused(
         b"ply\nformat ascii 1.0\n",
         "expected a compressed point cloud, found a file that begins with `ply",
@@ -112,7 +115,7 @@ fn faults_are_named() {
     };
     let mut version = stream.clone();
     version[8] = 9;
-    refused(&version, "expected version 1, found version 9; read it with the release that wrote it");
+    refused(&version, "expected version 1 or 2, found version 9; read it with the release that wrote it");
     let mut long = stream.clone();
     long[10..14].copy_from_slice(&u32::MAX.to_le_bytes());
     refused(&long, "found a length of 4294967295");
@@ -143,8 +146,43 @@ fn faults_are_named() {
 }
 
 #[test]
-fn faults_of_blocks_are_named() {
-    let stream = sample();
+fn a_stream_of_another_model_is_refused() {
+    let stream = sample(Model::Learned);
+    let end = head_bytes(&stream) - 4;
+    // The model's number and its weights are the last five bytes of the head.
+    let with = |at: usize, byte: u8| {
+        let mut bad = stream.clone();
+        bad[at] = byte;
+        seal_head(&mut bad);
+        bad
+    };
+    for number in [0, 2, 255] {
+        refused(&with(end - 5, number), &format!("head: expected 1 for the model, found {number}"));
+    }
+    let weights = u32::from_le_bytes(stream[end - 4..end].try_into().unwrap());
+    refused(
+        &with(end - 1, stream[end - 1] ^ 0x10),
+        &format!(
+            "head: expected the learned model {weights:08x}, found {:08x}; read it with the release that wrote it",
+            weights ^ 0x1000_0000
+        ),
+    );
+    // Each version with the other's head.
+    refused(&with(8, 1), "head: expected its end, found 5 more bytes");
+    let mut plain = sample(Model::Contexts);
+    plain[8] = 2;
+    seal_head(&mut plain);
+    refused(&plain, "head: expected 1 more bytes, found 0");
+    // The blocks of one model are another's noise, and refused where they do not happen to have as many voxels in order.
+    let mut head = sample(Model::Contexts);
+    head.truncate(head_bytes(&head));
+    let mixed = [&head[..], &stream[head_bytes(&stream)..]].concat();
+    assert!(read(&mixed).is_err());
+}
+
+#[rstest]
+fn faults_of_blocks_are_named(#[values(Model::Contexts, Model::Learned)] model: Model) {
+    let stream = sample(model);
     let first = head_bytes(&stream);
     let with = |at: usize, bytes: &[u8]| {
         let mut bad = stream.clone();
@@ -177,9 +215,9 @@ fn faults_of_blocks_are_named() {
     refused(&again, "block 1: expected voxels after");
 }
 
-#[test]
-fn mutated_streams_with_right_checksums_never_panic() {
-    let stream = sample();
+#[rstest]
+fn mutated_streams_with_right_checksums_never_panic(#[values(Model::Contexts, Model::Learned)] model: Model) {
+    let stream = sample(model);
     let (mut noise, mut accepted) = (Noise(77), 0);
     for round in 0..800 {
         let mut bad = stream.clone();
@@ -214,14 +252,18 @@ fn mutated_streams_with_right_checksums_never_panic() {
     assert!(accepted < 800);
 }
 
-#[test]
-fn a_stream_of_few_bytes_that_claims_much_is_bounded() {
+#[rstest]
+fn a_stream_of_few_bytes_that_claims_much_is_bounded(
+    #[values(Model::Contexts, Model::Learned)] model: Model,
+) {
     // One block that claims all it may, with an empty geometry: the walk ends as soon as there are too many cells, or too few at the end.
     let mut noise = Noise(3);
     let stream = {
         let cloud = VoxelCloud { voxels: vec![[-1, -1, -1], [0, 0, 0]], ..VoxelCloud::default() };
         let mut stream = Vec::new();
-        compress(&cloud, GRID, &CompressOptions::default(), &mut stream, |_| {}).unwrap();
+        let mut options = CompressOptions::default();
+        options.model = model;
+        compress(&cloud, GRID, &options, &mut stream, |_| {}).unwrap();
         stream
     };
     let first = head_bytes(&stream);

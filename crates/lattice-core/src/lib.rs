@@ -6,12 +6,14 @@
 //! * [`Voxelization`], [`PointVoxelMap`]: the bridge between points and voxels.
 //! * [`CdfTable`], [`range_encode`], [`rans_encode`]: entropy coding in two frozen formats.
 //! * [`RowMap`]: any linear mixing of rows (pooling, joins, scatter and gather), with its transpose.
+//! * [`AttributeValues`]: what scans carry beside positions, as file formats and the codec share it.
 //!
 //! Not for features: no floating point tensor lives here. Kernels over these maps are in `lattice-cpu`; tensors, modules and
 //! gradients are in `burn-lattice`.
 #![forbid(unsafe_code)]
 
 mod attachments;
+mod attribute;
 mod coord;
 mod entropy;
 mod error;
@@ -25,6 +27,7 @@ mod sets;
 mod support;
 
 pub use attachments::Attachments;
+pub use attribute::AttributeValues;
 pub use coord::*;
 pub use entropy::*;
 pub use error::*;

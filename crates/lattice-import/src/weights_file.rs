@@ -1,9 +1,9 @@
 //! The `.safetensors` file of an import, which names its network.
 
 use std::collections::HashMap;
-use std::io::Read;
 use std::path::Path;
 
+use lattice_io::safetensors_texts;
 use lattice_models::ModelSpec;
 use safetensors::tensor::{Dtype, TensorView};
 
@@ -41,27 +41,9 @@ impl Imported {
 /// Metadata of a network that cannot be read.
 pub fn model_of(path: &Path) -> Result<Option<ModelSpec>> {
     let fault = |found: String| ImportError::File { path: path.into(), found };
-    let Some(text) =
-        header(path).and_then(|mut header| header.remove("__metadata__")?.get(MODEL_KEY).cloned())
-    else {
-        return Ok(None);
-    };
-    let text = text.as_str().unwrap_or_default();
-    serde_json::from_str(text).map(Some).map_err(|e| fault(format!("metadata `{MODEL_KEY}`: {e}")))
-}
-
-/// Longest header that is read.
-const LONGEST_HEADER: u64 = 100 << 20;
-
-/// The header of a `.safetensors` file: the length of a JSON object in 8 bytes, then the object.
-fn header(path: &Path) -> Option<serde_json::Map<String, serde_json::Value>> {
     // A pipe would be waited for.
-    std::fs::metadata(path).ok().filter(std::fs::Metadata::is_file)?;
-    let mut file = std::fs::File::open(path).ok()?;
-    let mut length = [0; 8];
-    file.read_exact(&mut length).ok()?;
-    let length = Some(u64::from_le_bytes(length)).filter(|length| *length <= LONGEST_HEADER)?;
-    let mut text = String::new();
-    file.take(length).read_to_string(&mut text).ok()?;
-    serde_json::from_str(&text).ok()
+    let file = std::fs::metadata(path).ok().filter(std::fs::Metadata::is_file);
+    let texts = file.and_then(|_| safetensors_texts(&mut std::fs::File::open(path).ok()?).ok());
+    let Some(text) = texts.and_then(|mut texts| texts.remove(MODEL_KEY)) else { return Ok(None) };
+    serde_json::from_str(&text).map(Some).map_err(|e| fault(format!("metadata `{MODEL_KEY}`: {e}")))
 }

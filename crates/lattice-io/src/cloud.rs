@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use lattice_core::AttributeValues as Attribute;
+
 /// Points with named attributes of equal length.
 ///
 /// Positions are f64 in the unit of the file, with `origin` already subtracted: world position = `positions[i] + origin`.
@@ -17,79 +19,6 @@ pub struct PointCloud {
     pub triangles: Vec<[u32; 3]>,
     /// Points of the file that were left out because a coordinate was not finite.
     pub dropped: usize,
-}
-
-/// Values of one attribute, one a point.
-#[derive(Debug, Clone, PartialEq)]
-#[non_exhaustive]
-#[allow(missing_docs, reason = "each variant is named for its element type")]
-pub enum Attribute {
-    U8(Vec<u8>),
-    U16(Vec<u16>),
-    U32(Vec<u32>),
-    I32(Vec<i32>),
-    F32(Vec<f32>),
-    F64(Vec<f64>),
-    /// Red, green, blue.
-    Rgb(Vec<[u8; 3]>),
-}
-
-impl Attribute {
-    /// Number of values.
-    pub fn len(&self) -> usize {
-        match self {
-            Self::U8(v) => v.len(),
-            Self::U16(v) => v.len(),
-            Self::U32(v) => v.len(),
-            Self::I32(v) => v.len(),
-            Self::F32(v) => v.len(),
-            Self::F64(v) => v.len(),
-            Self::Rgb(v) => v.len(),
-        }
-    }
-
-    /// Whether there are no values.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// The value of point `row` as f64; a colour gives its brightness, 0..=255.
-    ///
-    /// # Panics
-    /// When `row` is not below `len()`.
-    pub fn get(&self, row: usize) -> f64 {
-        match self {
-            Self::U8(v) => f64::from(v[row]),
-            Self::U16(v) => f64::from(v[row]),
-            Self::U32(v) => f64::from(v[row]),
-            Self::I32(v) => f64::from(v[row]),
-            Self::F32(v) => f64::from(v[row]),
-            Self::F64(v) => v[row],
-            Self::Rgb(v) => {
-                let [r, g, b] = v[row].map(f64::from);
-                0.299 * r + 0.587 * g + 0.114 * b
-            }
-        }
-    }
-
-    /// The values of the given points, in their order.
-    ///
-    /// # Panics
-    /// When a row is not below `len()`.
-    pub fn select(&self, rows: &[u32]) -> Self {
-        fn pick<T: Copy>(values: &[T], rows: &[u32]) -> Vec<T> {
-            rows.iter().map(|&r| values[r as usize]).collect()
-        }
-        match self {
-            Self::U8(v) => Self::U8(pick(v, rows)),
-            Self::U16(v) => Self::U16(pick(v, rows)),
-            Self::U32(v) => Self::U32(pick(v, rows)),
-            Self::I32(v) => Self::I32(pick(v, rows)),
-            Self::F32(v) => Self::F32(pick(v, rows)),
-            Self::F64(v) => Self::F64(pick(v, rows)),
-            Self::Rgb(v) => Self::Rgb(pick(v, rows)),
-        }
-    }
 }
 
 impl PointCloud {

@@ -16,12 +16,14 @@ mod npy_array;
 mod picture;
 mod read;
 mod safetensors_header;
+mod safetensors_texts;
 mod scalar;
 mod table;
 mod write;
 
 pub use cloud::*;
 pub use error::{Fault, Place, ReadError, WriteError};
+pub use lattice_core::AttributeValues as Attribute;
 pub use npy_array::{NpyArray, read_npy_array, write_npy_array};
 pub use picture::{
     Canvas, ColourBy, Curve, Ramp, RenderOptions, Up, View, class_colour, curves_png, matrix_png, render,
@@ -29,4 +31,5 @@ pub use picture::{
 };
 pub use read::{Format, ReadOptions, read, read_from_bytes};
 pub use safetensors_header::order_safetensors_header;
+pub use safetensors_texts::{LONGEST_SAFETENSORS_HEADER, safetensors_texts};
 pub use write::{PlyFormat, write_bytes, write_npy, write_npz, write_ply, write_text};

@@ -384,6 +384,6 @@ impl ModuleMapper for Fill<'_> {
 
 /// The texts of a `.safetensors` file's metadata; none for what is no such file.
 pub fn texts_of(bytes: &[u8]) -> BTreeMap<String, String> {
-    let Ok((_, header)) = SafeTensors::read_metadata(bytes) else { return BTreeMap::new() };
-    header.metadata().clone().unwrap_or_default().into_iter().filter(|(key, _)| key != KEY).collect()
+    let texts = lattice_io::safetensors_texts(&mut &bytes[..]).unwrap_or_default();
+    texts.into_iter().filter(|(key, _)| key != KEY).collect()
 }

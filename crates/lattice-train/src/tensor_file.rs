@@ -125,35 +125,16 @@ impl TensorFile {
     /// # Errors
     /// As [`read`](Self::read).
     pub fn read_texts(path: &Path) -> Result<BTreeMap<String, String>> {
-        use std::io::Read;
-        let refuse = |what: String| TrainError::checkpoint(path, what);
-        let missing = |e: std::io::Error| {
-            refuse(format!(
+        let mut file = std::fs::File::open(path).map_err(|e| {
+            let what = format!(
                 "expected a complete .safetensors file, found: {e}; check the path, or save it again"
-            ))
-        };
-        let mut file = std::fs::File::open(path).map_err(missing)?;
-        let mut length = [0; 8];
-        file.read_exact(&mut length).map_err(missing)?;
-        let length = u64::from_le_bytes(length);
-        if length > MAX_HEADER {
-            return Err(refuse(format!(
-                "expected a complete .safetensors file, found a header of {length} bytes; save or copy it again"
-            )));
-        }
-        let mut header = Vec::new();
-        file.take(length).read_to_end(&mut header).map_err(missing)?;
-        #[derive(serde::Deserialize)]
-        struct Header {
-            #[serde(default, rename = "__metadata__")]
-            texts: BTreeMap<String, String>,
-        }
-        let header: Header = serde_json::from_slice(&header).map_err(|e| {
-            refuse(format!("expected a complete .safetensors file, found a header that is no JSON: {e}"))
+            );
+            TrainError::checkpoint(path, what)
         })?;
-        Ok(header.texts)
+        lattice_io::safetensors_texts(&mut file).map_err(|found| {
+            let what =
+                format!("expected a complete .safetensors file, found: {found}; save or copy it again");
+            TrainError::checkpoint(path, what)
+        })
     }
 }
-
-/// Longest header that the format allows.
-const MAX_HEADER: u64 = 100_000_000;

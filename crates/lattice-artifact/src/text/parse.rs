@@ -93,24 +93,22 @@ impl Reader<'_> {
         }
         if self.cursor.takes("[") {
             let mut texts = Vec::new();
-            while !self.cursor.sees("]") {
+            let mut more = !self.cursor.sees("]");
+            while more {
                 texts.push(self.cursor.string()?);
                 self.bounded(texts.len())?;
-                if !self.cursor.takes(",") {
-                    break;
-                }
+                more = self.cursor.takes(",");
             }
             self.cursor.expect("]")?;
             return Ok(ModuleAttribute::Texts(texts));
         }
         let value = self.cursor.integer()?;
-        if self.cursor.takes(":") {
-            match Element::named(self.cursor.peek_name()) {
-                Some(_) => drop(self.element()?),
-                None => drop(self.ty()?),
-            }
+        let at = self.cursor.at();
+        match if self.cursor.takes(":") { self.element()? } else { Element::I64 } {
+            Element::I64 => Ok(ModuleAttribute::Integer(value)),
+            other if other.is_integer() => Ok(ModuleAttribute::Typed(value, other)),
+            other => Cursor::refuse_at(at, format!("expected an integer's type, found `{other}`")),
         }
-        Ok(ModuleAttribute::Integer(value))
     }
 
     fn bounded(&mut self, length: usize) -> Parsed<()> {
@@ -134,14 +132,13 @@ impl Reader<'_> {
         }
         self.cursor.expect("(")?;
         let mut arguments = Vec::new();
-        while !self.cursor.sees(")") {
+        let mut more = !self.cursor.sees(")");
+        while more {
             let label = self.value("an argument, `%name`")?;
             self.cursor.expect(":")?;
             arguments.push(Argument { label, ty: self.ty()? });
             self.bounded(arguments.len())?;
-            if !self.cursor.takes(",") {
-                break;
-            }
+            more = self.cursor.takes(",");
         }
         self.cursor.expect(")")?;
         self.cursor.expect("->")?;
@@ -263,16 +260,15 @@ impl Reader<'_> {
         if !self.cursor.takes("{") {
             return Ok(attributes);
         }
-        while !self.cursor.sees("}") {
+        let mut more = !self.cursor.sees("}");
+        while more {
             let at = self.cursor.at();
             let name = self.cursor.word("the name of an attribute")?;
             self.unique(&attributes, &name, at)?;
             self.cursor.expect("=")?;
             let value = self.attribute()?;
             attributes.push(Entry { name, value, at });
-            if !self.cursor.takes(",") {
-                break;
-            }
+            more = self.cursor.takes(",");
         }
         self.cursor.expect("}")?;
         let place = |name: &str| schema.attributes.iter().position(|known| known.name == name);

@@ -134,6 +134,7 @@ impl Display for ModuleAttribute {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
             Self::Integer(value) => write!(f, "{value} : i64"),
+            Self::Typed(value, element) => write!(f, "{value} : {element}"),
             Self::Text(text) => Quoted(text).fmt(f),
             Self::Texts(texts) => {
                 let quoted: Vec<Quoted<'_>> = texts.iter().map(|text| Quoted(text)).collect();

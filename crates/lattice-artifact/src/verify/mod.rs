@@ -10,6 +10,8 @@ use crate::plan::{Input, InputRole, Output, OutputRole, Plan};
 use crate::schema::{IR_VERSION, SCHEMA_DIGEST, WEIGHT_FILE};
 use scope::Scope;
 
+/// What the format's own names begin with.
+const NAMESPACE: &str = "lattice.";
 /// Most faults that are listed.
 const MOST_FAULTS: usize = 100;
 
@@ -91,6 +93,8 @@ fn module_attributes(graph: &Graph, faults: &mut Faults) {
             "lattice.schema_digest" => ModuleAttribute::Text(SCHEMA_DIGEST.into()),
             "lattice.weight_file" => ModuleAttribute::Text(WEIGHT_FILE.into()),
             name if MODULE_ATTRIBUTES.contains(&name) => continue,
+            // Other namespaces are others' business: kept, and printed again.
+            name if !name.starts_with(NAMESPACE) => continue,
             name => {
                 let known = MODULE_ATTRIBUTES.join(", ");
                 faults
@@ -98,7 +102,12 @@ fn module_attributes(graph: &Graph, faults: &mut Faults) {
                 continue;
             }
         };
-        if entry.value != expected {
+        // A version is a number, of whatever type.
+        let same = match (&entry.value, &expected) {
+            (ModuleAttribute::Typed(found, _), ModuleAttribute::Integer(expected)) => found == expected,
+            (found, expected) => found == expected,
+        };
+        if !same {
             let name = &entry.name;
             let what = "artifacts of another version are not read: export it again";
             faults.add(

@@ -10,7 +10,7 @@ use crate::ir::Element;
 /// A packed record for a kernel of this size, or a linear map where there is none, on features of `c_in` channels.
 ///
 /// # Errors
-/// Another number of taps than the kernel's; other storage channels than `c_in` padded to whole groups.
+/// Another number of taps than the kernel's; fewer storage channels than `c_in` padded to whole groups.
 pub(crate) fn on_device(
     record: &PackedWeight,
     size: Option<[u32; 3]>,
@@ -29,24 +29,36 @@ pub(crate) fn on_device(
             record.word_dims
         )));
     }
-    // The channels are padded to whole groups, never by a group or more.
     let (channels, group_size) = (record.storage_channels(), record.packing.group_size);
-    if c_in == 0 || c_in.next_multiple_of(group_size) != channels {
-        let padded = c_in.next_multiple_of(group_size);
+    let padded = c_in.next_multiple_of(group_size);
+    if c_in == 0 || padded > channels {
         return Err(refuse(format!(
-            "expected {padded} storage channels for {c_in} input channels, found {channels} in shape {:?}",
+            "expected at least {padded} storage channels for {c_in} input channels, found {channels} in shape {:?}",
             record.word_dims
         )));
     }
     let sizes = PackedRecord::try_new(record.packing.bits, group_size, [c_in, record.c_out()], size, layout)
         .map_err(|error| refuse(error.to_string()))?;
     let scale = if record.packing.scale == Element::F16 { DType::F16 } else { DType::F32 };
-    let words = TensorData::new(record.words.clone(), record.word_dims);
-    let words = Tensor::<3, Int>::from_data(words, (device, DType::U32));
-    let [scales, biases] = record
-        .scales_and_biases()
-        .map(|values| Tensor::<3>::from_data(TensorData::new(values, record.group_dims), (device, scale)));
+    // Whole groups behind the last input channel are padding that nothing reads.
+    let axis = if record.is_pointwise() { 2 } else { 1 };
+    let (words, dims) =
+        leading(&record.words, record.word_dims, axis, padded * record.packing.bits as usize / 32);
+    let words = Tensor::<3, Int>::from_data(TensorData::new(words, dims), (device, DType::U32));
+    let [scales, biases] = record.scales_and_biases().map(|values| {
+        let (values, dims) = leading(&values, record.group_dims, axis, padded / group_size);
+        Tensor::<3>::from_data(TensorData::new(values, dims), (device, scale))
+    });
     QuantizedWeight::try_new(words, scales, biases, sizes).map_err(|error| refuse(error.to_string()))
+}
+
+/// The first `n` along an axis.
+fn leading<T: Copy>(values: &[T], dims: [usize; 3], axis: usize, n: usize) -> (Vec<T>, [usize; 3]) {
+    let inner: usize = dims[axis + 1..].iter().product();
+    let rows = values.chunks(dims[axis] * inner);
+    let mut kept = dims;
+    kept[axis] = n;
+    (rows.flat_map(|row| &row[..n * inner]).copied().collect(), kept)
 }
 
 #[cfg(test)]
@@ -113,11 +125,37 @@ mod tests {
     }
 
     #[test]
+    fn groups_behind_the_last_channel_are_padding() {
+        let packing = AffinePacking { bits: 8, group_size: 32, scale: Element::F32 };
+        // Two groups a row for 20 input channels, of one tap and of three: only the first is read.
+        for taps in [1, 3] {
+            let dims = |n: usize| if taps == 1 { vec![1, 2, n] } else { vec![taps, n, 2] };
+            let value = |at: usize| if taps == 1 { (at / 16, at % 16) } else { (at % 2, at / 2 % 16) };
+            let words: Vec<u8> = (0..taps * 2 * 16)
+                .flat_map(|at| if value(at).1 < 8 { [value(at).0 as u8 + 1; 4] } else { [200; 4] })
+                .collect();
+            let words = Array::try_new(Element::U32, dims(16), words).unwrap();
+            let scales: Vec<f32> = (0..taps * 4)
+                .map(|at| if (if taps == 1 { at % 2 } else { at / 2 % 2 }) == 0 { 0.5 } else { f32::NAN })
+                .collect();
+            let scales = Array::from_f32(&dims(2), &scales).unwrap();
+            let biases = Array::from_f32(&dims(2), &vec![1.0; taps * 4]).unwrap();
+            let parts = [("w.weight", &words), ("w.scales", &scales), ("w.biases", &biases)];
+            let record = PackedWeight::read(&TensorFile::from_arrays(parts).unwrap(), "w", packing).unwrap();
+            let size = (taps > 1).then_some([3, 1, 1]);
+            let found = on_device(&record, size, 20, &Device::flex()).unwrap().to_taps();
+            assert_eq!(found.dims(), [taps, 20, 2]);
+            let found: Vec<f32> = found.into_data().iter::<f32>().collect();
+            near(&found, &[1.5, 2.0].repeat(20 * taps));
+        }
+    }
+
+    #[test]
     fn taps_and_channels_must_fit_the_consumer() {
         let record = row(4, &[0; 4], 1.0, 0.0);
         let refused = |size, c_in| on_device(&record, size, c_in, &Device::flex()).unwrap_err().to_string();
         assert!(refused(Some([3; 3]), 32).contains("27 taps"));
-        assert!(refused(None, 33).contains("64 storage channels"));
+        assert!(refused(None, 33).contains("at least 64 storage channels"));
         refused(None, 0);
     }
 }

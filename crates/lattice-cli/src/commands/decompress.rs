@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Result, anyhow, bail};
-use lattice_codec::{Limits, Values, VoxelCloud};
+use lattice_codec::{Limits, VoxelCloud};
 use lattice_io::{Attribute, PlyFormat, PointCloud};
 use serde_json::json;
 
@@ -55,7 +55,7 @@ pub fn run(args: &Args) -> Result<()> {
     steps.done();
     steps.begin("writing");
     let n = voxels.voxels.len();
-    let cloud = points(voxels, &header)?;
+    let cloud = points(voxels, &header);
     let written = match extension.as_str() {
         "ply" => lattice_io::write_ply(&args.out, &cloud, PlyFormat::BinaryLittleEndian),
         "npz" => lattice_io::write_npz(&args.out, &cloud),
@@ -68,7 +68,7 @@ pub fn run(args: &Args) -> Result<()> {
     let names: Vec<&String> = cloud.attributes.keys().collect();
     if args.shared.json {
         return output::json(&json!({
-            "file": args.file.display().to_string(), "out": args.out.display().to_string(), "voxels": n, "points": header.n_points,
+            "file": args.file.display().to_string(), "out": args.out.display().to_string(), "model": header.model.name(), "voxels": n, "points": header.n_points,
             "voxel_size": header.grid.voxel_size, "origin": header.grid.origin, "seconds": seconds, "voxels_per_second": rate, "attributes": names,
         }));
     }
@@ -82,29 +82,19 @@ pub fn run(args: &Args) -> Result<()> {
 }
 
 /// Centres of the voxels with their attributes; counts as the attribute `count`.
-fn points(voxels: VoxelCloud, header: &lattice_codec::Header) -> Result<PointCloud> {
+fn points(voxels: VoxelCloud, header: &lattice_codec::Header) -> PointCloud {
     let mut cloud = PointCloud {
         positions: voxels.voxels.iter().map(|v| header.grid.centre(*v)).collect(),
         origin: header.grid.origin,
         ..PointCloud::default()
     };
     for a in voxels.attributes {
-        let values = match a.values {
-            Values::U8(v) => Attribute::U8(v),
-            Values::U16(v) => Attribute::U16(v),
-            Values::U32(v) => Attribute::U32(v),
-            Values::I32(v) => Attribute::I32(v),
-            Values::F32(v) => Attribute::F32(v),
-            Values::F64(v) => Attribute::F64(v),
-            Values::Rgb(v) => Attribute::Rgb(v),
-            _ => bail!("`{}`: expected numbers or colours, found another type", a.name),
-        };
-        cloud.attributes.insert(a.name, values);
+        cloud.attributes.insert(a.name, a.values);
     }
     if let Some(counts) = voxels.counts {
         // An attribute of that name in the scan itself is not lost.
         let name = if cloud.attributes.contains_key("count") { "voxel_count" } else { "count" };
         cloud.attributes.insert(name.to_owned(), Attribute::U32(counts));
     }
-    Ok(cloud)
+    cloud
 }

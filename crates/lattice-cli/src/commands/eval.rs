@@ -6,12 +6,16 @@ use std::time::Instant;
 use anyhow::{Result, anyhow, ensure};
 use burn::tensor::DType;
 use lattice_scenes::SceneOptions;
-use lattice_train::{ConfusionMatrix, Dataset, GeneratedScenes, LabelMap, SceneFiles, Scores, evaluate};
+use lattice_train::{
+    ConfusionMatrix, Dataset, GeneratedScenes, INPUT_CHANNELS, LabelMap, SceneFiles, Scores,
+};
 use serde_json::json;
 
 use super::generate::kind;
 use super::train::label_map;
-use crate::{Shared, folder::OutFolder, output, progress::Steps, routes, table, weights};
+use crate::segmenter::{self, Segmenter};
+use crate::sweep::score;
+use crate::{Shared, folder::OutFolder, output, progress::Steps, routes, table};
 
 /// What the command writes.
 const FILES: [&str; 2] = ["confusion.json", "confusion.png"];
@@ -21,7 +25,7 @@ const FILES: [&str; 2] = ["confusion.json", "confusion.png"];
 pub struct Args {
     /// A labelled scan or a folder of them; without one, scenes are generated.
     scene: Option<PathBuf>,
-    /// Trained weights, such as best.safetensors of `lattice train`.
+    /// Trained weights, such as best.safetensors of `lattice train`, of any network that `lattice run` takes.
     #[arg(long)]
     weights: PathBuf,
     /// Network, where the weights do not say.
@@ -62,8 +66,14 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<()> {
     let chosen = args.shared.prepare()?;
     routes::check_for_networks(&chosen.device, DType::F32)?;
-    let network = weights::network(Some(&args.weights), args.model.as_deref(), lattice_train::DEFAULT_MODEL)?;
-    let model = network.load(0, &chosen.device)?;
+    let otherwise = lattice_train::DEFAULT_MODEL;
+    let network = segmenter::choose(args.model.as_deref(), Some(&args.weights), INPUT_CHANNELS, otherwise)?;
+    ensure!(
+        network.spec.in_channels == INPUT_CHANNELS,
+        "--weights: expected a network of {INPUT_CHANNELS} input channels, as `lattice train` makes them, found one of {}",
+        network.spec.in_channels
+    );
+    let model = Segmenter::load(&network, 0, &chosen.device)?;
     let voxel_size = args.voxel_size.or(network.voxel_size).ok_or_else(|| {
         anyhow!("--voxel-size: expected a length, since the weights do not say which they were trained with")
     })?;
@@ -76,8 +86,8 @@ pub fn run(args: &Args) -> Result<()> {
 
     let clock = Instant::now();
     let steps = Steps::new(scenes.len() as u64);
-    steps.begin(format!("{} on {}", network.model, chosen.name));
-    let matrix = evaluate(&model, &scenes, voxel_size as f32, &chosen.device, &mut |_, _| steps.done())?;
+    steps.begin(format!("{} on {}", network.spec.name, chosen.name));
+    let matrix = score(&model, &scenes, voxel_size as f32, &chosen.device, || steps.done())?;
     drop(steps);
     let seconds = clock.elapsed().as_secs_f64();
     let scores = matrix.scores();
@@ -87,7 +97,7 @@ pub fn run(args: &Args) -> Result<()> {
         scenes.len()
     );
     let document = json!({
-        "scene": name, "weights": args.weights.display().to_string(), "model": network.model, "device": chosen.name,
+        "scene": name, "weights": args.weights.display().to_string(), "model": network.spec.name, "device": chosen.name,
         "voxel_size": voxel_size, "scenes": scenes.len(), "points": scores.points, "seconds": seconds,
         "miou": scores.miou, "accuracy": scores.accuracy,
         "classes": network.classes.iter().zip(&scores.iou).enumerate().map(|(id, (name, iou))| {
@@ -110,7 +120,7 @@ pub fn run(args: &Args) -> Result<()> {
         table::count(scores.points as usize),
         scenes.len(),
         table::length(voxel_size),
-        network.model,
+        network.spec.name,
         chosen.name,
         classes_table(&network.classes, &matrix, &scores),
         format_args!("mIoU {:.1} %   accuracy {:.1} %", 100.0 * scores.miou, 100.0 * scores.accuracy),

@@ -147,8 +147,12 @@ pub fn run(args: &Args) -> Result<()> {
         None => features::DEFAULT.to_vec(),
     };
     let choose = || {
-        let choice =
-            segmenter::choose(args.model.as_deref(), args.weights.as_deref(), features::channels(&told))?;
+        let choice = segmenter::choose(
+            args.model.as_deref(),
+            args.weights.as_deref(),
+            features::channels(&told),
+            segmenter::DEFAULT,
+        )?;
         features::check(&told, choice.spec.in_channels)?;
         anyhow::Ok(choice)
     };

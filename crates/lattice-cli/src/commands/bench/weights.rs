@@ -11,8 +11,8 @@ use lattice_train::INPUT_CHANNELS;
 
 use super::measure::time;
 use super::{Case, Plan, Row};
-use crate::commands::quantize::Sweep;
 use crate::segmenter::{self, Segmenter};
+use crate::sweep::Sweep;
 use crate::{routes, scene};
 
 /// Edge of the voxels where the weights name none.
@@ -23,7 +23,7 @@ const VOXEL_SIZE: f64 = 0.15;
 /// # Errors
 /// Weights that are of no network that scores voxels or points.
 pub fn cases(plan: &Plan, weights: &Path, points: Option<&Path>) -> Result<Vec<Case>> {
-    let choice = segmenter::choose(None, Some(weights), INPUT_CHANNELS)?;
+    let choice = segmenter::choose(None, Some(weights), INPUT_CHANNELS, segmenter::DEFAULT)?;
     let name = format!("{} {}", choice.spec.name, points.map_or("lidar".into(), |p| p.display().to_string()));
     let (weights, points) = (weights.to_path_buf(), points.map(PathBuf::from));
     ensure!(plan.channels.is_empty(), "--channels: expected none beside --weights, which have their own");
@@ -32,7 +32,7 @@ pub fn cases(plan: &Plan, weights: &Path, points: Option<&Path>) -> Result<Vec<C
 
 fn measured(plan: &Plan, weights: &Path, points: Option<&Path>) -> Result<Row> {
     routes::check_for_networks(&plan.device, burn::tensor::DType::F32)?;
-    let choice = segmenter::choose(None, Some(weights), INPUT_CHANNELS)?;
+    let choice = segmenter::choose(None, Some(weights), INPUT_CHANNELS, segmenter::DEFAULT)?;
     let mut model = Segmenter::load(&choice, 0, &plan.device)?;
     let (cloud, workload) = match points {
         Some(path) => (scene::load(path, None)?, path.display().to_string()),

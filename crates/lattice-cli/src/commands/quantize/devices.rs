@@ -8,10 +8,10 @@ use burn_lattice::{DeviceInfo, trace};
 use lattice_train::LabelledScene;
 use serde::Serialize;
 
-use super::scenes::Sweep;
 use crate::commands::bench::median;
 use crate::device::{BACKENDS, Chosen, found};
 use crate::segmenter::{Choice, Segmenter};
+use crate::sweep::Sweep;
 use crate::table;
 
 /// Median times of a forward pass on kept relations, with float and with packed weights.

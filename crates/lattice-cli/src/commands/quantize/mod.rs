@@ -17,11 +17,11 @@ use lattice_train::INPUT_CHANNELS;
 
 use crate::commands::bench::check_calls;
 use crate::segmenter::{self, Choice, Segmenter, Source};
+use crate::sweep::Sweep;
 use crate::{Shared, output, progress::Steps, shipped, weights};
 
 use report::{Accuracy, Report, Speed};
 use scenes::Scored;
-pub use scenes::Sweep;
 
 /// Arguments of `lattice quantize`.
 #[derive(clap::Args)]
@@ -239,7 +239,7 @@ fn method(args: &Args) -> Result<CalibrationMethod> {
 fn choice(args: &Args) -> Result<Choice<'_>> {
     let path = Path::new(&args.model);
     if path.is_file() {
-        return segmenter::choose(args.name.as_deref(), Some(path), INPUT_CHANNELS);
+        return segmenter::choose(args.name.as_deref(), Some(path), INPUT_CHANNELS, segmenter::DEFAULT);
     }
     ensure!(args.name.is_none(), "--model: expected a file of weights beside it, found `{}`", args.model);
     if args.model == "shipped" {
@@ -247,7 +247,7 @@ fn choice(args: &Args) -> Result<Choice<'_>> {
     }
     let known = zoo_names(Some(Task::Segmentation));
     if known.contains(&args.model.as_str()) {
-        return segmenter::choose(Some(&args.model), None, INPUT_CHANNELS);
+        return segmenter::choose(Some(&args.model), None, INPUT_CHANNELS, segmenter::DEFAULT);
     }
     bail!(
         "MODEL: expected a .safetensors file, `shipped` or one of {}, found `{}`; check the path",

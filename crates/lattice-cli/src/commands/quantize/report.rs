@@ -10,10 +10,10 @@ use lattice_train::{ConfusionMatrix, LabelledScene};
 use serde::Serialize;
 
 use super::devices::{self, DeviceSpeed};
-use super::scenes::Sweep;
 use crate::commands::bench::median;
 use crate::device::Chosen;
 use crate::segmenter::Segmenter;
+use crate::sweep::Sweep;
 use crate::table;
 
 /// The document of the command.

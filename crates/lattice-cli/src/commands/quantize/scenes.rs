@@ -3,19 +3,15 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, anyhow, ensure};
-use burn::tensor::{Device, FloatDType, Tensor, TensorData};
-use burn_lattice::SparseTensor;
-use burn_lattice::ops::{self, VoxelGrid};
+use burn::tensor::Device;
 use lattice_io::Format;
 use lattice_scenes::{SceneKind, SceneOptions, class_names};
-use lattice_train::{
-    ConfusionMatrix, Dataset, GeneratedScenes, INPUT_CHANNELS, LabelledScene, SceneFiles, best_classes,
-    input_features,
-};
+use lattice_train::{ConfusionMatrix, Dataset, GeneratedScenes, LabelledScene, SceneFiles};
 
 use crate::commands::train::label_map;
 use crate::scene;
-use crate::segmenter::{Scores, Segmenter};
+use crate::segmenter::Segmenter;
+use crate::sweep::score;
 
 /// Seed of the first generated sweep; training takes others.
 const FIRST_SEED: u64 = 1_000_000;
@@ -54,65 +50,6 @@ pub fn positions(file: &Path) -> Result<Vec<[f32; 3]>> {
     let cloud = scene::load(file, None)?;
     ensure!(!cloud.is_empty(), "{}: expected points, found none; leave the file out", file.display());
     Ok(scene::positions_f32(&cloud))
-}
-
-/// A scene as a network takes it.
-pub struct Sweep {
-    voxels: SparseTensor,
-    points: Tensor<2>,
-    grid: VoxelGrid,
-}
-
-impl Sweep {
-    /// The points of a labelled scene.
-    ///
-    /// # Errors
-    /// Voxels too small for the scene.
-    pub fn new(scene: &LabelledScene, voxel_size: f32, device: &Device) -> Result<Self> {
-        Self::of_points(&scene.positions, voxel_size, device)
-    }
-
-    /// Points, with the features of networks that are trained here.
-    ///
-    /// # Errors
-    /// Voxels too small for the scene.
-    pub fn of_points(positions: &[[f32; 3]], voxel_size: f32, device: &Device) -> Result<Self> {
-        let n = positions.len();
-        let flat: Vec<f32> = positions.iter().flatten().copied().collect();
-        let points = Tensor::<2>::from_data(TensorData::new(flat, [n, 3]), device);
-        let features = TensorData::new(input_features(positions, voxel_size), [n, INPUT_CHANNELS]);
-        let features = Tensor::<2>::from_data(features, device);
-        let grid = VoxelGrid::cubic(voxel_size)?;
-        let voxels = ops::voxelize(points.clone(), features, None, &ops::VoxelizeOptions::new(grid))?;
-        Ok(Self { voxels, points, grid })
-    }
-
-    /// The same with features in f16.
-    ///
-    /// # Errors
-    /// None that can happen: the features have the rows of the voxels.
-    pub fn in_f16(&self) -> Result<Self> {
-        let feats = self.voxels.feats().clone().cast(FloatDType::F16);
-        Ok(Self { voxels: self.voxels.with_feats(feats)?, points: self.points.clone(), grid: self.grid })
-    }
-
-    /// Voxels.
-    pub fn n_rows(&self) -> usize {
-        self.voxels.n_rows()
-    }
-
-    /// Runs the network; relations are kept, so that a second run measures the network alone.
-    ///
-    /// # Errors
-    /// Those of the network.
-    pub fn forward(&self, model: &Segmenter) -> Result<Scores> {
-        model.forward(&self.voxels, &self.points, &self.grid)
-    }
-
-    fn classes(&self, model: &Segmenter) -> Result<Vec<u8>> {
-        let centres = VoxelGrid::try_new(self.grid.voxel_size, self.grid.voxel_size.map(|s| s / 2.0))?;
-        Ok(best_classes(self.forward(model)?.at(self.points.clone(), centres)?)?)
-    }
 }
 
 /// Labelled scenes to score, or one to measure where there are no labels for the network.
@@ -179,12 +116,6 @@ impl Scored {
         if !self.labels_fit {
             return Ok(None);
         }
-        let mut matrix = ConfusionMatrix::new(self.scenes.classes());
-        for index in 0..self.scenes.len() {
-            let scene = self.scenes.scene(index)?;
-            let sweep = Sweep::new(&scene, voxel_size, device)?;
-            matrix.add(&scene.labels, &sweep.classes(model)?);
-        }
-        Ok(Some(matrix))
+        score(model, &self.scenes, voxel_size, device, || {}).map(Some)
     }
 }

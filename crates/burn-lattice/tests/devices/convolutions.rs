@@ -1,0 +1,162 @@
+//! Convolutions of every kind and route, with their gradients.
+
+use burn::module::Module;
+use burn::tensor::{DType, Device, Tensor};
+use burn_lattice::nn::SubmConv3dConfig;
+use burn_lattice::ops::{self, Axis, ConvEpilogue, Target};
+use burn_lattice::{Activation, DeviceInfo, SparseTensor, Support, SupportPolicy, routes};
+
+use super::compare::{
+    Coord, Results, Seed, compare, on_every_device, options, read, sparse, surface, tensor, with_gradients,
+};
+use super::devices;
+
+/// A convolution of `x [n, c_in]`, a weight as `[taps * c_in / groups, c_out]` and a bias `[1, c_out]`.
+fn convolution(
+    results: &mut Results,
+    name: &str,
+    (device, dtype): (&Device, DType),
+    coords: &[Coord],
+    [c_in, c_out, groups, taps]: [usize; 4],
+    run: impl Fn(&SparseTensor, Tensor<3>, Option<Tensor<1>>) -> SparseTensor,
+) {
+    let inputs = [
+        tensor([coords.len(), c_in], 1, dtype, device),
+        tensor([taps * c_in / groups, c_out], 2, dtype, device),
+        tensor([1, c_out], 3, dtype, device),
+    ];
+    with_gradients(results, name, inputs, |[x, w, b]| {
+        let w = w.reshape([taps, c_in / groups, c_out]);
+        run(&sparse(coords, x).with_stride([2; 3]).unwrap(), w, Some(b.reshape([c_out]))).into_feats()
+    });
+}
+
+/// The same rows with z from 0 on.
+fn lifted(coords: &[Coord]) -> Vec<Coord> {
+    coords.iter().map(|c| [c[0], c[1], c[2], c[3] + 2]).collect()
+}
+
+#[test]
+fn convolutions_of_every_kind_agree() {
+    let coords = surface(24);
+    let target = Support::try_new(surface(17)).unwrap();
+    on_every_device(|device, dtype| {
+        let on = (device, dtype);
+        let mut r = Results::new();
+        for (c_in, c_out, groups) in
+            [(1, 3, 1), (5, 8, 1), (16, 32, 1), (32, 16, 1), (64, 96, 1), (12, 12, 12), (8, 12, 4)]
+        {
+            let name = format!("subm3 {c_in}->{c_out} in {groups}");
+            convolution(&mut r, &name, on, &coords, [c_in, c_out, groups, 27], |x, w, b| {
+                ops::subm_conv3d(x, w, b, &options(3, 1).with_groups(groups)).unwrap()
+            });
+        }
+        convolution(&mut r, "subm5", on, &coords, [4, 4, 1, 125], |x, w, b| {
+            ops::subm_conv3d(x, w, b, &options(5, 1)).unwrap()
+        });
+        convolution(&mut r, "pointwise", on, &coords, [9, 7, 1, 1], |x, w, b| {
+            ops::subm_conv3d(x, w, b, &options(1, 1)).unwrap()
+        });
+        convolution(&mut r, "pointwise in groups", on, &coords, [8, 4, 2, 1], |x, w, b| {
+            ops::subm_conv3d(x, w, b, &options(1, 1).with_groups(2)).unwrap()
+        });
+        for (size, stride) in [(2, 2), (3, 2)] {
+            let taps = size as usize * size as usize * size as usize;
+            let shape = [16, 16, 1, taps];
+            let name = |what: &str| format!("{what} k{size}s{stride}");
+            let o = options(size, stride);
+            convolution(&mut r, &name("strided"), on, &coords, shape, |x, w, b| {
+                ops::conv3d(x, w, b, &o, None).unwrap()
+            });
+            convolution(&mut r, &name("reach"), on, &coords, shape, |x, w, b| {
+                let o = o.with_policy(SupportPolicy::KernelReach { range: None });
+                ops::conv3d(x, w, b, &o, None).unwrap()
+            });
+            convolution(&mut r, &name("target"), on, &coords, shape, |x, w, b| {
+                ops::conv3d(x, w, b, &o, Some(&Target::from(&target))).unwrap()
+            });
+            convolution(&mut r, &name("transposed"), on, &coords, shape, |x, w, b| {
+                ops::conv_transpose3d(x, w, b, &o, None).unwrap()
+            });
+            convolution(&mut r, &name("transposed target"), on, &coords, shape, |x, w, b| {
+                ops::conv_transpose3d(x, w, b, &o, Some(&Target::from(&target))).unwrap()
+            });
+            convolution(&mut r, &name("generative"), on, &coords, shape, |x, w, b| {
+                ops::generative_conv_transpose3d(x, w, b, &o, None).unwrap()
+            });
+            convolution(&mut r, &name("inverse"), on, &coords, shape, |x, w, b| {
+                let down = ops::conv3d(x, w.clone(), None, &o, None).unwrap();
+                ops::inverse_conv3d(&down, w, b, &o).unwrap()
+            });
+        }
+        // Its relation is given pair by pair.
+        convolution(&mut r, "bev", on, &lifted(&coords), [6, 8, 1, 9], |x, w, b| {
+            ops::bev_convolution(x, w, b, 2, Axis::Z).unwrap()
+        });
+        r
+    });
+}
+
+#[test]
+fn every_route_of_a_device_agrees() {
+    let coords = surface(20);
+    for (name, device) in devices::gpus() {
+        for dtype in DeviceInfo::of(&device).dtypes {
+            let run = |device: &Device| {
+                let x = sparse(&coords, tensor([coords.len(), 32], 1, dtype, device));
+                let w = tensor([27, 32, 48], 2, dtype, device);
+                ops::subm_conv3d(&x, w, None, &options(3, 1)).map(|y| read(y.feats()))
+            };
+            let expected = vec![("subm3".to_string(), run(&Device::flex()).unwrap())];
+            let mut ran = Vec::new();
+            for route in routes::CONV_ROUTES {
+                let _forced = routes::force(route.name).unwrap();
+                if let Ok(found) = run(&device) {
+                    ran.push(route.name);
+                    compare(&name, dtype, &expected, &vec![(route.name.to_string(), found)]);
+                }
+            }
+            assert!(ran.len() >= 2, "{name}: the table has two routes at least for one group, ran {ran:?}");
+        }
+    }
+}
+
+#[test]
+fn fused_convolutions_agree() {
+    let coords = surface(20);
+    on_every_device(|device, dtype| {
+        let mut r = Results::new();
+        let activations =
+            [Activation::None, Activation::Relu, Activation::LeakyRelu(0.1), Activation::LeakyRelu(-0.5)];
+        for (c, activation) in [16, 17, 64].into_iter().flat_map(|c| activations.map(|a| (c, a))) {
+            for parts in 0..4 {
+                let conv = SubmConv3dConfig::new([16, c]).init(device).map(&mut Seed { seed: 0, dtype });
+                let x = sparse(&coords, tensor([coords.len(), 16], 1, dtype, device));
+                let vector = |seed| tensor([c], seed, DType::F32, device);
+                let epilogue = ConvEpilogue {
+                    scale_shift: (parts & 1 == 1).then(|| (vector(7), vector(8))),
+                    residual: (parts & 2 == 2).then(|| tensor([coords.len(), c], 9, dtype, device)),
+                    activation,
+                };
+                let y = conv.try_forward(&x, epilogue).unwrap();
+                r.push((format!("fused 16->{c} {activation:?}, parts {parts}"), read(y.feats())));
+            }
+        }
+        r
+    });
+}
+
+#[test]
+fn two_runs_on_a_device_give_equal_bits() {
+    let coords = surface(30);
+    for (name, device) in devices::gpus() {
+        let run = || {
+            let mut r = Results::new();
+            convolution(&mut r, "subm3", (&device, DType::F32), &coords, [16, 24, 1, 27], |x, w, b| {
+                ops::subm_conv3d(x, w, b, &options(3, 1)).unwrap()
+            });
+            r
+        };
+        assert_eq!(run(), run(), "on {name}");
+    }
+}
