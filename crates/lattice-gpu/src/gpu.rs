@@ -74,6 +74,14 @@ impl Buffer {
         Self { handle: self.handle.clone(), len, id: 0 }
     }
 
+    /// `len` elements of four bytes from element `start` on, which is a multiple of the device's alignment.
+    pub(crate) fn part(&self, start: usize, len: usize) -> Self {
+        debug_assert!(start + len <= self.len, "the part of a buffer lies inside it");
+        let rest = self.handle.size_in_used() - 4 * (start + len) as u64;
+        let handle = self.handle.clone().offset_start(4 * start as u64).offset_end(rest);
+        Self { handle, len, id: 0 }
+    }
+
     /// The buffer as a kernel argument, as vectors of `lanes` elements.
     pub(crate) fn arg(&self, lanes: usize) -> BufferArg {
         debug_assert!(self.len.is_multiple_of(lanes), "a buffer read as vectors holds whole ones");
@@ -130,6 +138,12 @@ impl Gpu {
     /// At least `n` counters at zero, of this thread, for a kernel that sets those it uses back to zero.
     pub(crate) fn counters(&self, n: usize) -> Buffer {
         arena::counters(self, n)
+    }
+
+    /// `len` elements of four bytes at zero, the same ones each time that this thread asks for them under a key: each key writes to
+    /// a place of its own in them, so that the rest stays zero.
+    pub(crate) fn zeroed_apart(&self, len: usize, key: (usize, usize)) -> Buffer {
+        arena::zeroed_apart(self, len, key)
     }
 
     /// Whether cubes of one launch may hand each other what they wrote.
