@@ -8,9 +8,8 @@ use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{Device, FloatDType, Tensor};
 use burn_lattice::nn::Layers;
 use burn_store::{ApplyError, ApplyResult, ModuleSnapshot, SafetensorsStore};
-use lattice_models::MinkUNet;
 use lattice_scenes::{SceneKind, class_names};
-use lattice_train::{TensorFile, WeightsInfo, build_model};
+use lattice_train::{SegmentationNet, TensorFile, WeightsInfo, build_model};
 
 /// A network by name, with what its weights say of it.
 pub struct Network<'a> {
@@ -74,7 +73,7 @@ impl Network<'_> {
     ///
     /// # Errors
     /// An unknown name; what [`load`] refuses.
-    pub fn load(&self, seed: u64, device: &Device) -> Result<MinkUNet> {
+    pub fn load(&self, seed: u64, device: &Device) -> Result<SegmentationNet> {
         let model = build_model(&self.model, self.classes.len(), seed, device)?;
         match self.weights {
             Some(path) => load(model, path, &self.model),

@@ -62,7 +62,7 @@ pub use loss::{
 };
 pub use metrics::{ConfusionMatrix, Scores};
 pub use mix::Mix;
-pub use model::{DEFAULT_MODEL, Segmenter, build_model};
+pub use model::{DEFAULT_MODEL, SegmentationNet, Segmenter, build_model};
 pub use optimizer::{Optimizer, OptimizerConfig};
 pub use parameters::ParameterLayout;
 pub use ranks::{Ranks, part_of_batch};

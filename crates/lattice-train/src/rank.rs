@@ -4,18 +4,17 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use burn_lattice::Group;
-use lattice_models::MinkUNet;
 
 use crate::lead::Lead;
 use crate::ranks::part_of_batch;
 use crate::{
-    Batch, Dataset, Event, LabelledScene, Loader, Outcome, Result, SampleOrder, TrainConfig, Trainer,
-    make_batch,
+    Batch, Dataset, Event, LabelledScene, Loader, Outcome, Result, SampleOrder, SegmentationNet, TrainConfig,
+    Trainer, make_batch,
 };
 
 /// A device of a run with its trainer; the first one leads.
 pub(crate) struct Rank {
-    pub(crate) trainer: Trainer<MinkUNet>,
+    pub(crate) trainer: Trainer<SegmentationNet>,
     pub(crate) config: Arc<TrainConfig>,
     pub(crate) scenes: Arc<Dataset>,
     pub(crate) lead: Option<Lead>,

@@ -5,14 +5,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use burn::tensor::Device;
-use lattice_models::MinkUNet;
 
 use crate::lead::Lead;
 use crate::rank::Rank;
 use crate::run_folder::{CONFIG, lock, remove_halves};
 use crate::{
-    Checkpoint, History, LAST, Ranks, Result, StepReport, TrainConfig, TrainError, Trainer, Validation,
-    build_model, ranks,
+    Checkpoint, History, LAST, Ranks, Result, SegmentationNet, StepReport, TrainConfig, TrainError, Trainer,
+    Validation, build_model, ranks,
 };
 
 /// Scenes whose points weigh the classes, where weights follow from them.
@@ -224,12 +223,12 @@ impl Run {
     ///
     /// # Panics
     /// As [`history`](Self::history).
-    pub fn trainer(&self) -> &Trainer<MinkUNet> {
+    pub fn trainer(&self) -> &Trainer<SegmentationNet> {
         &self.first().trainer
     }
 
     /// The networks in training, in the order of the devices: their parameters are the same.
-    pub fn trainers(&self) -> impl Iterator<Item = &Trainer<MinkUNet>> {
+    pub fn trainers(&self) -> impl Iterator<Item = &Trainer<SegmentationNet>> {
         self.ranks.iter().map(|rank| &rank.trainer)
     }
 

@@ -153,6 +153,12 @@ impl<M: Segmenter> Trainer<M> {
         LossTargets { labels: &batch.labels, class_weights: &self.class_weights }
     }
 
+    /// Number of the pass of batch `at` of `batches` in this step: none other has it, on any rank.
+    fn pass(&self, at: usize, batches: usize) -> u64 {
+        let (rank, ranks) = self.group.as_ref().map_or((0, 1), |group| (group.rank(), group.ranks()));
+        ((self.step * batches + at) * ranks + rank) as u64
+    }
+
     /// Scores of a batch; in a group, with the statistics of all ranks' rows in its norms.
     fn scores(&self, batch: &Batch) -> Result<Tensor<2>> {
         let x = batch.to_sparse(&self.device)?.astype(self.precision.dtype());
@@ -177,7 +183,8 @@ impl<M: Segmenter> Trainer<M> {
         let per_batch = 1.0 / batches.len() as f64;
         let factor = self.scale.factor();
         let mut sum: Option<(Tensor<1>, Tensor<1>)> = None;
-        for (batch, share) in batches.iter().zip(shares) {
+        for (at, (batch, share)) in batches.iter().zip(shares).enumerate() {
+            self.model.begin_pass(self.pass(at, batches.len()));
             let scores = self.scores(batch)?;
             let loss = combined_loss_of_part(scores, self.targets(batch), &self.loss, share) * per_batch;
             let found = loss.clone().inner();
