@@ -553,8 +553,7 @@ pub(crate) fn add_parts_kernel(
     add_parts(partial, beta, gamma, CUBE_POS_X, c, parts, &mut shared);
 }
 
-/// Gradients of the rows and of the residual. Units have rows as in [`normalize_kernel`]. The batch has `n` rows, or as many as `count`
-/// says (`counted`).
+/// Gradients of the rows and of the residual. Units have rows as in [`normalize_kernel`]. The sums are those of a batch of `n` rows.
 #[cube(launch_unchecked, address_type = "dynamic")]
 pub(crate) fn spread_gradient_kernel<F: Float, N: Size>(
     x: &[Vector<F, N>],
@@ -567,20 +566,14 @@ pub(crate) fn spread_gradient_kernel<F: Float, N: Size>(
     gamma_sum: &[Vector<f32, N>],
     dx: &mut [Vector<F, N>],
     residual: &mut [Vector<F, N>],
-    count: &[f32],
     n: f32,
     width: usize,
     stride: usize,
     eps: f32,
     #[comptime] with_residual: bool,
-    #[comptime] counted: bool,
     #[comptime] after: After,
 ) {
     if ABSOLUTE_POS < stride * width {
-        let mut n = n;
-        if counted {
-            n = count[0];
-        }
         let vector = ABSOLUTE_POS % width;
         let inverse = Vector::new(1.0f32) / (var[vector] + Vector::new(eps)).sqrt();
         let center = mean[vector];

@@ -278,7 +278,7 @@ pub fn batch_norm_grad<F: Float + CubeElement>(
     if x.len > 0 {
         gradient_sums::<F>(gpu, c, tape, [&grads.beta, &grads.gamma]);
         let onto = (&grads.x, grads.residual.as_ref());
-        spread_gradient::<F>(gpu, c, tape, [&grads.beta, &grads.gamma], None, onto);
+        spread_gradient::<F>(gpu, c, tape, [&grads.beta, &grads.gamma], (x.len / c) as f32, onto);
     }
     grads
 }
@@ -335,17 +335,16 @@ pub(super) fn gradient_sums<F: Float + CubeElement>(
     }
 }
 
-/// The gradients of rows and residual from the sums `[beta, gamma]` over a batch of as many rows as `count` says, or of these rows alone.
-/// There are rows.
+/// The gradients of rows and residual from the sums `[beta, gamma]` over a batch of `n` rows. There are rows here.
 pub(super) fn spread_gradient<F: Float + CubeElement>(
     gpu: &Gpu,
     c: usize,
     BatchNormTape { rows: [x, y, g], channels: [mean, var, gamma], eps, after, .. }: BatchNormTape<'_>,
     [beta_sum, gamma_sum]: [&Buffer; 2],
-    count: Option<&Buffer>,
+    n: f32,
     (dx, residual): (&Buffer, Option<&Buffer>),
 ) {
-    let (n, lanes) = (x.len / c, lanes_of::<F>(gpu, c));
+    let (rows, lanes) = (x.len / c, lanes_of::<F>(gpu, c));
     // Not written where it stands in: an output needs a binding of its own.
     let unused = if residual.is_none() { Some(gpu.room(lanes, 4, Life::Passing)) } else { None };
     let onto = residual.or(unused.as_ref()).unwrap_or(dx);
@@ -353,7 +352,7 @@ pub(super) fn spread_gradient<F: Float + CubeElement>(
     unsafe {
         spread_gradient_kernel::launch_unchecked::<F>(
             gpu.client(),
-            Gpu::cubes(n.div_ceil(ROWS_EACH) * (c / lanes), UNITS as usize),
+            Gpu::cubes(rows.div_ceil(ROWS_EACH) * (c / lanes), UNITS as usize),
             CubeDim::new_1d(UNITS),
             address_of(&[x]),
             lanes,
@@ -367,13 +366,11 @@ pub(super) fn spread_gradient<F: Float + CubeElement>(
             gamma_sum.arg(lanes),
             dx.arg(lanes),
             onto.arg(lanes),
-            count.unwrap_or(beta_sum).arg(1),
-            n as f32,
+            n,
             c / lanes,
-            n.div_ceil(ROWS_EACH),
+            rows.div_ceil(ROWS_EACH),
             eps,
             residual.is_some(),
-            count.is_some(),
             after,
         );
     }

@@ -153,10 +153,29 @@ pub fn batch_norm_shared_grad<F: Float + CubeElement>(
         residual: tape.residual.then(|| room_for::<F>(gpu, x.len)),
     };
     if x.len > 0 {
+        // SAFETY: units check their position against the length of `all`, and `count` has an element.
+        unsafe {
+            divide_kernel::launch_unchecked(
+                gpu.client(),
+                Gpu::cubes(all.len, UNITS as usize),
+                CubeDim::new_1d(UNITS),
+                all.arg(1),
+                count.arg(1),
+            );
+        }
         let onto = (&grads.x, grads.residual.as_ref());
-        spread_gradient::<F>(gpu, c, tape, [&beta_sum, &gamma_sum], Some(count), onto);
+        // The sums are means by now: those of a batch of one row.
+        spread_gradient::<F>(gpu, c, tape, [&beta_sum, &gamma_sum], 1.0, onto);
     }
     grads
+}
+
+/// `values / count[0]`, in place. A launch of its own, since the kernel that reads the values has as many buffers as a browser's device lets it have.
+#[cube(launch_unchecked)]
+fn divide_kernel(values: &mut [f32], count: &[f32]) {
+    if ABSOLUTE_POS < values.len() {
+        values[ABSOLUTE_POS] /= count[0];
+    }
 }
 
 /// Merges the slots of all devices, in their order: one unit a channel. Running statistics move as in a batch norm of one device, with the rows
