@@ -23,6 +23,7 @@ compile_error!("the feature `gpu` is internal: choose cuda, metal, rocm, vulkan 
 
 mod backend;
 mod device;
+mod group;
 mod kernel_cache;
 mod manager;
 mod operators;
@@ -38,6 +39,7 @@ pub mod trace;
 
 pub use backend::{Activation, LatticeBackend};
 pub use device::DeviceInfo;
+pub use group::Group;
 pub use kernel_cache::keep_kernels;
 pub use lattice_core as core;
 pub use lattice_core::{Error, Interpolation, Join, KernelSpec, RelationKind, SupportPolicy};

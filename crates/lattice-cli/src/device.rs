@@ -89,6 +89,46 @@ pub fn found(backend: &str) -> Vec<Device> {
     if backend == "cpu" { vec![Device::flex()] } else { Vec::new() }
 }
 
+/// Reads `--devices`: devices of one backend, each a name with a number, or a number that goes with the name before it.
+///
+/// # Errors
+/// As [`choose`]; `auto`, a number without a name before it, a device that is named twice, several devices that are not of CUDA.
+pub fn choose_several(words: &[String]) -> Result<Vec<Chosen>> {
+    let mut backend: Option<&str> = None;
+    let mut names: Vec<String> = Vec::with_capacity(words.len());
+    for word in words.iter().map(|word| word.trim()) {
+        let name = match (word.parse::<usize>(), backend) {
+            (Ok(index), Some(backend)) => format!("{backend}:{index}"),
+            (Ok(_), None) => {
+                bail!("--devices: expected a backend before the first number, as in cuda:0,1, found `{word}`")
+            }
+            (Err(_), _) => {
+                let (name, index) = word.split_once(':').unwrap_or((word, ""));
+                backend = Some(name);
+                if name == "cuda" && index.is_empty() { "cuda:0".into() } else { word.to_string() }
+            }
+        };
+        ensure!(
+            backend != Some("auto"),
+            "--devices: expected devices by name, as in cuda:0,1, found `{word}`; --device auto finds one"
+        );
+        ensure!(
+            !names.contains(&name),
+            "--devices: expected each device once, found {name} twice; a batch is split over different devices"
+        );
+        names.push(name);
+    }
+    let other = names.iter().find(|name| !name.starts_with("cuda:"));
+    if let (Some(other), true) = (other, names.len() > 1) {
+        bail!(
+            "--devices: expected CUDA devices, which NCCL connects, found `{other}`; name one device, or CUDA devices alone"
+        );
+    }
+    let option = |e: anyhow::Error| anyhow::anyhow!("{}", e.to_string().replacen("--device", "--devices", 1));
+    let chosen = names.iter().map(|name| choose(name).map_err(option)).collect::<Result<Vec<_>>>()?;
+    Ok(chosen)
+}
+
 /// Reads `--device`.
 ///
 /// # Errors

@@ -170,6 +170,22 @@ impl Shared {
     /// A thread count of 0 or above 1,024, a device that is not there, an instruction set that this CPU does not have.
     fn prepare(&self) -> anyhow::Result<device::Chosen> {
         let chosen = device::choose(&self.device)?;
+        self.set_up()?;
+        Ok(chosen)
+    }
+
+    /// [`prepare`](Self::prepare) for several devices, or for the one of `--device` where none are named.
+    ///
+    /// # Errors
+    /// As there, and what [`device::choose_several`] refuses.
+    fn prepare_several(&self, devices: Option<&[String]>) -> anyhow::Result<Vec<device::Chosen>> {
+        let Some(devices) = devices else { return Ok(vec![self.prepare()?]) };
+        let chosen = device::choose_several(devices)?;
+        self.set_up()?;
+        Ok(chosen)
+    }
+
+    fn set_up(&self) -> anyhow::Result<()> {
         lattice_cpu::Isa::from_env()?;
         if let Some(threads) = self.threads {
             let most = Self::MAX_THREADS;
@@ -179,7 +195,7 @@ impl Shared {
             );
             rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?;
         }
-        Ok(chosen)
+        Ok(())
     }
 }
 

@@ -232,3 +232,29 @@ fn a_full_disk_behind_stdout_is_one_line() {
     let output = place.command(&args).stdout(Stdio::from(full)).output().unwrap();
     Ran::from(output).refused(&args, &["cannot write to stdout"]);
 }
+
+#[test]
+fn devices_that_cannot_share_a_batch_are_refused_before_anything_starts() {
+    let place = Place::new();
+    for (devices, parts) in [
+        ("cuda:0,1", &["--devices cuda:0", "not compiled in", "feature `cuda`"][..]),
+        ("cuda:0,cpu", &["--devices: expected CUDA devices", "found `cpu`"]),
+        ("vulkan:0,1", &["--devices: expected CUDA devices", "found `vulkan:0`"]),
+        ("cpu,cpu", &["--devices: expected each device once, found cpu twice"]),
+        ("cuda:1,cuda:1", &["expected each device once, found cuda:1 twice"]),
+        ("cuda,0", &["expected each device once, found cuda:0 twice"]),
+        ("0,1", &["expected a backend before the first number", "found `0`"]),
+        ("auto", &["expected devices by name"]),
+        ("cpu:0", &["--devices: expected `cpu` without an index"]),
+        ("gpu", &["--devices: expected auto or one of cuda"]),
+        ("", &["--devices: expected auto or one of cuda"]),
+    ] {
+        if devices == "cuda:0,1" && cfg!(feature = "cuda") {
+            continue;
+        }
+        place.fail(&["train", "--devices", devices, "--steps", "1"], parts);
+    }
+    let both = place.run(&["train", "--devices", "cpu", "--device", "cpu"]);
+    assert!(both.code == 2 && both.stderr.contains("cannot be used with"), "{}", both.stderr);
+    assert!(place.names().is_empty(), "{:?}", place.names());
+}

@@ -79,6 +79,22 @@ fn trained_weights_are_scored_and_run_without_being_told_what_they_are() {
 }
 
 #[test]
+fn a_network_of_points_is_trained_scored_and_run() {
+    let place = Place::new();
+    let report = place.json(&with(&["--model", "spvcnn", "--steps", "1", "--out", "trained", "--json"]));
+    assert_eq!(report["outcome"], "complete");
+    assert!(report["scenes_per_second"].as_f64().unwrap() > 0.0);
+    let weights = "trained/best.safetensors";
+    let scored = ["eval", "--kind", "indoor", "--scene-count", "1", "--weights", weights, "--json"];
+    let report = place.json(&scored);
+    assert_eq!(report["model"], "spvcnn");
+    assert!(report["points"].as_u64().unwrap() > 0);
+    place.write("scan.xyz", terrain(300));
+    let report = place.json(&["run", "scan.xyz", "--weights", weights, "--json"]);
+    assert_eq!((&report["model"], &report["voxel_size"]), (&"spvcnn".into(), &0.3.into()));
+}
+
+#[test]
 fn labels_of_a_file_beside_the_scan_are_mapped() {
     let place = Place::new();
     place.succeed(&with(&["--steps", "1", "--out", "trained"]));

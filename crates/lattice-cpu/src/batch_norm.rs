@@ -37,14 +37,31 @@ pub fn batch_norm_train<T: Scalar>(
     residual: Option<&[T]>,
     out: &mut [T],
 ) -> Moments {
-    let op = "batch_norm_train";
+    shape.check("batch_norm_train", x.len());
+    let moments = channel_moments(x, shape.gamma.len());
+    batch_norm_apply(x, &moments, shape, residual, out);
+    moments
+}
+
+/// [`batch_norm_train`] with moments that were found elsewhere, such as those of a larger batch that `x` is a part of.
+///
+/// # Panics
+/// When a slice does not have its shape.
+pub fn batch_norm_apply<T: Scalar>(
+    x: &[T],
+    moments: &Moments,
+    shape: BatchNormShape<'_, T::Acc>,
+    residual: Option<&[T]>,
+    out: &mut [T],
+) {
+    let op = "batch_norm_apply";
     let c = shape.gamma.len();
     shape.check(op, x.len());
     assert_eq!(out.len(), x.len(), "{op}: length of the output");
+    assert_eq!((moments.mean.len(), moments.variance.len()), (c, c), "{op}: lengths of the moments");
     assert!(residual.is_none_or(|r| r.len() == x.len()), "{op}: length of the residual");
-    let moments = channel_moments(x, c);
     if x.is_empty() {
-        return moments;
+        return;
     }
     let engine = isa::engine();
     let mean: Vec<T::Acc> = moments.mean.iter().map(|&v| Acc::from_f64(v)).collect();
@@ -81,7 +98,6 @@ pub fn batch_norm_train<T: Scalar>(
             });
         },
     );
-    moments
 }
 
 /// What the gradient of [`batch_norm_train`] reads.
@@ -95,6 +111,17 @@ pub struct BatchNormTape<'a, T: Scalar> {
     pub mean: &'a [T::Acc],
     /// Biased variance of `x`, `[c]`.
     pub var: &'a [T::Acc],
+}
+
+impl<'a, T: Scalar> BatchNormTape<'a, T> {
+    /// Panics where a slice does not have its shape; what lets the gradient `g` through.
+    fn check(&self, op: &str, g: &[T], shape: &BatchNormShape<'_, T::Acc>) -> Gate<'a, T> {
+        let (n, c) = (self.x.len(), shape.gamma.len());
+        shape.check(op, n);
+        assert_eq!(g.len(), n, "{op}: lengths of the gradients");
+        assert_eq!((self.mean.len(), self.var.len()), (c, c), "{op}: lengths of the moments");
+        Gate::new(op, shape.activation, self.y, n)
+    }
 }
 
 /// Gradients of gamma and beta, `[c]` each.
@@ -120,28 +147,77 @@ pub fn batch_norm_train_grad<T: Scalar>(
     tape: BatchNormTape<'_, T>,
     shape: BatchNormShape<'_, T::Acc>,
     dx: &mut [T],
-    mut d_residual: Option<&mut [T]>,
+    d_residual: Option<&mut [T]>,
 ) -> BatchNormGrads {
-    let op = "batch_norm_train_grad";
+    let sums = batch_norm_sums(g, tape, shape);
+    let rows = tape.x.len().checked_div(shape.gamma.len()).unwrap_or(0);
+    batch_norm_spread(g, tape, shape, Spread { sums: &sums, rows: rows as f64 }, dx, d_residual);
+    sums
+}
+
+/// The gradients of gamma and beta that the rows of `x` make: of a larger batch that they are a part of, their share.
+///
+/// # Panics
+/// As [`batch_norm_train_grad`].
+pub fn batch_norm_sums<T: Scalar>(
+    g: &[T],
+    tape: BatchNormTape<'_, T>,
+    shape: BatchNormShape<'_, T::Acc>,
+) -> BatchNormGrads {
+    let op = "batch_norm_sums";
     let c = shape.gamma.len();
-    shape.check(op, tape.x.len());
-    let n = tape.x.len();
-    assert_eq!((g.len(), dx.len()), (n, n), "{op}: lengths of the gradients");
-    assert_eq!((tape.mean.len(), tape.var.len()), (c, c), "{op}: lengths of the moments");
-    assert!(d_residual.as_ref().is_none_or(|d| d.len() == n), "{op}: length of the residual's gradient");
-    let gate = Gate::<T>::new(op, shape.activation, tape.y, n);
-    if n == 0 {
+    let gate = tape.check(op, g, &shape);
+    if g.is_empty() {
         return BatchNormGrads { gamma: vec![0.0; c], beta: vec![0.0; c] };
     }
-    let engine = isa::engine();
-    let sums = column_sums(engine, g, &tape, &gate, c);
+    let sums = column_sums(isa::engine(), g, &tape, &gate, c);
     let (beta, along) = sums.split_at(c);
-    let rows = (n / c) as f64;
+    let inverse = tape.var.iter().map(|v| 1.0 / (v.to_f64() + shape.eps).sqrt());
+    BatchNormGrads {
+        gamma: along.iter().zip(inverse).map(|(along, inverse)| along * inverse).collect(),
+        beta: beta.to_vec(),
+    }
+}
+
+/// What the gradients of rows need of the whole batch.
+#[derive(Clone, Copy, Debug)]
+pub struct Spread<'a> {
+    /// Gradients of gamma and beta over all its rows.
+    pub sums: &'a BatchNormGrads,
+    /// Number of its rows.
+    pub rows: f64,
+}
+
+/// The gradients of `x`, and of the residual where `d_residual` is given, from those of gamma and beta over the whole batch.
+///
+/// # Panics
+/// As [`batch_norm_train_grad`].
+pub fn batch_norm_spread<T: Scalar>(
+    g: &[T],
+    tape: BatchNormTape<'_, T>,
+    shape: BatchNormShape<'_, T::Acc>,
+    Spread { sums, rows }: Spread<'_>,
+    dx: &mut [T],
+    mut d_residual: Option<&mut [T]>,
+) {
+    let op = "batch_norm_spread";
+    let c = shape.gamma.len();
+    let gate = tape.check(op, g, &shape);
+    assert_eq!(dx.len(), g.len(), "{op}: lengths of the gradients");
+    assert_eq!((sums.gamma.len(), sums.beta.len()), (c, c), "{op}: lengths of the sums");
+    assert!(
+        d_residual.as_ref().is_none_or(|d| d.len() == g.len()),
+        "{op}: length of the residual's gradient"
+    );
+    if g.is_empty() {
+        return;
+    }
+    let engine = isa::engine();
     let inverse: Vec<f64> = tape.var.iter().map(|v| 1.0 / (v.to_f64() + shape.eps).sqrt()).collect();
     let of = |f: &dyn Fn(usize) -> f64| (0..c).map(|j| Acc::from_f64(f(j))).collect::<Vec<T::Acc>>();
     let scale = of(&|j| shape.gamma[j].to_f64() * inverse[j]);
-    let level = of(&|j| beta[j] / rows);
-    let slant = of(&|j| along[j] * inverse[j] * inverse[j] / rows);
+    let level = of(&|j| sums.beta[j] / rows);
+    let slant = of(&|j| sums.gamma[j] * inverse[j] / rows);
 
     let block = block_rows(c) * c;
     let apply = |rooms: &mut [Vec<T::Acc>; 5], at: usize, dx: &mut [T], d_residual: Option<&mut [T]>| {
@@ -178,7 +254,6 @@ pub fn batch_norm_train_grad<T: Scalar>(
             .enumerate()
             .for_each_init(rooms, |rooms, (at, (dx, d))| apply(rooms, at, dx, Some(d))),
     }
-    BatchNormGrads { gamma: (0..c).map(|j| along[j] * inverse[j]).collect(), beta: beta.to_vec() }
 }
 
 /// `[2, c]`: sums over all rows of `h`, then of `h * (x - mean)`.

@@ -103,6 +103,22 @@ pub struct Moments {
     pub variance: Vec<f64>,
 }
 
+impl Moments {
+    /// Moments of a batch from those of its parts, each with its rows, merged in their order; also the rows in all. Zeros when there is no row.
+    pub fn merged(parts: &[(f64, Self)]) -> (f64, Self) {
+        let c = parts.first().map_or(0, |(_, part)| part.mean.len());
+        let rows: f64 = parts.iter().map(|(n, _)| n).sum();
+        let over = |sum: f64| if rows > 0.0 { sum / rows } else { 0.0 };
+        let mean: Vec<f64> =
+            (0..c).map(|j| over(parts.iter().map(|(n, part)| n * part.mean[j]).sum())).collect();
+        let squares = |j: usize| {
+            parts.iter().map(|(n, part)| n * (part.variance[j] + (part.mean[j] - mean[j]).powi(2))).sum()
+        };
+        let variance = (0..c).map(|j| over(squares(j))).collect();
+        (rows, Self { mean, variance })
+    }
+}
+
 /// Mean and biased variance of each channel of `x: [n, c]`; zeros when there is no row.
 ///
 /// Blocks of rows are summed in `f64` around their own means and merged in order: the same bits for any number of threads.

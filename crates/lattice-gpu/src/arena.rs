@@ -132,6 +132,7 @@ struct Arena {
     large: Pool,
     passing: Pool,
     counters: Option<Buffer>,
+    zeroed: Vec<((usize, usize), Buffer)>,
     queue: Queue,
 }
 
@@ -143,7 +144,8 @@ impl Arena {
             let at = arenas.iter().position(|arena| arena.device == device).unwrap_or_else(|| {
                 let pool = |lasting| Pool { blocks: Vec::new(), open: 0, lasting };
                 let [small, large, passing] = [true, true, false].map(pool);
-                arenas.push(Self { device, small, large, passing, counters: None, queue: Queue::of(client) });
+                let (counters, zeroed, queue) = (None, Vec::new(), Queue::of(client));
+                arenas.push(Self { device, small, large, passing, counters, zeroed, queue });
                 arenas.len() - 1
             });
             with(&mut arenas[at])
@@ -198,5 +200,18 @@ pub(crate) fn counters(gpu: &Gpu, n: usize) -> Buffer {
         let enough = arena.counters.take().filter(|counters| counters.len >= n);
         let counters = enough.unwrap_or_else(|| gpu.upload(&vec![0u32; n.next_multiple_of(256)]));
         arena.counters.insert(counters).clone()
+    })
+}
+
+/// `len` elements at zero but for what the callers of a key wrote before, in an allocation of its own that this thread keeps.
+pub(crate) fn zeroed_apart(gpu: &Gpu, len: usize, key: (usize, usize)) -> Buffer {
+    Arena::with(gpu.client(), |arena| {
+        let kept = arena.zeroed.iter().find(|(at, buffer)| *at == key && buffer.len == len);
+        if let Some((_, buffer)) = kept {
+            return buffer.clone();
+        }
+        let buffer = gpu.upload(&vec![0u32; len]);
+        arena.zeroed.push((key, buffer.clone()));
+        buffer
     })
 }

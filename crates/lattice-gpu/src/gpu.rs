@@ -74,10 +74,10 @@ impl Buffer {
         Self { handle: self.handle.clone(), len, id: 0 }
     }
 
-    /// `len` elements of four bytes from one on, as a buffer of its own. The first one must lie where a buffer may begin: every 128th does.
+    /// `len` elements of four bytes from one on, as a buffer of its own. The first one must lie where a buffer may begin on the device: every
+    /// 128th does on all.
     pub(crate) fn part(&self, first: usize, len: usize) -> Self {
         debug_assert!(first + len <= self.len, "a part of a buffer lies inside it");
-        debug_assert!(first.is_multiple_of(128), "a part begins where a buffer may");
         if (first, len) == (0, self.len) {
             return self.clone();
         }
@@ -141,6 +141,12 @@ impl Gpu {
     /// At least `n` counters at zero, of this thread, for a kernel that sets those it uses back to zero.
     pub(crate) fn counters(&self, n: usize) -> Buffer {
         arena::counters(self, n)
+    }
+
+    /// `len` elements of four bytes at zero, the same ones each time that this thread asks for them under a key: each key writes to
+    /// a place of its own in them, so that the rest stays zero.
+    pub(crate) fn zeroed_apart(&self, len: usize, key: (usize, usize)) -> Buffer {
+        arena::zeroed_apart(self, len, key)
     }
 
     /// Whether cubes of one launch may hand each other what they wrote.

@@ -8,7 +8,7 @@ use half::f16;
 use harness::{Element, Numbers, assert_close, devices, wide};
 use lattice_gpu::Gpu;
 use lattice_gpu::conv::mma::After;
-use lattice_gpu::norm::{BatchNormWith, Running, batch_norm, batch_norm_grad};
+use lattice_gpu::norm::{BatchNormTape, BatchNormWith, Running, batch_norm, batch_norm_grad};
 
 const EPS: f64 = 1e-3;
 
@@ -43,7 +43,7 @@ fn check<T: Element>(device: &str, gpu: &Gpu, n: usize, c: usize, with_residual:
     let [dgamma, dbeta] = [&gamma, &beta].map(|v| gpu.upload(v));
     let old: [Vec<f32>; 2] = [0; 2].map(|_| numbers.values(c));
     let [old_mean, old_var] = old.each_ref().map(|v| gpu.upload(v));
-    let running = Running { mean: old_mean, var: old_var, momentum: 0.25, unbias: 1.5 };
+    let running = Running { mean: old_mean, var: old_var, momentum: 0.25, unbiased: true };
     let residual_there = with_residual.then_some(&dr);
     let normed = |running| {
         let with = BatchNormWith { residual: residual_there, running, eps: EPS as f32, after };
@@ -53,7 +53,7 @@ fn check<T: Element>(device: &str, gpu: &Gpu, n: usize, c: usize, with_residual:
     let moved = |old: &[f32], found: &[f64], factor: f64| -> Vec<f64> {
         old.iter().zip(found).map(|(&old, found)| f64::from(old) * 0.75 + found * factor * 0.25).collect()
     };
-    let expected = [moved(&old[0], &mean, 1.0), moved(&old[1], &var, 1.5)];
+    let expected = [moved(&old[0], &mean, 1.0), moved(&old[1], &var, n as f64 / (n - 1) as f64)];
     for (name, (found, expected)) in ["moved mean", "moved var"].iter().zip(out.moved.iter().zip(&expected)) {
         assert_close(&what(name), &gpu.download::<f32>(found), expected, &vec![2.0; c]);
     }
@@ -74,15 +74,14 @@ fn check<T: Element>(device: &str, gpu: &Gpu, n: usize, c: usize, with_residual:
     assert_close(&what("mean"), &gpu.download::<f32>(&out.mean), &mean, &vec![2.0; c]);
     assert_close(&what("var"), &gpu.download::<f32>(&out.var), &var, &vec![2.0; c]);
 
-    let grads = batch_norm_grad::<T>(
-        gpu,
-        [&dx, &out.y, &dg],
-        c,
-        [&out.mean, &out.var, &dgamma],
-        EPS as f32,
+    let tape = BatchNormTape {
+        rows: [&dx, &out.y, &dg],
+        channels: [&out.mean, &out.var, &dgamma],
+        eps: EPS as f32,
         after,
-        with_residual,
-    );
+        residual: with_residual,
+    };
+    let grads = batch_norm_grad::<T>(gpu, c, tape);
     // The sign that the device rounded to decides what passes.
     let made = wide(&gpu.download::<T>(&out.y));
     let through: Vec<f64> = (0..n * c)

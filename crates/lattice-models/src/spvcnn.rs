@@ -129,6 +129,11 @@ impl Cloud<'_> {
 }
 
 impl Spvcnn {
+    /// Draws the masks of the dropouts in the next pass of training by its number, in place of counting passes.
+    pub fn set_pass(&self, number: u64) {
+        self.dropout.iter().for_each(|dropout| dropout.set_call(number));
+    }
+
     /// Scores `[points, classes]` of points.
     ///
     /// # Panics

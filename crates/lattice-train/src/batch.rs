@@ -20,6 +20,8 @@ pub struct Batch {
     pub labels: Vec<u8>,
     /// Points of all scenes.
     pub points: usize,
+    /// Number of scenes.
+    pub scenes: usize,
 }
 
 /// Voxelizes scenes as the items of one batch. Features are the means of [`input_features`]; a voxel's class is that of most of its
@@ -60,6 +62,7 @@ pub fn make_batch(scenes: &[&LabelledScene], voxel_size: f32, classes: usize) ->
         features: features.expect("features were made in f32 above"),
         labels,
         points: n,
+        scenes: scenes.len(),
     })
 }
 

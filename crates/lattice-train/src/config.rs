@@ -124,8 +124,17 @@ pub struct TrainConfig {
     pub report_every: usize,
     /// Validations without a better mean IoU that end the run.
     pub patience: Option<usize>,
-    /// Threads that prepare batches.
+    /// Threads that prepare batches, over all devices.
     pub threads: usize,
+    /// Whether batch norms take the statistics of a batch over all devices that share it; else each takes those of its own part, and the running
+    /// ones are those of the first. Without effect on one device.
+    #[serde(default = "shared")]
+    pub shared_norms: bool,
+}
+
+/// What runs of earlier versions did.
+fn shared() -> bool {
+    true
 }
 
 impl TrainConfig {
@@ -155,6 +164,7 @@ impl TrainConfig {
             report_every: 10,
             patience: None,
             threads: 2,
+            shared_norms: true,
         }
     }
 

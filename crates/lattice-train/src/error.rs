@@ -58,6 +58,14 @@ pub enum TrainError {
     /// A thread that prepares batches stopped.
     #[error("loading batches: expected a batch, found that the thread which makes them stopped: {0}")]
     Loader(String),
+    /// A rank of a run over several devices ended, or is not where the others are.
+    #[error("rank {rank}: {what}")]
+    Rank {
+        /// Its number, from 0, in the order of the devices.
+        rank: usize,
+        /// Expected, found, fix.
+        what: String,
+    },
     /// A file that cannot be read.
     #[error("{0}")]
     Read(#[from] lattice_io::ReadError),

@@ -109,6 +109,23 @@ pub struct LossTargets<'a> {
     pub class_weights: &'a [f32],
 }
 
+/// How much of a batch's loss its part makes, where ranks share the batch.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LossShare {
+    /// Sum of the class weights of all rows of the batch that count.
+    pub weight: f64,
+    /// This part's share of the batch, by which its own Lovász-softmax counts.
+    pub lovasz: f64,
+}
+
+impl LossTargets<'_> {
+    /// Sum of the class weights of the rows that count: what cross-entropy is divided by.
+    pub fn weight(&self) -> f64 {
+        let counted = self.labels.iter().filter(|&&label| label != IGNORED);
+        counted.map(|&label| f64::from(self.class_weights[usize::from(label)])).sum()
+    }
+}
+
 /// The combined loss `[1]` of scores `[n, classes]`; 0 where no row counts. Differentiable, in f32 (f64 for f64 scores).
 ///
 /// Cross-entropy is `Σ w[y] · -log p[y] / Σ w[y]`. Lovász-softmax is the mean over the classes that occur of the Lovász extension of
@@ -119,6 +136,23 @@ pub struct LossTargets<'a> {
 /// # Source
 /// Berman, Triki, Blaschko, "The Lovász-Softmax loss" (CVPR 2018, arXiv:1705.08790), equations 8 and 11, over all items of a batch.
 pub fn combined_loss(scores: Tensor<2>, targets: LossTargets<'_>, config: &LossConfig) -> Tensor<1> {
+    let whole = LossShare { weight: targets.weight(), lovasz: 1.0 };
+    combined_loss_of_part(scores, targets, config, whole)
+}
+
+/// [`combined_loss`] of a part of a batch: the sum over the parts is the loss of the batch.
+///
+/// That is exact for cross-entropy. Lovász-softmax has no sum over parts, since it sorts the errors of all rows: each part has its own, and
+/// the batch the mean of them, weighted by their shares.
+///
+/// # Panics
+/// As [`combined_loss`].
+pub fn combined_loss_of_part(
+    scores: Tensor<2>,
+    targets: LossTargets<'_>,
+    config: &LossConfig,
+    share: LossShare,
+) -> Tensor<1> {
     let [rows, classes] = scores.dims();
     let LossTargets { labels, class_weights } = targets;
     assert_eq!(labels.len(), rows, "combined_loss: one label a row");
@@ -134,24 +168,25 @@ pub fn combined_loss(scores: Tensor<2>, targets: LossTargets<'_>, config: &LossC
     let log_p = log_softmax(scores.cast(dtype), 1);
     let mut parts = Vec::new();
     if config.cross_entropy > 0.0 {
-        let factors = on_device(cross_entropy_factors(labels, class_weights, config.cross_entropy));
+        let factors =
+            on_device(cross_entropy_factors(labels, class_weights, config.cross_entropy, share.weight));
         parts.push(total(log_p.clone() * factors));
     }
     if config.lovasz > 0.0 {
         let p = log_p.exp();
         let host: Vec<f64> = p.clone().into_data().iter::<f64>().collect();
         let (mut slopes, constant) = lovasz_slopes(&host, labels, classes);
-        slopes.iter_mut().for_each(|slope| *slope *= config.lovasz);
-        parts.push(total(p * on_device(slopes)) + constant * config.lovasz);
+        let factor = config.lovasz * share.lovasz;
+        slopes.iter_mut().for_each(|slope| *slope *= factor);
+        parts.push(total(p * on_device(slopes)) + constant * factor);
     }
     parts.into_iter().reduce(|a, b| a + b).unwrap_or_else(|| Tensor::zeros([1], &device))
 }
 
-/// `-share · w[y] / Σ w[y]` at the class of each row that counts.
-fn cross_entropy_factors(labels: &[u8], class_weights: &[f32], share: f64) -> Vec<f64> {
+/// `-share · w[y] / sum` at the class of each row that counts.
+fn cross_entropy_factors(labels: &[u8], class_weights: &[f32], share: f64, sum: f64) -> Vec<f64> {
     let classes = class_weights.len();
     let weight = |label: u8| f64::from(class_weights[usize::from(label)]);
-    let sum: f64 = labels.iter().filter(|&&label| label != IGNORED).map(|&label| weight(label)).sum();
     let mut factors = vec![0.0; labels.len() * classes];
     if sum > 0.0 {
         for (row, &label) in labels.iter().enumerate().filter(|(_, label)| **label != IGNORED) {

@@ -1,19 +1,24 @@
 //! One training step, without a wait for the device.
 
 use burn::tensor::{Device, FloatDType, Tensor, TensorData};
+use burn_lattice::Group;
 
 use crate::checkpoint::Checkpoint;
 use crate::parameters::{running_values, with_values};
 use crate::total::Totals;
 use crate::{
-    Batch, LossConfig, LossScale, LossTargets, Optimizer, ParameterLayout, Precision, Result, Schedule,
-    Segmenter, TensorFile, TrainConfig, TrainError, combined_loss,
+    Batch, LossConfig, LossScale, LossShare, LossTargets, Optimizer, ParameterLayout, Precision, Result,
+    Schedule, Segmenter, TensorFile, TrainConfig, TrainError, combined_loss_of_part,
 };
 
 /// A network in training: its parameters as one f32 vector, the optimizer's state, the loss scale.
 ///
 /// Losses stay on the device until [`drain`](Self::drain) reads those of many steps at once. A step whose gradient is not finite
 /// changes no parameter; `drain` reports it.
+///
+/// Several trainers, each on a thread of its own, can share their batches ([`with_group`](Self::with_group)): each computes the gradient
+/// of its part, and all take the same step on the sum. What decides about a step (norm, loss scale) follows from that sum, so the parameters have the
+/// same bits everywhere; [`drain`](Self::drain) makes sure.
 pub struct Trainer<M> {
     model: M,
     layout: ParameterLayout,
@@ -31,6 +36,8 @@ pub struct Trainer<M> {
     step: usize,
     pending: Vec<Pending>,
     totals: Totals,
+    group: Option<Group>,
+    shared_norms: bool,
 }
 
 struct Pending {
@@ -90,9 +97,22 @@ impl<M: Segmenter> Trainer<M> {
             step: 0,
             pending: Vec::new(),
             totals,
+            group: None,
+            shared_norms: config.shared_norms,
         };
         trainer.install();
         Ok(trainer)
+    }
+
+    /// Shares batches with the other trainers of the group, which were made alike: from now on a batch is this one's part of them.
+    pub fn with_group(mut self, group: Group) -> Self {
+        self.group = Some(group);
+        self
+    }
+
+    /// The ranks that this one shares batches with.
+    pub fn group(&self) -> Option<&Group> {
+        self.group.as_ref()
     }
 
     /// Steps that were done.
@@ -114,22 +134,59 @@ impl<M: Segmenter> Trainer<M> {
         self.model = self.layout.install(self.model.clone(), &self.values, self.precision.dtype());
     }
 
+    /// What parts of each batch make of its loss: asked of all ranks before they begin a step.
+    fn shares(&self, batches: &[Batch]) -> Result<Vec<LossShare>> {
+        let weight = |batch: &Batch| self.targets(batch).weight();
+        let Some(group) = &self.group else {
+            return Ok(batches.iter().map(|b| LossShare { weight: weight(b), lovasz: 1.0 }).collect());
+        };
+        let own: Vec<f64> = batches.iter().flat_map(|b| [weight(b), b.scenes as f64]).collect();
+        let all = group.add(&own)?;
+        let share = |(batch, all): (&Batch, &[f64])| LossShare {
+            weight: all[0],
+            lovasz: batch.scenes as f64 / all[1].max(1.0),
+        };
+        Ok(batches.iter().zip(all.chunks_exact(2)).map(share).collect())
+    }
+
+    fn targets<'a>(&'a self, batch: &'a Batch) -> LossTargets<'a> {
+        LossTargets { labels: &batch.labels, class_weights: &self.class_weights }
+    }
+
+    /// Number of the pass of batch `at` of `batches` in this step: none other has it, on any rank.
+    fn pass(&self, at: usize, batches: usize) -> u64 {
+        let (rank, ranks) = self.group.as_ref().map_or((0, 1), |group| (group.rank(), group.ranks()));
+        ((self.step * batches + at) * ranks + rank) as u64
+    }
+
+    /// Scores of a batch; in a group, with the statistics of all ranks' rows in its norms.
+    fn scores(&self, batch: &Batch) -> Result<Tensor<2>> {
+        let x = batch.to_sparse(&self.device)?.astype(self.precision.dtype());
+        let scores = || self.model.scores(&x);
+        let scores = match self.group.as_ref().filter(|_| self.shared_norms) {
+            Some(group) => group.share_norms(scores)?,
+            None => scores()?,
+        };
+        Ok(scores.into_feats())
+    }
+
     /// One optimizer step on the mean gradient of `batches`.
     ///
     /// # Errors
-    /// No batches; what the network refuses.
+    /// No batches; what the network refuses; in a group, another rank that has ended. Where one ends within the step, norms unwind with an
+    /// error of [`burn_lattice`] as their payload.
     pub fn step(&mut self, batches: &[Batch]) -> Result<()> {
         if batches.is_empty() {
             return Err(TrainError::option("batch", "expected at least one batch a step, found none"));
         }
-        let share = 1.0 / batches.len() as f64;
+        let shares = self.shares(batches)?;
+        let per_batch = 1.0 / batches.len() as f64;
         let factor = self.scale.factor();
         let mut sum: Option<(Tensor<1>, Tensor<1>)> = None;
-        for batch in batches {
-            let x = batch.to_sparse(&self.device)?.astype(self.precision.dtype());
-            let scores = self.model.scores(&x)?.into_feats();
-            let targets = LossTargets { labels: &batch.labels, class_weights: &self.class_weights };
-            let loss = combined_loss(scores, targets, &self.loss) * share;
+        for (at, (batch, share)) in batches.iter().zip(shares).enumerate() {
+            self.model.begin_pass(self.pass(at, batches.len()));
+            let scores = self.scores(batch)?;
+            let loss = combined_loss_of_part(scores, self.targets(batch), &self.loss, share) * per_batch;
             let found = loss.clone().inner();
             let scaled = if self.scale.moves() { loss * Tensor::from_inner(factor.clone()) } else { loss };
             let gradient = self.layout.gradient(&self.model, &mut scaled.backward());
@@ -139,6 +196,9 @@ impl<M: Segmenter> Trainer<M> {
             });
         }
         let (loss, mut gradient) = sum.expect("there is at least one batch");
+        if let Some(group) = &self.group {
+            gradient = group.sum(gradient)?;
+        }
         if self.scale.moves() {
             gradient = gradient / factor.clone();
         }
@@ -156,19 +216,26 @@ impl<M: Segmenter> Trainer<M> {
         Ok(())
     }
 
-    /// What the steps since the last call did. Waits for the device, once.
+    /// What the steps since the last call did. Waits for the device, once; in a group all ranks call it after the same step.
     ///
     /// # Errors
     /// [`TrainError::Diverged`] at the first step with a loss that is not finite, with a gradient that is not finite in f32 or bf16,
-    /// or where half precision overflows at every loss scale.
+    /// or where half precision overflows at every loss scale. In a group, the same on all ranks; [`TrainError::Rank`] where the parameters of
+    /// one are not those of the first.
     pub fn drain(&mut self) -> Result<Vec<StepReport>> {
         let pending = std::mem::take(&mut self.pending);
         if pending.is_empty() {
             return Ok(Vec::new());
         }
         let first = self.step - pending.len();
-        let scalars = pending.iter().flat_map(|p| p.scalars.iter().cloned()).collect();
-        let read: Vec<f32> = Tensor::cat(scalars, 0).into_data().iter::<f32>().collect();
+        let mut scalars: Vec<_> = pending.iter().flat_map(|p| p.scalars.iter().cloned()).collect();
+        if self.group.is_some() {
+            scalars.extend(self.checksums());
+        }
+        let mut read: Vec<f32> = Tensor::cat(scalars, 0).into_data().iter::<f32>().collect();
+        if let Some(group) = &self.group {
+            agree(group, &mut read, pending.len(), self.step)?;
+        }
         let mut reports = Vec::with_capacity(pending.len());
         for (i, (Pending { rate, .. }, scalars)) in pending.iter().zip(read.chunks_exact(3)).enumerate() {
             let [loss, norm, scale] = [scalars[0], scalars[1], scalars[2]];
@@ -187,6 +254,11 @@ impl<M: Segmenter> Trainer<M> {
             reports.push(StepReport { step, loss, rate: *rate, norm, scale, skipped });
         }
         Ok(reports)
+    }
+
+    /// Sums of the parameters and of their squares, `[1]` each: they tell one state from another.
+    fn checksums(&self) -> [Tensor<1>; 2] {
+        [self.totals.of(self.values.clone()), self.totals.of(self.values.clone() * self.values.clone())]
     }
 
     /// The network with its present parameters in f32, in memory of its own on a device without autodiff, and the same as a file.
@@ -278,3 +350,25 @@ impl<M: Segmenter> Trainer<M> {
 
 /// Below this loss scale no gradient that f16 holds is left.
 const SMALLEST_SCALE: f32 = 1.0 / 1024.0;
+
+/// Puts the sums over the ranks in the place of this rank's losses, which stand before norm and scale of each of `steps` steps; behind them stand
+/// the checksums of the parameters.
+fn agree(group: &Group, read: &mut [f32], steps: usize, step: usize) -> Result<()> {
+    let (scalars, checksums) = read.split_at_mut(3 * steps);
+    let losses = scalars.iter().step_by(3).map(|&loss| f64::from(loss));
+    let bits = checksums.iter().map(|sum| f64::from(sum.to_bits()));
+    let given = group.exchange(&losses.chain(bits).collect::<Vec<_>>())?;
+    for (at, loss) in scalars.iter_mut().step_by(3).enumerate() {
+        *loss = given.iter().map(|part| part[at]).sum::<f64>() as f32;
+    }
+    match given.iter().position(|part| part[steps..] != given[0][steps..]) {
+        None => Ok(()),
+        Some(rank) => Err(TrainError::Rank {
+            rank,
+            what: format!(
+                "expected the parameters of rank 0 after step {step}, found others; one of the devices computes wrong: resume from the \
+                 last checkpoint without it"
+            ),
+        }),
+    }
+}

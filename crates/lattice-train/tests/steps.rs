@@ -22,7 +22,7 @@ fn batch(config: &TrainConfig, scene: usize) -> Batch {
     make_batch(&[&train.scene(scene).unwrap()], config.voxel_size as f32, 5).unwrap()
 }
 
-fn trainer(config: &TrainConfig) -> Trainer<lattice_models::MinkUNet> {
+fn trainer(config: &TrainConfig) -> Trainer<lattice_train::SegmentationNet> {
     let model = build_model(&config.model, 5, 1, &device().autodiff()).unwrap();
     Trainer::new(model, config, vec![1.0; 5], &device()).unwrap()
 }

@@ -143,7 +143,8 @@ fn sparse_batch_norm<B: LatticeKernels, C: CheckpointStrategy, const N: usize>(
     running: RunningOperands<B>,
     options: BatchNormOptions,
 ) -> BatchNormOutput<Autodiff<B, C>> {
-    let BatchNormOptions { eps, activation, .. } = options;
+    let BatchNormOptions { eps, activation, ref group, .. } = options;
+    let group = group.clone();
     let with_statistics = |y, found: BatchNormOutput<B>| {
         let statistic = <Autodiff<B, C> as AutodiffBackend>::from_inner;
         BatchNormOutput {
@@ -152,6 +153,10 @@ fn sparse_batch_norm<B: LatticeKernels, C: CheckpointStrategy, const N: usize>(
             var: statistic(found.var),
             moved_mean: statistic(found.moved_mean),
             moved_var: statistic(found.moved_var),
+            count: match found.count {
+                Operand::Given(count) => Operand::Given(statistic(count)),
+                Operand::Absent => Operand::Absent,
+            },
         }
     };
     match BatchNorm.prepare::<C>(nodes).compute_bound().stateful() {
@@ -161,7 +166,11 @@ fn sparse_batch_norm<B: LatticeKernels, C: CheckpointStrategy, const N: usize>(
                 B::sparse_batch_norm(x.into_primitive(), gamma.clone(), beta, residual, running, options);
             let kept = (activation != Activation::None).then(|| found.y.clone());
             let (mean, var) = (found.mean.clone(), found.var.clone());
-            let tape = BatchNormTape { y: kept, mean, var, gamma, eps, activation };
+            let shared = match (group, &found.count) {
+                (Some(group), Operand::Given(count)) => Some((group, count.clone())),
+                _ => None,
+            };
+            let tape = BatchNormTape { y: kept, mean, var, gamma, eps, activation, shared };
             with_statistics(prep.finish((node, tape), found.y.clone()), found)
         }
         OpsKind::UnTracked(prep) => {

@@ -127,7 +127,7 @@ fn after(activation: Activation) -> After {
 }
 
 /// The GPU of a device, if it is one.
-pub(super) fn gpu_device(device: &Device) -> Option<CubeDevice> {
+pub(crate) fn gpu_device(device: &Device) -> Option<CubeDevice> {
     match device.clone().without_autodiff().as_dispatch() {
         DispatchDevice::Cube(device) => Some(device.clone()),
         _ => None,
@@ -478,29 +478,34 @@ impl LatticeBackend for CubeBackend {
         beta: FloatTensor<Self>,
         residual: Operand<Self>,
         running: RunningOperands<Self>,
-        BatchNormOptions { eps, activation, momentum, unbias }: BatchNormOptions,
+        BatchNormOptions { eps, activation, momentum, unbiased, group }: BatchNormOptions,
     ) -> BatchNormOutput<Self> {
         let (x, gamma, beta) = (Rows::new(x), Rows::new(gamma), Rows::new(beta));
         let dims: [usize; 2] = x.dims();
         let residual = residual.buffer();
         let running = match (running.mean.buffer(), running.var.buffer()) {
-            (Some(mean), Some(var)) => Some(norm::Running { mean, var, momentum, unbias }),
+            (Some(mean), Some(var)) => Some(norm::Running { mean, var, momentum, unbiased }),
             _ => None,
         };
-        let out = with_gpu_float!(x.dtype(), T, {
-            let operands = [&gamma.buffer(), &beta.buffer()];
-            norm::batch_norm::<T>(
-                &x.gpu,
-                &x.buffer(),
-                dims[1],
-                operands,
-                norm::BatchNormWith {
-                    residual: residual.as_ref(),
-                    running: running.as_ref(),
-                    eps: eps as f32,
-                    after: after(activation),
-                },
-            )
+        let with = norm::BatchNormWith {
+            residual: residual.as_ref(),
+            running: running.as_ref(),
+            eps: eps as f32,
+            after: after(activation),
+        };
+        let (values, gamma, beta) = (x.buffer(), gamma.buffer(), beta.buffer());
+        let (out, count) = with_gpu_float!(x.dtype(), T, {
+            match &group {
+                None => (norm::batch_norm::<T>(&x.gpu, &values, dims[1], [&gamma, &beta], with), None),
+                Some(group) => {
+                    let sum = |from: &Buffer, onto: Buffer| group.sum_buffer(&x.gpu, from, onto);
+                    let sharing = norm::Sharing { rank: group.rank(), ranks: group.ranks(), sum: &sum };
+                    let vectors = [&gamma, &beta];
+                    let (out, count) =
+                        norm::batch_norm_shared::<T>(&x.gpu, &values, dims[1], vectors, with, sharing);
+                    (out, Some(count))
+                }
+            }
         });
         let channels = |buffer: Buffer| x.tensor_from(buffer, [dims[1]], DType::F32);
         let [moved_mean, moved_var] = out.moved.map(channels);
@@ -510,6 +515,10 @@ impl LatticeBackend for CubeBackend {
             var: channels(out.var),
             moved_mean,
             moved_var,
+            count: match count {
+                Some(count) => Operand::Given(x.tensor_from(count, [1], DType::F32)),
+                None => Operand::Absent,
+            },
         }
     }
 }
@@ -590,16 +599,24 @@ impl LatticeKernels for CubeBackend {
         let gated = residual && passed.is_none();
         let y = tape.y.map_or_else(|| x.buffer(), |y| Rows::new(y).buffer());
         let [mean, var, gamma] = [tape.mean, tape.var, tape.gamma].map(|t| Rows::new(t).buffer());
+        let (values, grads) = (x.buffer(), grad.buffer());
+        let from = norm::BatchNormTape {
+            rows: [&values, &y, &grads],
+            channels: [&mean, &var, &gamma],
+            eps: tape.eps as f32,
+            after: after(tape.activation),
+            residual: gated,
+        };
         let found = with_gpu_float!(x.dtype(), T, {
-            norm::batch_norm_grad::<T>(
-                &x.gpu,
-                [&x.buffer(), &y, &grad.buffer()],
-                dims[1],
-                [&mean, &var, &gamma],
-                tape.eps as f32,
-                after(tape.activation),
-                gated,
-            )
+            match tape.shared {
+                None => norm::batch_norm_grad::<T>(&x.gpu, dims[1], from),
+                Some((group, count)) => {
+                    let count = Rows::new(count).buffer();
+                    let sum = |from: &Buffer, onto: Buffer| group.sum_buffer(&x.gpu, from, onto);
+                    let sharing = norm::Sharing { rank: group.rank(), ranks: group.ranks(), sum: &sum };
+                    norm::batch_norm_shared_grad::<T>(&x.gpu, dims[1], from, &count, sharing)
+                }
+            }
         });
         BatchNormGrads {
             x: x.tensor_from(found.x, dims, x.dtype()),

@@ -3,14 +3,15 @@
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{DType, Flex, TensorMetadata};
 use burn::tensor::{Element, TensorData, bf16, f16};
-use lattice_cpu::{Acc, ActivationCodes, BatchNormShape, ConvShape, Epilogue, PackedTaps, Scalar};
+use lattice_cpu::{Acc, ActivationCodes, BatchNormShape, ConvShape, Epilogue, Moments, PackedTaps, Scalar};
 
 use super::{
     Activation, BatchNormGrads, BatchNormOptions, BatchNormOutput, BatchNormTape, ConvMap, FusedOperands,
     LatticeBackend, LatticeKernels, Operand, PackedCall, PackedOperands, RunningOperands,
 };
-use crate::RowMap;
+use crate::group::or_unwind;
 use crate::routes::{ConvProblem, DeviceClass, conv_route};
+use crate::{Group, RowMap};
 
 /// Runs `$body` with `$T` bound to the element type of `$dtype`.
 macro_rules! with_float {
@@ -233,7 +234,7 @@ impl LatticeBackend for Flex {
         beta: FloatTensor<Self>,
         residual: Operand<Self>,
         running: RunningOperands<Self>,
-        BatchNormOptions { eps, activation, momentum, unbias }: BatchNormOptions,
+        BatchNormOptions { eps, activation, momentum, unbiased, group }: BatchNormOptions,
     ) -> BatchNormOutput<Self> {
         let [n, c] = [x.shape()[0], x.shape()[1]];
         let (x, gamma, beta) = (Rows::new(x), Rows::new(gamma), Rows::new(beta));
@@ -244,7 +245,15 @@ impl LatticeBackend for Flex {
                 BatchNormShape { gamma: gamma.get::<Sum>(), beta: beta.get::<Sum>(), eps, activation };
             let mut y = zeros::<T>(n * c);
             let residual = residual.as_ref().map(Rows::get::<T>);
-            let moments = lattice_cpu::batch_norm_train(x.get::<T>(), shape, residual, &mut y);
+            let found = lattice_cpu::channel_moments(x.get::<T>(), c);
+            let (rows, moments) = match &group {
+                None => (n as f64, found),
+                Some(group) => shared_moments(group, n, found),
+            };
+            lattice_cpu::batch_norm_apply(x.get::<T>(), &moments, shape, residual, &mut y);
+            let unbias = if unbiased && rows > 1.0 { rows / (rows - 1.0) } else { 1.0 };
+            // Without rows nothing was found, so nothing moves.
+            let momentum = if rows > 0.0 { momentum } else { 0.0 };
             let moved = |old: Operand<Self>, found: &[f64], factor: f64| match old.rows() {
                 Some(old) => {
                     let blend = |(&old, &found): (&Sum, &f64)| {
@@ -260,9 +269,32 @@ impl LatticeBackend for Flex {
                 moved_var: moved(running.var, &moments.variance, unbias),
                 mean: channels::<Sum>(&moments.mean),
                 var: channels::<Sum>(&moments.variance),
+                count: match group {
+                    Some(_) => Operand::Given(channels::<Sum>(&[rows])),
+                    None => Operand::Absent,
+                },
             }
         })
     }
+}
+
+/// Rows and moments of the batch that ranks share, from those of this rank's rows.
+fn shared_moments(group: &Group, rows: usize, found: Moments) -> (f64, Moments) {
+    let c = found.mean.len();
+    let own: Vec<f64> = [rows as f64].into_iter().chain(found.mean).chain(found.variance).collect();
+    let given = or_unwind(group.exchange(&own));
+    let part = |values: &Vec<f64>| {
+        let (mean, variance) = values[1..].split_at(c);
+        (values[0], Moments { mean: mean.to_vec(), variance: variance.to_vec() })
+    };
+    Moments::merged(&given.iter().map(part).collect::<Vec<_>>())
+}
+
+/// Sums of a batch that ranks share, from those of this rank's rows.
+fn shared_sums(group: &Group, own: &lattice_cpu::BatchNormGrads) -> lattice_cpu::BatchNormGrads {
+    let c = own.gamma.len();
+    let sums = or_unwind(group.add(&[&own.gamma[..], &own.beta].concat()));
+    lattice_cpu::BatchNormGrads { gamma: sums[..c].to_vec(), beta: sums[c..].to_vec() }
 }
 
 impl LatticeKernels for Flex {
@@ -346,7 +378,7 @@ impl LatticeKernels for Flex {
         tape: BatchNormTape<Self>,
         residual: bool,
     ) -> BatchNormGrads<Self> {
-        let BatchNormTape { y, mean, var, gamma, eps, activation } = tape;
+        let BatchNormTape { y, mean, var, gamma, eps, activation, shared } = tape;
         let [n, c] = [x.shape()[0], x.shape()[1]];
         // Without an activation the residual's gradient is the output's.
         let passed = (residual && activation == Activation::None).then(|| grad.clone());
@@ -364,10 +396,20 @@ impl LatticeKernels for Flex {
             };
             let mut dx = zeros::<T>(n * c);
             let mut d_residual = gated.then(|| zeros::<T>(n * c));
-            let found = lattice_cpu::batch_norm_train_grad(
+            let found = lattice_cpu::batch_norm_sums(grad.get(), tape, shape);
+            let (all, rows) = match &shared {
+                None => (found.clone(), n as f64),
+                Some((group, count)) => {
+                    let rows = Rows::new(count.clone()).get::<Sum>()[0].to_f64();
+                    (shared_sums(group, &found), rows)
+                }
+            };
+            let spread = lattice_cpu::Spread { sums: &all, rows };
+            lattice_cpu::batch_norm_spread(
                 grad.get(),
                 tape,
                 shape,
+                spread,
                 &mut dx,
                 d_residual.as_deref_mut(),
             );

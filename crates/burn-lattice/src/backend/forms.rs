@@ -73,12 +73,16 @@ pub(super) fn identity_tiles(gpu: &Gpu, device: &CubeDevice, n: usize) -> Arc<Ti
     let key = (key(device), n);
     // Entries are inserted whole, so a panic elsewhere leaves the list as it should be.
     let lock = || KEPT.lock().unwrap_or_else(PoisonError::into_inner);
-    let mut kept = lock();
-    let found = kept.iter().position(|(at, _)| *at == key).map(|place| kept.remove(place));
+    let take = |kept: &mut Kept| kept.iter().position(|(at, _)| *at == key).map(|place| kept.remove(place));
+    let found = take(&mut lock());
+    // Made without the lock: other devices launch meanwhile.
     let entry = found.unwrap_or_else(|| {
         let tiles = Tiles::identity(gpu, n).unwrap_or_else(|error| panic!("{error}"));
         (key, Arc::new(tiles))
     });
+    let mut kept = lock();
+    // Two threads of a device may have made them at a time: one is enough.
+    let entry = take(&mut kept).unwrap_or(entry);
     let tiles = entry.1.clone();
     kept.push(entry);
     while kept.len() > 1 && kept.iter().map(|((_, n), _)| n).sum::<usize>() > IDENTITY_ROWS {

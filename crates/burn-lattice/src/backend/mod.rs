@@ -30,8 +30,8 @@ use burn::backend::{Backend, ExtensionType, backend_extension};
 pub(crate) use columns::concat_columns;
 #[cfg(feature = "gpu")]
 pub(crate) use cube::{
-    check_relation, check_room, check_row_map, conv_work, device_class, device_name, is_software, n_pairs,
-    peaks, prepare, takes_dtype,
+    check_relation, check_room, check_row_map, conv_work, device_class, device_name, gpu_device, is_software,
+    n_pairs, peaks, prepare, takes_dtype,
 };
 #[cfg(feature = "gpu")]
 pub(crate) use kept::{cast_bias, folded};
@@ -50,7 +50,7 @@ pub(crate) use found::{
 };
 
 use crate::routes::PackedKernel;
-use crate::{Relation, RowMap};
+use crate::{Group, Relation, RowMap};
 pub use lattice_cpu::Activation;
 use lattice_cpu::PackedShape;
 
@@ -93,6 +93,9 @@ pub struct BatchNormOutput<B: Backend> {
     pub moved_mean: FloatTensor<B>,
     /// The running variance moved by `var`, or `var` where none was given.
     pub moved_var: FloatTensor<B>,
+    /// Rows of the batch, `[1]` in the statistics' type, where ranks share it.
+    #[extension_type]
+    pub count: Operand<B>,
 }
 
 /// Running statistics `[c]` of a batch norm, in the type of its statistics; both or neither.
@@ -107,7 +110,7 @@ pub struct RunningOperands<B: Backend> {
 }
 
 /// Numbers of a batch norm.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct BatchNormOptions {
     /// Added to the variance.
     pub eps: f64,
@@ -115,8 +118,10 @@ pub struct BatchNormOptions {
     pub activation: Activation,
     /// Running statistics become `old * (1 - momentum) + found * momentum`.
     pub momentum: f64,
-    /// Multiplies the variance found, before it moves the running one.
-    pub unbias: f64,
+    /// Whether the variance found is multiplied by `n / (n - 1)` before it moves the running one.
+    pub unbiased: bool,
+    /// The ranks whose rows are the batch together with those here.
+    pub group: Option<Group>,
 }
 
 /// What the backward pass of a batch norm reads.
@@ -134,6 +139,8 @@ pub struct BatchNormTape<B: Backend> {
     pub eps: f64,
     /// Came last.
     pub activation: Activation,
+    /// The ranks that share the batch, and its rows `[1]`.
+    pub shared: Option<(Group, FloatTensor<B>)>,
 }
 
 /// Gradients of a batch norm.
@@ -224,6 +231,7 @@ pub trait LatticeBackend: Backend {
 
     /// `activation((x - mean) / sqrt(var + eps) · gamma + beta + residual)` with the mean and biased variance of `x [n, c]` itself.
     ///
+    /// Where ranks share the batch, the moments are those of the rows of all.
     /// `gamma` and `beta` `[c]` are in f32 (f64 for f64 features), as statistics and sums are; one rounding. The slope of a leaky
     /// ReLU is at least 0, so that the sign of a result tells what the activation let through.
     fn sparse_batch_norm(
@@ -263,7 +271,8 @@ pub trait LatticeKernels: LatticeBackend {
         map: RowMap,
     ) -> FloatTensor<Self>;
 
-    /// Gradients of `sparse_batch_norm`, whose statistics depend on `x`; that of the residual where `residual` asks for it.
+    /// Gradients of `sparse_batch_norm`, whose statistics depend on `x`; that of the residual where `residual` asks for it. Where ranks share
+    /// the batch, those of scale and bias are this rank's share: their sum over the ranks is the whole.
     fn sparse_batch_norm_grad(
         grad: FloatTensor<Self>,
         x: FloatTensor<Self>,

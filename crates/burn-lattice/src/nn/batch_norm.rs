@@ -9,7 +9,7 @@ use super::{ConvEpilogue, RunningStatistic, or_panic};
 use crate::ops::{
     NormAffine, NormStatistics, RunningBlend, apply_epilogue, batch_norm_epilogue, float_dtype,
 };
-use crate::{Activation, Error, Result, SparseTensor, backend};
+use crate::{Activation, Error, Group, Result, SparseTensor, backend};
 
 /// Options of [`BatchNorm`].
 #[derive(Config, Debug)]
@@ -36,7 +36,7 @@ pub struct BatchNormConfig {
 /// `(x - mean) / sqrt(var + eps) · scale + bias` per channel, with statistics over all rows of all batch items.
 ///
 /// In training (a device with autodiff) with tracking: batch statistics, which also move the running ones; elsewhere the running
-/// ones. Statistics are in f32 (f64 for f64 features). Gradients include the dependence of the statistics on `x`.
+/// ones. Where ranks share a batch ([`Group::share_norms`]), its statistics are those of the rows of all. Statistics are in f32 (f64 for f64 features). Gradients include the dependence of the statistics on `x`.
 #[derive(Module, Debug)]
 pub struct BatchNorm {
     /// Scale `[c]`.
@@ -125,9 +125,10 @@ impl BatchNorm {
         residual: Option<Tensor<2>>,
         activation: Activation,
     ) -> Tensor<2> {
-        let rows = feats.dims()[0];
+        // A rank without rows still tells the others so.
+        let empty = feats.dims()[0] == 0 && Group::sharing().is_none();
         let training = feats.is_autodiff() && self.track;
-        if rows == 0 || (!training && self.track) {
+        if empty || (!training && self.track) {
             let (scale, shift) = self.folded();
             let y = affine(feats, scale, shift);
             return apply_epilogue(y, ConvEpilogue { scale_shift: None, residual, activation });
@@ -136,19 +137,19 @@ impl BatchNorm {
             scale: self.gamma.as_ref().map(Param::val),
             bias: self.beta.as_ref().map(Param::val),
         };
-        let running = training.then(|| self.blend(rows));
+        let running = training.then(|| self.blend());
         let (y, moved) = batch_norm_epilogue(feats, own, residual, running, self.eps, activation);
         self.set_running(moved);
         y
     }
 
-    /// How the statistics of so many rows move the running ones.
-    fn blend(&self, rows: usize) -> RunningBlend {
+    /// How the statistics of a batch move the running ones.
+    fn blend(&self) -> RunningBlend {
         RunningBlend {
             mean: self.running_mean.value(),
             var: self.running_var.value(),
             momentum: self.momentum,
-            unbias: if self.unbiased && rows > 1 { rows as f64 / (rows - 1) as f64 } else { 1.0 },
+            unbiased: self.unbiased,
         }
     }
 
@@ -173,7 +174,7 @@ impl BatchNorm {
     /// Used to calibrate a network that was not trained here. Has no effect where there are no rows.
     pub fn observe(&self, feats: &Tensor<2>) {
         let own = NormAffine::default();
-        let running = Some(self.blend(feats.dims()[0]));
+        let running = Some(self.blend());
         let (_, moved) = batch_norm_epilogue(feats.clone(), own, None, running, self.eps, Activation::None);
         self.set_running(moved);
     }

@@ -69,6 +69,12 @@ impl DropoutConfig {
 }
 
 impl Dropout {
+    /// Sets the number of the next call in training, from which later ones count on: a run that goes on from a checkpoint then draws what it
+    /// would have drawn.
+    pub fn set_call(&self, number: u64) {
+        self.calls.0.store(number, Ordering::Relaxed);
+    }
+
     /// Keeps identity and element type.
     pub fn forward(&self, x: &SparseTensor) -> SparseTensor {
         x.clone().map_feats(|feats| self.forward_feats(feats))

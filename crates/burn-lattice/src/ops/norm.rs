@@ -12,7 +12,7 @@ use crate::backend::{
     Activation, BatchNormOptions, BatchNormOutput, LatticeBackend, Operand, RunningOperands,
 };
 use crate::tensor::check_features;
-use crate::{Error, Result, SparseTensor};
+use crate::{Error, Group, Result, SparseTensor};
 
 /// Given statistics of a batch norm, `[c]` each.
 #[derive(Clone, Debug)]
@@ -81,7 +81,8 @@ pub(crate) fn check_eps(op: &'static str, eps: f64) -> Result<()> {
 
 /// `(x - mean) / sqrt(var + eps) · scale + bias` per channel, over all rows of all batch items.
 ///
-/// Without `statistics` those of these rows are used; without rows the result is empty. Keeps identity and element type.
+/// Without `statistics` those of these rows are used (of the rows of all ranks within [`crate::Group::share_norms`]); without rows the result is
+/// empty. Keeps identity and element type.
 ///
 /// # Errors
 /// `eps` not above 0, vectors that do not have one value a channel.
@@ -113,12 +114,12 @@ pub fn batch_norm_features(
         check_vector(op, "mean", Some(&given.mean), channels)?;
         check_vector(op, "var", Some(&given.var), channels)?;
     }
+    let Some(NormStatistics { mean, var }) = statistics else {
+        return Ok(batch_norm_epilogue(feats, affine, None, None, eps, Activation::None).0);
+    };
     if rows == 0 {
         return Ok(feats);
     }
-    let Some(NormStatistics { mean, var }) = statistics else {
-        return Ok(batch_norm_train(feats, affine, None, None, eps, Activation::None).0);
-    };
     Ok(widened(feats, |x| {
         let dtype = accumulator(x.dtype());
         let centred = x - mean.cast(dtype).unsqueeze();
@@ -164,12 +165,12 @@ pub fn batch_norm_residual(
 }
 
 /// Running statistics, and how those of a batch move them: `old * (1 - momentum) + found * momentum`, the variance found multiplied by
-/// `unbias` first.
+/// `n / (n - 1)` first where it should be `unbiased`.
 pub(crate) struct RunningBlend {
     pub(crate) mean: Tensor<1>,
     pub(crate) var: Tensor<1>,
     pub(crate) momentum: f64,
-    pub(crate) unbias: f64,
+    pub(crate) unbiased: bool,
 }
 
 /// [`batch_norm_residual`] on checked features, with the running statistics moved where they are given and there are rows.
@@ -182,7 +183,8 @@ pub(crate) fn batch_norm_epilogue(
     activation: Activation,
 ) -> (Tensor<2>, Option<NormStatistics>) {
     let apart = |residual, activation| ConvEpilogue { scale_shift: None, residual, activation };
-    if feats.dims()[0] == 0 {
+    // A rank without rows still tells the others so.
+    if feats.dims()[0] == 0 && Group::sharing().is_none() {
         return (apply_epilogue(feats, apart(residual, activation)), None);
     }
     if !passes_by_sign(activation) {
@@ -193,9 +195,9 @@ pub(crate) fn batch_norm_epilogue(
 }
 
 /// `activation(batch_norm(x) + residual)` with the statistics of these rows, in one backend operation, and the running statistics moved
-/// by them, in the type they had.
+/// by them, in the type they had. Within [`Group::share_norms`] they are those of the rows of all ranks.
 ///
-/// The caller has checked shapes, `eps`, that there are rows, and that [`passes_by_sign`] holds for the activation.
+/// The caller has checked shapes, `eps`, that there are rows somewhere, and that [`passes_by_sign`] holds for the activation.
 fn batch_norm_train(
     feats: Tensor<2>,
     affine: NormAffine,
@@ -215,11 +217,12 @@ fn batch_norm_train(
         Some(bias) => bias.cast(dtype),
         None => Tensor::zeros([channels], (&device, DType::from(dtype))),
     };
-    let mut options = BatchNormOptions { eps, activation, momentum: 0.0, unbias: 1.0 };
+    let group = Group::sharing();
+    let mut options = BatchNormOptions { eps, activation, momentum: 0.0, unbiased: false, group };
     let mut stored = None;
     let mut operands = RunningOperands { mean: Operand::Absent, var: Operand::Absent };
-    if let Some(RunningBlend { mean, var, momentum, unbias }) = running {
-        options = BatchNormOptions { momentum, unbias, ..options };
+    if let Some(RunningBlend { mean, var, momentum, unbiased }) = running {
+        options = BatchNormOptions { momentum, unbiased, ..options };
         stored = Some(float_dtype(mean.dtype()));
         let beside = |t: Tensor<1>| {
             let t = if t.is_autodiff() { t.inner() } else { t };

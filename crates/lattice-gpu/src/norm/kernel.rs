@@ -78,6 +78,17 @@ fn sum_runs(value: f32, shared: &mut Shared<[f32]>) -> f32 {
     total
 }
 
+/// What [`merge_parts`] writes to the buffers of moved statistics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Moves {
+    /// Nothing.
+    Nothing,
+    /// The running statistics, moved by those found.
+    Running,
+    /// The number of rows, in the first.
+    Count,
+}
+
 /// Mean and squared deviations `partial[part, 2, c]` of rows `part * rows ..` of each channel, and, where a device has cubes see what others
 /// wrote (`merged`), what [`merge_moments_kernel`] makes of them.
 #[cube(launch_unchecked, address_type = "dynamic")]
@@ -97,7 +108,7 @@ pub(crate) fn moments_kernel<F: Float, N: Size>(
     parts: usize,
     momentum: f32,
     unbias: f32,
-    #[comptime] with_running: bool,
+    #[comptime] moves: Moves,
     #[comptime] merged: bool,
 ) {
     let lanes = N::value();
@@ -198,7 +209,7 @@ pub(crate) fn moments_kernel<F: Float, N: Size>(
                 momentum,
                 unbias,
                 &mut shared,
-                with_running,
+                moves,
             );
         }
     }
@@ -207,7 +218,8 @@ pub(crate) fn moments_kernel<F: Float, N: Size>(
 /// Merges the parts of the channels of a group: `mean[c]` and biased `var[c]`. The units that share a channel add a run of parts each, in
 /// order, and then the runs.
 ///
-/// Where there are running statistics, they move: `old * (1 - momentum) + found * momentum`, the variance found times `unbias`.
+/// Where there are running statistics, they move: `old * (1 - momentum) + found * momentum`, the variance found times `unbias`; or the rows
+/// are written in their place ([`Moves`]).
 #[cube]
 fn merge_parts(
     partial: &mut [f32],
@@ -225,7 +237,7 @@ fn merge_parts(
     momentum: f32,
     unbias: f32,
     shared: &mut Shared<[f32]>,
-    #[comptime] with_running: bool,
+    #[comptime] moves: Moves,
 ) {
     let channel = (group * CHANNELS + UNIT_POS % CHANNELS) as usize;
     let run = (UNIT_POS / CHANNELS) as usize;
@@ -276,7 +288,10 @@ fn merge_parts(
         let variance = square / f32::cast_from(n as u32);
         mean[channel] = found;
         var[channel] = variance;
-        if with_running {
+        if comptime!(moves == Moves::Count) && channel == 0usize {
+            moved_mean[0] = f32::cast_from(n as u32);
+        }
+        if comptime!(moves == Moves::Running) {
             let keep = 1.0f32 - momentum;
             moved_mean[channel] = old_mean[channel] * keep + found * momentum;
             moved_var[channel] = old_var[channel] * keep + variance * unbias * momentum;
@@ -307,7 +322,7 @@ pub(crate) fn merge_moments_kernel(
     parts: usize,
     momentum: f32,
     unbias: f32,
-    #[comptime] with_running: bool,
+    #[comptime] moves: Moves,
 ) {
     let mut shared = Shared::<[f32]>::new_slice(comptime!(UNITS as usize));
     merge_parts(
@@ -326,7 +341,7 @@ pub(crate) fn merge_moments_kernel(
         momentum,
         unbias,
         &mut shared,
-        with_running,
+        moves,
     );
 }
 
@@ -538,7 +553,7 @@ pub(crate) fn add_parts_kernel(
     add_parts(partial, beta, gamma, CUBE_POS_X, c, parts, &mut shared);
 }
 
-/// Gradients of the rows and of the residual. Units have rows as in [`normalize_kernel`].
+/// Gradients of the rows and of the residual. Units have rows as in [`normalize_kernel`]. The sums are those of a batch of `n` rows.
 #[cube(launch_unchecked, address_type = "dynamic")]
 pub(crate) fn spread_gradient_kernel<F: Float, N: Size>(
     x: &[Vector<F, N>],

@@ -1,6 +1,7 @@
 //! `lattice bench`: operations and networks on public shapes.
 
 mod cases;
+mod device_memory;
 mod graph;
 mod measure;
 mod peers;

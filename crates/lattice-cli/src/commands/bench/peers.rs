@@ -13,6 +13,7 @@ use burn_lattice::{Relation, SparseTensor, Support};
 use lattice_models::{MinkUNet, MinkUNetConfig, seed_parameters};
 use lattice_scenes::{SceneKind, SceneOptions};
 
+use super::device_memory::watched;
 use super::graph;
 use super::measure::{Calls, features, time, weights};
 use super::workload::{self, Workload};
@@ -365,13 +366,15 @@ fn network_train(plan: &Plan, load: &Workload, job: &Job) -> Result<Row> {
     let model = network(&plan.device.clone().autodiff(), job.dtype)?;
     let feats = Tensor::from_inner(features(&plan.device, load.coords.len(), NETWORK.0, job.dtype));
     let rows = Rows::new(&plan.device, load)?;
-    let samples_ms = time(&plan.device, few(plan.calls, 3), || {
+    let step = || -> Result<()> {
         let x = SparseTensor::from_support(rows.unrelated()?, feats.clone())?;
         let y = model.try_forward(&x)?.into_feats();
         (y.clone() * y).mean().backward();
         Ok(())
-    })?;
-    Ok(Row { samples_ms, route: "network", ..base(load, job) })
+    };
+    let samples_ms = time(&plan.device, few(plan.calls, 3), step)?;
+    let extra = watched(&plan.device, || (0..3).try_for_each(|_| step()))?;
+    Ok(Row { samples_ms, route: "network", extra, ..base(load, job) })
 }
 
 /// Points with 4 features to voxels.

@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::Result;
-use burn::tensor::DType;
+use burn::tensor::{DType, Device};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use lattice_train::{BEST, Event, Outcome, Run, Validation};
+use lattice_train::{BEST, Event, Outcome, Ranks, Run, Validation};
 use serde_json::json;
 
 use crate::{Shared, output, routes, table};
@@ -20,6 +20,7 @@ const EXAMPLES: &str = "Examples:
   lattice train --steps 600 --out result            a small network on generated lidar sweeps
   lattice train scans --classes ground,tree,house   files with a `label` attribute: a tenth is held out
   lattice train dataset/sequences --steps 20000     SemanticKITTI sequences, as the seven lidar classes
+  lattice train --devices cuda:0,1 --batch 8        each batch over two GPUs, four scenes each
   lattice train --resume result                     goes on where the run in that folder stopped";
 
 /// Arguments of `lattice train`.
@@ -35,9 +36,12 @@ pub struct Args {
     /// Folder of the run: config.json, metrics.csv, metrics.json, curves.png, best.safetensors and the checkpoints.
     #[arg(long, default_value = "training")]
     out: PathBuf,
-    /// Goes on with the run of this folder, with its own configuration: of the options of a run --stop-at alone goes with it.
+    /// Goes on with the run of this folder, with its own configuration: of the options of a run --devices and --stop-at alone go with it.
     #[arg(long, value_name = "FOLDER", conflicts_with = "out", conflicts_with_all = options::OF_A_NEW_RUN)]
     resume: Option<PathBuf>,
+    /// CUDA devices that share each batch, as in cuda:0,1; they are connected by NCCL (libnccl). A run may go on with other devices.
+    #[arg(long, value_delimiter = ',', conflicts_with = "device")]
+    devices: Option<Vec<String>>,
     /// Stops after this step with a checkpoint; the schedule is that of the whole run.
     #[arg(long, value_name = "STEP")]
     stop_at: Option<usize>,
@@ -50,14 +54,19 @@ pub struct Args {
 /// # Errors
 /// Options, scenes or folders that cannot be used; a run that diverges; a device that is not there.
 pub fn run(args: &Args) -> Result<()> {
-    let chosen = args.shared.prepare()?;
-    routes::check_for_networks(&chosen.device, DType::F32)?;
+    let chosen = args.shared.prepare_several(args.devices.as_deref())?;
+    let devices: Vec<Device> = chosen.iter().map(|chosen| chosen.device.clone()).collect();
+    for device in &devices {
+        routes::check_for_networks(device, DType::F32)?;
+    }
+    let ranks = Ranks::over_devices(&devices)?;
+    let device = chosen.iter().map(|chosen| &chosen.name[..]).collect::<Vec<_>>().join(",");
     let clock = Instant::now();
     let (folder, mut run) = match &args.resume {
-        Some(folder) => (folder, Run::resume(folder, &chosen.device)?),
+        Some(folder) => (folder, Run::resume_on(folder, &ranks)?),
         None => {
             let config = options::config(&args.data, &args.learn, &args.change)?;
-            (&args.out, Run::start(&args.out, config, &chosen.device)?)
+            (&args.out, Run::start_on(&args.out, config, &ranks)?)
         }
     };
     let config = run.config().clone();
@@ -67,7 +76,7 @@ pub fn run(args: &Args) -> Result<()> {
         "{} ({} parameters) on {}, voxels of {}: {} steps of {} scenes into {}",
         config.model,
         table::count(parameters),
-        chosen.name,
+        device,
         table::length(config.voxel_size),
         table::count(config.steps),
         config.batch * config.accumulate,
@@ -75,7 +84,11 @@ pub fn run(args: &Args) -> Result<()> {
     ))?;
     lines.bar.set_position(run.trainer().steps_done() as u64);
     let mut printed = Ok(());
+    let mut pace = Vec::new();
     let outcome = run.train(args.stop_at, &mut |event| {
+        if let Event::Steps { seconds, .. } = event {
+            pace.push(*seconds);
+        }
         if printed.is_ok() {
             printed = lines.tell(event);
         }
@@ -85,6 +98,10 @@ pub fn run(args: &Args) -> Result<()> {
     printed?;
     let best = run.history().best.clone();
     let seconds = clock.elapsed().as_secs_f64();
+    // The first steps compile kernels: the median of the reports does not see them.
+    pace.sort_by(f64::total_cmp);
+    let per_step = pace.get(pace.len() / 2).copied();
+    let per_second = per_step.map(|seconds| (config.batch * config.accumulate) as f64 / seconds);
     let ended = match outcome {
         Outcome::Complete => "complete",
         Outcome::Paused => "paused",
@@ -92,8 +109,8 @@ pub fn run(args: &Args) -> Result<()> {
     };
     if args.shared.json {
         return output::json(&json!({
-            "folder": folder.display().to_string(), "outcome": ended, "device": chosen.name, "parameters": parameters,
-            "steps": run.trainer().steps_done(), "seconds": seconds, "classes": config.classes, "best": best,
+            "folder": folder.display().to_string(), "outcome": ended, "device": device, "parameters": parameters,
+            "seconds_per_step": per_step, "scenes_per_second": per_second, "steps": run.trainer().steps_done(), "seconds": seconds, "classes": config.classes, "best": best,
             "loss": run.history().rows.last().map(|row| row.loss),
         }));
     }

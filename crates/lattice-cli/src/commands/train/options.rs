@@ -12,7 +12,7 @@ use lattice_train::{
 use crate::commands::generate::kind;
 
 /// Every option here: none of them goes with a run that is resumed.
-pub const OF_A_NEW_RUN: [&str; 38] = [
+pub const OF_A_NEW_RUN: [&str; 39] = [
     "scenes",
     "kind",
     "scene_count",
@@ -43,6 +43,7 @@ pub const OF_A_NEW_RUN: [&str; 38] = [
     "report_every",
     "patience",
     "workers",
+    "local_norms",
     "no_augment",
     "no_rotate",
     "no_flip",
@@ -147,9 +148,12 @@ pub struct LearnArgs {
     /// Validations without a better mIoU that end the run.
     #[arg(long)]
     patience: Option<usize>,
-    /// Threads that prepare batches.
+    /// Threads that prepare batches, over all devices.
     #[arg(long, default_value_t = 2)]
     workers: usize,
+    /// Batch norms take the statistics of their own device's part of a batch, in place of those of the whole batch.
+    #[arg(long)]
+    local_norms: bool,
 }
 
 /// How scenes are changed.
@@ -305,6 +309,7 @@ pub fn config(data: &DataArgs, learn: &LearnArgs, change: &ChangeArgs) -> Result
         report_every: learn.report_every,
         patience: learn.patience,
         threads: learn.workers,
+        shared_norms: !learn.local_norms,
     };
     if let Some(epochs) = learn.epochs {
         config.check()?;

@@ -1,0 +1,218 @@
+//! The devices of a run, one a rank, and the threads that train on them.
+
+use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use burn::tensor::Device;
+use burn_lattice::Group;
+
+use crate::rank::Rank;
+use crate::{Event, Outcome, Result, StepReport, TrainError, Validation};
+
+/// The devices that a run trains on.
+#[derive(Clone, Debug)]
+pub struct Ranks {
+    pub(crate) members: Vec<(Device, Option<Group>)>,
+}
+
+impl Ranks {
+    /// One device.
+    pub fn one(device: &Device) -> Self {
+        Self { members: vec![(device.clone(), None)] }
+    }
+
+    /// CUDA devices of this machine, connected by NCCL; one device needs no connection.
+    ///
+    /// # Errors
+    /// As [`Group::over_devices`].
+    pub fn over_devices(devices: &[Device]) -> Result<Self> {
+        match devices {
+            [device] => Ok(Self::one(device)),
+            _ => Ok(Self::with(devices, Group::over_devices(devices)?)),
+        }
+    }
+
+    /// Devices of any kind, the same one several times if need be, connected through host memory: slower than one device where they are one, and
+    /// the way to see that a run over several gives what one gives.
+    ///
+    /// # Errors
+    /// No devices.
+    pub fn in_process(devices: &[Device]) -> Result<Self> {
+        Ok(Self::with(devices, Group::in_process(devices.len())?))
+    }
+
+    fn with(devices: &[Device], groups: Vec<Group>) -> Self {
+        Self { members: devices.iter().cloned().zip(groups.into_iter().map(Some)).collect() }
+    }
+
+    /// Number of devices.
+    pub fn len(&self) -> usize {
+        self.members.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.members.is_empty()
+    }
+}
+
+/// Scenes of a batch, by their place in it, that rank `rank` of `ranks` takes: all ranks together take each once, and none more than one scene more
+/// than another.
+///
+/// # Panics
+/// When there are no ranks.
+pub fn part_of_batch(batch: usize, rank: usize, ranks: usize) -> Range<usize> {
+    rank * batch / ranks..(rank + 1) * batch / ranks
+}
+
+/// How long the threads of other ranks may take to notice that one has ended: a thread that waits for its device, which waits for the rank that
+/// ended, never does.
+const GRACE: Duration = Duration::from_secs(20);
+
+/// What threads tell the one that waits for them.
+enum Message {
+    Event(Told),
+    /// A rank's thread ended; the rank is gone where it panicked.
+    Ended {
+        number: usize,
+        rank: Option<Box<Rank>>,
+        result: Result<Outcome>,
+        first: bool,
+    },
+}
+
+/// An [`Event`] on its way between threads.
+enum Told {
+    Steps { reports: Vec<StepReport>, of: usize, seconds: f64 },
+    Scored { scenes: usize, of: usize },
+    Validated { validation: Validation, loss: f64, best: bool },
+}
+
+impl Told {
+    fn from_event(event: &Event<'_>) -> Self {
+        match *event {
+            Event::Steps { reports, of, seconds } => Self::Steps { reports: reports.to_vec(), of, seconds },
+            Event::Scored { scenes, of } => Self::Scored { scenes, of },
+            Event::Validated { validation, loss, best } => {
+                Self::Validated { validation: validation.clone(), loss, best }
+            }
+        }
+    }
+
+    fn as_event(&self) -> Event<'_> {
+        match *self {
+            Self::Steps { ref reports, of, seconds } => Event::Steps { reports, of, seconds },
+            Self::Scored { scenes, of } => Event::Scored { scenes, of },
+            Self::Validated { ref validation, loss, best } => Event::Validated { validation, loss, best },
+        }
+    }
+}
+
+/// Trains all ranks, each on a thread of its own, and gives them back in `ranks`; where one ended in a panic, or never came back, `ranks` is
+/// empty.
+///
+/// # Errors
+/// That of the rank that failed first; the others end at their next exchange, or are left behind.
+pub(crate) fn train(
+    ranks: &mut Vec<Rank>,
+    until: Option<usize>,
+    events: &mut dyn FnMut(&Event<'_>),
+) -> Result<Outcome> {
+    let n = ranks.len();
+    let (send, receive) = channel();
+    for (number, rank) in ranks.drain(..).enumerate() {
+        let send = send.clone();
+        let name = format!("rank {number}");
+        let work = move || train_one(number, rank, until, &send);
+        thread::Builder::new().name(name).spawn(work).map_err(|e| TrainError::Rank {
+            rank: number,
+            what: format!("expected a thread for it, found: {e}; free some of the system's"),
+        })?;
+    }
+    drop(send);
+    let mut back: Vec<Option<Box<Rank>>> = (0..n).map(|_| None).collect();
+    let mut outcome = Ok(Outcome::Complete);
+    let mut deadline: Option<Instant> = None;
+    for _ in 0..n {
+        let (number, rank, result, first) = loop {
+            let message = match deadline {
+                None => receive.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                Some(end) => receive.recv_timeout(end.saturating_duration_since(Instant::now())),
+            };
+            match message {
+                Ok(Message::Event(told)) => events(&told.as_event()),
+                Ok(Message::Ended { number, rank, result, first }) => break (number, rank, result, first),
+                // Somebody waits for a device that never answers: nothing of that rank can be used any more.
+                Err(_) => return outcome,
+            }
+        };
+        back[number] = rank;
+        match result {
+            Ok(found) if outcome.is_ok() && number == 0 => outcome = Ok(found),
+            Ok(_) => {}
+            Err(error) => {
+                deadline.get_or_insert_with(|| Instant::now() + GRACE);
+                // The others only heard that one had left.
+                if first || outcome.is_ok() {
+                    outcome = Err(error);
+                }
+            }
+        }
+    }
+    if back.iter().all(Option::is_some) {
+        ranks.extend(back.into_iter().flatten().map(|rank| *rank));
+    }
+    outcome
+}
+
+/// The thread of a rank.
+fn train_one(number: usize, rank: Rank, until: Option<usize>, send: &Sender<Message>) {
+    let mut rank = Box::new(rank);
+    let group = rank.group().cloned();
+    let mut tell = |event: &Event<'_>| {
+        // Nobody listens any more where another rank failed.
+        let _ = send.send(Message::Event(Told::from_event(event)));
+    };
+    let work = AssertUnwindSafe(|| rank.train(until, &mut tell));
+    let (result, panicked) = match catch_unwind(work) {
+        Ok(result) => (result, false),
+        Err(payload) => match payload.downcast::<burn_lattice::Error>() {
+            // A norm whose exchange was cut short.
+            Ok(error) => (Err(TrainError::Lattice(*error)), false),
+            Err(payload) => {
+                let text = payload.downcast_ref::<String>().cloned();
+                let text = text.or_else(|| payload.downcast_ref::<&str>().map(ToString::to_string));
+                let what = format!(
+                    "expected it to go on, found a fault: {}; please report it",
+                    text.unwrap_or_default()
+                );
+                (Err(TrainError::Rank { rank: number, what }), true)
+            }
+        },
+    };
+    let first = result.is_err() && group.is_some_and(|group| group.leave());
+    let rank = (!panicked).then_some(rank);
+    let _ = send.send(Message::Ended { number, rank, result, first });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_of_a_batch_hold_each_scene_once() {
+        for batch in 1..20 {
+            for ranks in 1..=batch {
+                let parts: Vec<_> = (0..ranks).map(|rank| part_of_batch(batch, rank, ranks)).collect();
+                let all: Vec<usize> = parts.iter().cloned().flatten().collect();
+                assert_eq!(all, (0..batch).collect::<Vec<_>>(), "{parts:?}");
+                let lens = parts.iter().map(ExactSizeIterator::len);
+                let [least, most] = [lens.clone().min(), lens.max()].map(Option::unwrap_or_default);
+                assert!(least >= 1 && most - least <= 1, "{parts:?}");
+            }
+        }
+    }
+}
