@@ -48,6 +48,31 @@ fn positions_come_back_within_half_a_voxel() {
 }
 
 #[test]
+fn a_stream_says_which_model_it_needs() {
+    let place = Place::new();
+    place.write("scan.xyz", terrain(3000));
+    let mut bytes = Vec::new();
+    for (model, out) in [("contexts", "a"), ("learned", "b")] {
+        let [lat, npz] = ["lat", "npz"].map(|end| format!("{out}.{end}"));
+        let line =
+            ["compress", "scan.xyz", "--voxel-size", "0.05", "--model", model, "--out", &lat, "--json"];
+        let report = place.json(&line);
+        assert_eq!(report["model"], model);
+        bytes.push(report["bytes"].as_u64().unwrap());
+        let read = place.json(&["decompress", &lat, "--out", &npz, "--json"]);
+        assert_eq!(read["model"], model);
+    }
+    assert!(bytes[1] < bytes[0], "{bytes:?}");
+    assert_eq!(place.bytes("a.npz"), place.bytes("b.npz"));
+    place.succeed(&["compress", "scan.xyz", "--voxel-size", "0.05", "--out", "c.lat"]);
+    assert_eq!(place.bytes("a.lat"), place.bytes("c.lat"));
+    // A mistake of the command line.
+    let ran = place.run(&["compress", "scan.xyz", "--model", "magic", "--out", "d.lat"]);
+    assert_eq!(ran.code, 2);
+    assert!(ran.stderr.contains("expected contexts or learned, found `magic`"), "{}", ran.stderr);
+}
+
+#[test]
 fn attributes_and_counts_come_back() {
     let place = Place::new();
     place.write("scan.xyz", coloured());
