@@ -540,3 +540,41 @@ fn calibration_refuses_what_it_cannot_use() {
     let broken = Tensor::<2>::ones([3, 4], (&device, DType::F32)) * f32::NAN;
     assert!(calibrator.observe(&broken).unwrap_err().to_string().contains("finite features"));
 }
+
+#[rstest]
+#[case::few_rows(DType::F16, 300, 128, 1, false, "packed_mma")]
+#[case::few_rows_of_bf16(DType::BF16, 300, 128, 1, false, "packed_mma")]
+#[case::many_rows(DType::F16, 100_000, 128, 1, false, "packed_expand_mma")]
+#[case::bytes_are_no_faster_than_f16(DType::F16, 100_000, 128, 1, true, "packed_expand_mma")]
+#[case::bytes_are_faster_than_f32(DType::F32, 100_000, 32, 1, true, "packed_int8_mma")]
+#[case::f32(DType::F32, 100_000, 128, 1, false, "dequantize")]
+#[case::channel_groups(DType::F16, 300, 128, 2, true, "dequantize")]
+fn a_gpu_with_matrix_units_takes_the_route_of_the_table(
+    #[case] dtype: DType,
+    #[case] rows: usize,
+    #[case] channels: usize,
+    #[case] groups: usize,
+    #[case] activations: bool,
+    #[case] expected: &str,
+) {
+    let problem = |units: routes::MatrixUnits| routes::PackedProblem {
+        conv: routes::ConvProblem {
+            dtype,
+            rows,
+            shape: lattice_cpu::ConvShape { c_in: channels, c_out: channels, groups },
+            pointwise: false,
+            device: routes::DeviceClass::Gpu(units),
+        },
+        bits: 8,
+        activations,
+    };
+    let all = routes::MatrixUnits { manual: true, f16: true, bf16: true, tf32: true, bytes: true };
+    assert_eq!(routes::packed_route(&problem(all)).name, expected);
+    let reports = routes::explain_packed(&problem(all));
+    assert_eq!(reports.iter().filter(|r| r.chosen).map(|r| r.route).collect::<Vec<_>>(), [expected]);
+    let cpu = reports.iter().filter(|r| ["packed_int8", "packed_panels"].contains(&r.route));
+    assert!(cpu.into_iter().all(|r| r.rejected.as_ref().is_some_and(|why| why.contains("needs the CPU"))));
+    // Without fragments that a kernel lays out only floats are left.
+    let plain = routes::MatrixUnits { manual: false, bytes: false, ..all };
+    assert_eq!(routes::packed_route(&problem(plain)).name, "dequantize");
+}

@@ -3,6 +3,9 @@
 //! Output channels stand along the 16 rows of a fragment and voxels along its 8 columns, so that work is skipped eight voxels at a
 //! time. Voxels come from the staged halo, where lanes may point anywhere: no gathered copy is made. Weights are
 //! packed into fragment order first, and go from memory to registers.
+//!
+//! A weight has one of three forms: elements ([`conv_mma`]), codes of 4 or 8 bits that a lane unpacks into elements
+//! ([`conv_codes`], or [`expand_codes`] in a launch before), and codes that are multiplied by features in bytes ([`conv_bytes`]).
 
 mod byte_rows;
 mod byte_weights;
