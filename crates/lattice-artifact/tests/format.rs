@@ -201,7 +201,7 @@ fn dense_weights_of_another_float_type_are_cast_unless_types_are_strict() {
         weights(&[("w", &Array::from_floats(Element::F16, &[1, 3, 1, 1, 1], &[1.0, 10.0, 100.0]).unwrap())]);
     assert_eq!(line(&run(&small(), half.clone(), &rows()).unwrap(), "y"), RESULTS);
     let strict = ExecuteOptions::default().with_strict_dtypes(true);
-    let error = graphs::run_with(&small(), half, &rows(), strict.clone()).unwrap_err().to_string();
+    let error = graphs::run_with(&small(), half, &rows(), strict).unwrap_err().to_string();
     assert!(error.contains("weight `w`") && error.contains("found f16"), "{error}");
     assert_eq!(line(&graphs::run_with(&small(), taps(), &rows(), strict).unwrap(), "y"), RESULTS);
 }

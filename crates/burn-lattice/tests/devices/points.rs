@@ -4,10 +4,10 @@ use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use burn_lattice::ops::{
     self, DevoxelizeOptions, NeighbourRelation, NonFinite, VoxelGrid, VoxelReduction, VoxelizeOptions,
 };
-use burn_lattice::{Error, Interpolation, SparseTensor, Support};
+use burn_lattice::{Interpolation, SparseTensor, Support};
 
 use super::compare::{
-    Coord, Results, on_every_device, options, read, sparse, surface, tensor, values, whole, with_gradients,
+    Coord, Results, on_every_device, read, sparse, surface, tensor, values, whole, with_gradients,
 };
 use super::devices;
 

@@ -4,7 +4,7 @@ use burn::tensor::{DType, Device, Tensor};
 use burn_lattice::ops::{self, ConvOptions};
 use burn_lattice::{Error, SparseTensor, Support, SupportPolicy};
 
-use super::compare::{Coord, compare, coordinates, made, options, read, sparse, surface, tensor};
+use super::compare::{Coord, compare, coordinates, options, read, sparse, surface, tensor};
 use super::devices;
 
 #[test]
