@@ -169,8 +169,8 @@ impl Layers for Segmenter {
 
 impl Segmenter {
     /// The network on a device.
-    pub fn to_device(self, device: &Device) -> Self {
-        match self {
+    pub fn to_device(&self, device: &Device) -> Self {
+        match self.clone() {
             Self::Unet(unet) => Self::Unet(unet.to_device(device)),
             Self::Transformer(transformer) => Self::Transformer(transformer.to_device(device)),
             Self::Points(points) => Self::Points(points.to_device(device)),

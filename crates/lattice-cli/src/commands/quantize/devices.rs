@@ -60,7 +60,7 @@ pub fn measure(
     let mut lines = Vec::new();
     for device in devices(chosen) {
         let mut float = Segmenter::load(choice, seed, &device.device)?;
-        let mut packed = packed.clone().to_device(&device.device);
+        let mut packed = packed.to_device(&device.device);
         let sweep = Sweep::new(scene, voxel_size, &device.device)?;
         lines.push(line("f32", &sweep, [&float, &packed], &device, repeats)?);
         if !device.is_gpu() || !DeviceInfo::of(&device.device).takes(DType::F16) {

@@ -83,6 +83,12 @@ fn read_voxels<F: Float, P: Size>(
     }
 }
 
+/// A size that the kernel is told, or one that it is compiled for.
+#[cube]
+fn size(told: u32, #[comptime] known: u32, #[comptime] is_told: bool) -> u32 {
+    if is_told { told } else { known.runtime() }
+}
+
 /// Asks for the weights of some steps of a tap: a lane's part of each fragment.
 #[cube]
 fn load_weights<W: Size>(
@@ -170,21 +176,31 @@ pub(super) fn conv_mma_kernel<X: Float, F: Float, E: Float, P: Size, N: Size, Y:
 ) {
     let cube = CUBE_POS_X + CUBE_POS_Y * 65_535u32;
     let is_split = comptime!(shape.plan.splits() > 1);
-    let splits = select(is_split, sizes.part_splits * sizes.tap_splits, 1u32);
+    let is_told = comptime!(shape.told);
+    let part_splits = size(sizes.part_splits, comptime!(shape.plan.part_splits as u32), is_told);
+    let tap_splits = size(sizes.tap_splits, comptime!(shape.plan.tap_splits as u32), is_told);
+    let mut splits = 1u32;
+    if is_split {
+        splits = part_splits * tap_splits;
+    }
     let of_block = cube / splits;
     let split = cube % splits;
-    let tile = of_block / sizes.blocks;
-    let block = of_block % sizes.blocks;
+    let blocks = size(sizes.blocks, comptime!(shape.blocks()), is_told);
+    let tile = of_block / blocks;
+    let block = of_block % blocks;
     let first_row = tile * comptime!(TILE_ROWS as u32);
     if first_row >= n_rows {
         terminate!();
     }
     let plan = comptime!(shape.plan);
-    let (c_in, c_out, taps) = (sizes.c_in, sizes.c_out, sizes.taps);
+    let c_in = size(sizes.c_in, comptime!(shape.c_in as u32), is_told);
+    let c_out = size(sizes.c_out, comptime!(shape.c_out as u32), is_told);
+    let taps = size(sizes.taps, comptime!(shape.taps), is_told);
+    let span_words = size(sizes.span_words, comptime!(shape.span_words), is_told);
     let depth = comptime!(plan.depth as u32);
     let width = comptime!(depth / 8);
     let steps = comptime!(plan.depth / EDGE);
-    let n_phases = spans[(tile * sizes.span_words) as usize];
+    let n_phases = spans[(tile * span_words) as usize];
     let units = comptime!(plan.units() as u32);
     let ahead = comptime!(shape.loads_ahead());
     let lane = UNIT_POS % LANES;
@@ -239,17 +255,17 @@ pub(super) fn conv_mma_kernel<X: Float, F: Float, E: Float, P: Size, N: Size, Y:
     let mut end_part = parts;
     let mut tap_split = 0u32;
     if is_split {
-        let each_part = parts.div_ceil(sizes.part_splits);
-        first_part = split / sizes.tap_splits * each_part;
+        let each_part = parts.div_ceil(part_splits);
+        first_part = split / tap_splits * each_part;
         end_part = min(first_part + each_part, parts);
-        tap_split = split % sizes.tap_splits;
+        tap_split = split % tap_splits;
     }
-    let all_slices = sizes.all_slices;
+    let all_slices = size(sizes.all_slices, comptime!(shape.all_slices()), is_told);
     let tap_fragments = parts * comptime!(steps as u32) * all_slices;
     let first_word = tile * taps.div_ceil(2u32) * comptime!(TILE_ROWS as u32);
 
     for phase in 0u32..n_phases {
-        let span = tile * sizes.span_words + (phase + 1u32) * SPAN_WORDS;
+        let span = tile * span_words + (phase + 1u32) * SPAN_WORDS;
         let at_halo = spans[span as usize];
         let n_halo = spans[(span + 1u32) as usize];
         let begin = spans[(span + 2u32) as usize];
@@ -258,7 +274,7 @@ pub(super) fn conv_mma_kernel<X: Float, F: Float, E: Float, P: Size, N: Size, Y:
         let mut bits_of_tap = 0u32;
         let mut own_tap = begin + lane < end;
         if is_split {
-            own_tap = own_tap && (begin + lane) % sizes.tap_splits == tap_split;
+            own_tap = own_tap && (begin + lane) % tap_splits == tap_split;
         }
         if own_tap {
             bits_of_tap = chunk_bits[(tile * taps + begin + lane) as usize];
@@ -346,8 +362,10 @@ pub(super) fn conv_mma_kernel<X: Float, F: Float, E: Float, P: Size, N: Size, Y:
             let mut left = taps_of_plane;
             sync_cube();
             // The last channels may be none.
-            let left_in = (c_in - part * depth).div_ceil(comptime!((plan.grain * EDGE) as u32));
-            let grains = min(comptime!((steps / plan.grain) as u32), left_in);
+            let mut grains = comptime!((steps / plan.grain) as u32).runtime();
+            if comptime!(shape.may_end_early()) {
+                grains = min(grains, (c_in - part * depth).div_ceil(comptime!((plan.grain * EDGE) as u32)));
+            }
             let mut grain = 0u32;
             if comptime!(matches!(shape.form, Form::Codes(_))) && left != 0u32 {
                 let tap = begin + u32::cast_from(left.trailing_zeros());

@@ -117,6 +117,8 @@ pub fn conv_mma<F: Multiplied>(
         plan,
         after: epilogue.after,
         form: Form::Floats,
+        // The best plan for many rows is worth a kernel of its own: with sizes in registers fewer cubes fit a multiprocessor.
+        told: plan != MmaPlan::choose(gpu, c_in * F::HALVES, c_out),
     };
     let lanes = if c_in.is_multiple_of(8 / F::HALVES) { 8 / F::HALVES } else { 1 };
     let source = Source {

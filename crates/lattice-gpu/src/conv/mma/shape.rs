@@ -23,6 +23,8 @@ pub(crate) struct MmaShape {
     pub(super) plan: MmaPlan,
     pub(super) after: After,
     pub(super) form: Form,
+    /// Whether the kernel is told of sizes when it runs, rather than compiled for them.
+    pub(super) told: bool,
 }
 
 /// What the kernel is told of sizes when it runs.
@@ -60,16 +62,22 @@ impl MmaShape {
         )
     }
 
-    /// The shape that stands for all of one plan where weights are elements: kernels take long to compile, and what they are told of sizes
-    /// costs a few instructions a tile. Codes are found by sizes that are known.
+    /// What the kernel is compiled for: where it is told of sizes, one shape stands for all of a plan.
     pub(super) fn compiled(self) -> Self {
-        if self.form != Form::Floats {
+        if !self.told {
             return self;
         }
         let taps = TAP_CLASSES.into_iter().find(|&most| self.taps <= most).unwrap_or(TAP_CLASSES[3]);
         let part_splits = if self.plan.splits() > 1 { 2 } else { 1 };
         let plan = MmaPlan { part_splits, tap_splits: 1, ..self.plan };
         Self { c_in: plan.depth, c_out: plan.block(), taps, span_words: 0, plan, ..self }
+    }
+
+    /// Whether the last part of the channels may have fewer grains than others.
+    pub(super) fn may_end_early(&self) -> bool {
+        let grain = self.plan.grain * EDGE;
+        let empty = self.c_in.next_multiple_of(self.plan.depth) - self.c_in;
+        self.plan.depth > grain && (self.told || empty >= grain)
     }
 
     /// Fragments of output channels, rounded up to whole blocks.
