@@ -6,7 +6,7 @@ use std::time::Instant;
 use burn_lattice::Group;
 
 use crate::lead::Lead;
-use crate::ranks::part_of_batch;
+use crate::ranks::{Member, part_of_batch};
 use crate::{
     Batch, Dataset, Event, LabelledScene, Loader, Outcome, Result, SampleOrder, SegmentationNet, TrainConfig,
     Trainer, make_batch,
@@ -20,21 +20,12 @@ pub(crate) struct Rank {
     pub(crate) lead: Option<Lead>,
 }
 
-impl Rank {
-    /// The ranks that share the batches.
-    pub(crate) fn group(&self) -> Option<&Group> {
+impl Member for Rank {
+    fn group(&self) -> Option<&Group> {
         self.trainer.group()
     }
 
-    /// Trains up to step `until`, or to the end; all ranks of a group at once.
-    ///
-    /// # Errors
-    /// As [`crate::Run::train`].
-    pub(crate) fn train(
-        &mut self,
-        until: Option<usize>,
-        events: &mut dyn FnMut(&Event<'_>),
-    ) -> Result<Outcome> {
+    fn train(&mut self, until: Option<usize>, events: &mut dyn FnMut(&Event<'_>)) -> Result<Outcome> {
         let config = self.config.clone();
         let steps = config.steps;
         let until = until.unwrap_or(steps).min(steps);
@@ -74,7 +65,9 @@ impl Rank {
             (false, false) => Outcome::Paused,
         })
     }
+}
 
+impl Rank {
     /// Whether validation, which the first rank alone does, ends the run.
     fn stops_early(&self) -> Result<bool> {
         let own = self.lead.as_ref().is_some_and(|lead| lead.stops_early(&self.config));

@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 use burn::tensor::Device;
 use burn_lattice::Group;
 
-use crate::rank::Rank;
 use crate::{Event, Outcome, Result, StepReport, TrainError, Validation};
 
 /// The devices that a run trains on.
@@ -70,15 +69,27 @@ pub fn part_of_batch(batch: usize, rank: usize, ranks: usize) -> Range<usize> {
 
 /// How long the threads of other ranks may take to notice that one has ended: a thread that waits for its device, which waits for the rank that
 /// ended, never does.
-const GRACE: Duration = Duration::from_secs(20);
+pub(crate) const GRACE: Duration = Duration::from_secs(20);
+
+/// What a thread of its own trains.
+pub(crate) trait Member: Send + 'static {
+    /// The ranks that share the batches.
+    fn group(&self) -> Option<&Group>;
+
+    /// Trains up to a step, or to the end.
+    ///
+    /// # Errors
+    /// What ends the run.
+    fn train(&mut self, until: Option<usize>, events: &mut dyn FnMut(&Event<'_>)) -> Result<Outcome>;
+}
 
 /// What threads tell the one that waits for them.
-enum Message {
+enum Message<M> {
     Event(Told),
     /// A rank's thread ended; the rank is gone where it panicked.
     Ended {
         number: usize,
-        rank: Option<Box<Rank>>,
+        rank: Option<Box<M>>,
         result: Result<Outcome>,
         first: bool,
     },
@@ -116,24 +127,30 @@ impl Told {
 ///
 /// # Errors
 /// That of the rank that failed first; the others end at their next exchange, or are left behind.
-pub(crate) fn train(
-    ranks: &mut Vec<Rank>,
+pub(crate) fn train<M: Member>(
+    ranks: &mut Vec<M>,
     until: Option<usize>,
+    grace: Duration,
     events: &mut dyn FnMut(&Event<'_>),
 ) -> Result<Outcome> {
     let n = ranks.len();
     let (send, receive) = channel();
+    let group = ranks.first().and_then(|rank| rank.group().cloned());
     for (number, rank) in ranks.drain(..).enumerate() {
         let send = send.clone();
         let name = format!("rank {number}");
         let work = move || train_one(number, rank, until, &send);
-        thread::Builder::new().name(name).spawn(work).map_err(|e| TrainError::Rank {
-            rank: number,
-            what: format!("expected a thread for it, found: {e}; free some of the system's"),
-        })?;
+        if let Err(e) = thread::Builder::new().name(name).spawn(work) {
+            // Those that began must not wait for it.
+            if let Some(group) = group {
+                group.leave();
+            }
+            let what = format!("expected a thread for it, found: {e}; free some of the system's");
+            return Err(TrainError::Rank { rank: number, what });
+        }
     }
     drop(send);
-    let mut back: Vec<Option<Box<Rank>>> = (0..n).map(|_| None).collect();
+    let mut back: Vec<Option<Box<M>>> = (0..n).map(|_| None).collect();
     let mut outcome = Ok(Outcome::Complete);
     let mut deadline: Option<Instant> = None;
     for _ in 0..n {
@@ -154,7 +171,7 @@ pub(crate) fn train(
             Ok(found) if outcome.is_ok() && number == 0 => outcome = Ok(found),
             Ok(_) => {}
             Err(error) => {
-                deadline.get_or_insert_with(|| Instant::now() + GRACE);
+                deadline.get_or_insert_with(|| Instant::now() + grace);
                 // The others only heard that one had left.
                 if first || outcome.is_ok() {
                     outcome = Err(error);
@@ -169,7 +186,7 @@ pub(crate) fn train(
 }
 
 /// The thread of a rank.
-fn train_one(number: usize, rank: Rank, until: Option<usize>, send: &Sender<Message>) {
+fn train_one<M: Member>(number: usize, rank: M, until: Option<usize>, send: &Sender<Message<M>>) {
     let mut rank = Box::new(rank);
     let group = rank.group().cloned();
     let mut tell = |event: &Event<'_>| {
@@ -186,7 +203,7 @@ fn train_one(number: usize, rank: Rank, until: Option<usize>, send: &Sender<Mess
                 let text = payload.downcast_ref::<String>().cloned();
                 let text = text.or_else(|| payload.downcast_ref::<&str>().map(ToString::to_string));
                 let what = format!(
-                    "expected it to go on, found a fault: {}; please report it",
+                    "expected it to go on, found: {}; take smaller batches where its device is out of memory, else report it",
                     text.unwrap_or_default()
                 );
                 (Err(TrainError::Rank { rank: number, what }), true)
@@ -201,6 +218,86 @@ fn train_one(number: usize, rank: Rank, until: Option<usize>, send: &Sender<Mess
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A rank that meets the others once a step until something happens to it.
+    struct Fake {
+        group: Group,
+        step: usize,
+        end: fn(&Fake) -> Option<Result<Outcome>>,
+    }
+
+    impl Member for Fake {
+        fn group(&self) -> Option<&Group> {
+            Some(&self.group)
+        }
+
+        fn train(&mut self, _: Option<usize>, events: &mut dyn FnMut(&Event<'_>)) -> Result<Outcome> {
+            loop {
+                self.group.exchange(&[self.step as f64])?;
+                self.step += 1;
+                events(&Event::Scored { scenes: self.step, of: self.group.rank() });
+                if let Some(end) = (self.end)(self) {
+                    return end;
+                }
+            }
+        }
+    }
+
+    /// What training two ranks came to, how many came back, and how many events there were.
+    fn trained(end: fn(&Fake) -> Option<Result<Outcome>>) -> (Result<Outcome>, usize, usize) {
+        let groups = Group::in_process(2).expect("two ranks");
+        let mut ranks: Vec<Fake> = groups.into_iter().map(|group| Fake { group, step: 0, end }).collect();
+        let mut told = 0;
+        let outcome = train(&mut ranks, None, Duration::from_millis(300), &mut |_| told += 1);
+        (outcome, ranks.len(), told)
+    }
+
+    fn is_last(fake: &Fake) -> bool {
+        fake.group.rank() == 1 && fake.step == 3
+    }
+
+    #[test]
+    fn ranks_that_end_come_back_and_are_heard() {
+        let (outcome, back, told) = trained(|fake| (fake.step == 5).then_some(Ok(Outcome::Paused)));
+        assert!(matches!(outcome, Ok(Outcome::Paused)), "{outcome:?}");
+        assert_eq!((back, told), (2, 10));
+    }
+
+    #[test]
+    fn the_error_of_the_rank_that_failed_is_the_one_that_is_told() {
+        let (outcome, back, _) = trained(|fake| {
+            is_last(fake).then(|| Err(TrainError::option("test", "expected a rank, found a failure")))
+        });
+        let text = outcome.map(|_| ()).map_err(|e| e.to_string());
+        assert_eq!(text, Err("test: expected a rank, found a failure".into()));
+        assert_eq!(back, 2, "the other one heard of it at its next exchange");
+    }
+
+    #[test]
+    fn a_rank_that_panics_ends_the_run_and_does_not_come_back() {
+        let (outcome, back, _) = trained(|fake| {
+            // Without the hook that prints it.
+            is_last(fake).then(|| std::panic::resume_unwind(Box::new("no memory")))
+        });
+        let text = outcome.map(|_| ()).map_err(|e| e.to_string()).expect_err("it panicked");
+        assert!(text.starts_with("rank 1: expected it to go on, found: no memory"), "{text}");
+        assert_eq!(back, 0);
+    }
+
+    #[test]
+    fn a_thread_that_never_answers_is_left_behind() {
+        let clock = Instant::now();
+        let (outcome, back, _) = trained(|fake| {
+            if fake.group.rank() == 0 && fake.step == 3 {
+                // As one that waits for a device whose work hangs on another's.
+                thread::sleep(Duration::from_secs(3600));
+            }
+            is_last(fake).then(|| Err(TrainError::option("test", "expected a rank, found a failure")))
+        });
+        assert!(outcome.is_err_and(|error| error.to_string().contains("found a failure")));
+        assert_eq!(back, 0);
+        assert!(clock.elapsed() < Duration::from_secs(60), "nobody waits for it for ever");
+    }
 
     #[test]
     fn parts_of_a_batch_hold_each_scene_once() {

@@ -8,6 +8,7 @@ use burn::tensor::Device;
 
 use crate::lead::Lead;
 use crate::rank::Rank;
+use crate::ranks::Member;
 use crate::run_folder::{CONFIG, lock, remove_halves};
 use crate::{
     Checkpoint, History, LAST, Ranks, Result, SegmentationNet, StepReport, TrainConfig, TrainError, Trainer,
@@ -249,7 +250,7 @@ impl Run {
                 let what = "expected a thread a device, found that one did not come back; resume the run from its folder";
                 Err(TrainError::folder(&self.folder, what))
             }
-            _ => ranks::train(&mut self.ranks, until, events),
+            _ => ranks::train(&mut self.ranks, until, ranks::GRACE, events),
         };
         outcome.map_err(|error| with_kept_state(error, &self.folder))
     }
