@@ -353,11 +353,11 @@ fn network_again(plan: &Plan, load: &Workload, job: &Job) -> Result<Row> {
     let model = network(&plan.device, job.dtype)?;
     let feats = features(&plan.device, load.coords.len(), NETWORK.0, job.dtype);
     let x = SparseTensor::from_support(Rows::new(&plan.device, load)?.unrelated()?, feats)?;
-    let (run, route): (fn(&Device, &MinkUNet, &SparseTensor, Calls) -> Result<Vec<f64>>, _) = match job.op {
-        "minkunet_fwd_graph" => (graph::time_replay, "graph"),
-        _ => (graph::time_forward, "network"),
+    let calls = few(plan.calls, 5);
+    let (samples_ms, route) = match job.op {
+        "minkunet_fwd_graph" => (graph::time_replay(&plan.device, &model, &x, calls)?, "graph"),
+        _ => (graph::time_forward(&plan.device, &model, &x, calls)?, "network"),
     };
-    let samples_ms = run(&plan.device, &model, &x, few(plan.calls, 5))?;
     Ok(Row { samples_ms, route, ..base(load, job) })
 }
 
