@@ -65,6 +65,7 @@ pub use mix::Mix;
 pub use model::{DEFAULT_MODEL, SegmentationNet, Segmenter, build_model};
 pub use optimizer::{Optimizer, OptimizerConfig};
 pub use parameters::ParameterLayout;
+pub use rank::Stop;
 pub use ranks::{Ranks, part_of_batch};
 pub use run::{Event, Outcome, Run};
 pub use run_folder::{BEST, FILES};

@@ -1,6 +1,7 @@
 //! One rank of a run: its part of the batches, and the steps on it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use burn_lattice::Group;
@@ -12,12 +13,34 @@ use crate::{
     Trainer, make_batch,
 };
 
+/// Asks a run to pause, from any thread: it stops with a checkpoint after the steps that it reads next.
+#[derive(Clone, Debug, Default)]
+pub struct Stop(Arc<AtomicBool>);
+
+impl Stop {
+    /// Asks, for the run that is under way or comes next.
+    pub fn ask(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    fn is_asked(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Forgets that it was asked.
+    pub(crate) fn clear(&self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
+}
+
 /// A device of a run with its trainer; the first one leads.
 pub(crate) struct Rank {
     pub(crate) trainer: Trainer<SegmentationNet>,
     pub(crate) config: Arc<TrainConfig>,
     pub(crate) scenes: Arc<Dataset>,
     pub(crate) lead: Option<Lead>,
+    /// That of the run; the first rank's reading counts.
+    pub(crate) stop: Stop,
 }
 
 impl Member for Rank {
@@ -44,14 +67,18 @@ impl Member for Rank {
             let ends = done == until;
             if done.is_multiple_of(config.report_every) || validates || ends {
                 let reports = self.trainer.drain()?;
+                let is_asked = self.first_says(self.stop.is_asked())?;
                 let seconds = clock.elapsed().as_secs_f64() / reports.len().max(1) as f64;
                 if let Some(lead) = &mut self.lead {
                     lead.report(&reports, steps, seconds, events);
                     if validates {
                         lead.validate(&self.trainer, &config, events)?;
-                    } else if ends {
+                    } else if ends || is_asked {
                         lead.save(&self.trainer, &config)?;
                     }
+                }
+                if is_asked && done < steps {
+                    return Ok(Outcome::Paused);
                 }
                 if validates {
                     stops = self.stops_early()?;
@@ -70,7 +97,11 @@ impl Member for Rank {
 impl Rank {
     /// Whether validation, which the first rank alone does, ends the run.
     fn stops_early(&self) -> Result<bool> {
-        let own = self.lead.as_ref().is_some_and(|lead| lead.stops_early(&self.config));
+        self.first_says(self.lead.as_ref().is_some_and(|lead| lead.stops_early(&self.config)))
+    }
+
+    /// What the first rank says; all ranks ask together.
+    fn first_says(&self, own: bool) -> Result<bool> {
         match self.group() {
             None => Ok(own),
             Some(group) => Ok(group.exchange(&[f64::from(u8::from(own))])?[0] == [1.0]),

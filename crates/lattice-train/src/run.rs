@@ -8,6 +8,7 @@ use burn::tensor::Device;
 
 use crate::lead::Lead;
 use crate::rank::Rank;
+use crate::rank::Stop;
 use crate::ranks::Member;
 use crate::run_folder::{CONFIG, lock, remove_halves};
 use crate::{
@@ -54,7 +55,7 @@ pub enum Event<'a> {
 pub enum Outcome {
     /// All steps were done.
     Complete,
-    /// The step that was asked for was reached before the end.
+    /// The step that was asked for was reached before the end, or somebody asked for a pause ([`Stop`]).
     Paused,
     /// Validation did not improve any more.
     StoppedEarly,
@@ -71,6 +72,7 @@ pub struct Run {
     config: Arc<TrainConfig>,
     /// The first leads. Empty where a rank's thread did not come back.
     ranks: Vec<Rank>,
+    stop: Stop,
     /// Nobody else trains in the folder while this is open.
     _lock: Option<File>,
 }
@@ -186,6 +188,7 @@ impl Run {
         let weights = config.loss.class_weights.resolve(&counts)?;
         let (config, scenes) = (Arc::new(config), Arc::new(scenes));
         let mut validation = Some(validation);
+        let stop = Stop::default();
         let made = ranks.members.iter().map(|(device, group)| {
             config.precision.check(device)?;
             let model = build_model(&config.model, classes, config.seed, &device.clone().autodiff())?;
@@ -200,10 +203,10 @@ impl Run {
                 history: History::default(),
                 device: device.clone(),
             });
-            Ok(Rank { trainer, config: config.clone(), scenes: scenes.clone(), lead })
+            Ok(Rank { trainer, config: config.clone(), scenes: scenes.clone(), lead, stop: stop.clone() })
         });
         let ranks = made.collect::<Result<Vec<_>>>()?;
-        Ok(Self { folder: folder.to_path_buf(), ranks, config, _lock: None })
+        Ok(Self { folder: folder.to_path_buf(), ranks, config, stop, _lock: None })
     }
 
     /// Everything the run depends on.
@@ -233,6 +236,11 @@ impl Run {
         self.ranks.iter().map(|rank| &rank.trainer)
     }
 
+    /// What asks this run to pause while it trains.
+    pub fn stop(&self) -> Stop {
+        self.stop.clone()
+    }
+
     fn first(&self) -> &Rank {
         self.ranks.first().expect("a run whose threads came back has its ranks")
     }
@@ -252,6 +260,7 @@ impl Run {
             }
             _ => ranks::train(&mut self.ranks, until, ranks::GRACE, events),
         };
+        self.stop.clear();
         outcome.map_err(|error| with_kept_state(error, &self.folder))
     }
 }

@@ -6,7 +6,8 @@ mod tiny;
 use std::path::Path;
 
 use lattice_train::{
-    BEST, Checkpoint, LAST, Mix, OptimizerConfig, Outcome, PREVIOUS, Precision, Run, TensorFile, TrainConfig,
+    BEST, Checkpoint, Event, LAST, Mix, OptimizerConfig, Outcome, PREVIOUS, Precision, Run, TensorFile,
+    TrainConfig,
 };
 use rstest::rstest;
 use tiny::{bits, config, device, plain, train};
@@ -65,6 +66,35 @@ fn stopping_and_resuming_changes_no_bit(#[case] change: fn(&mut TrainConfig)) {
         names.into_iter().map(take).collect::<Vec<_>>()
     };
     assert!(tensors(&whole) == tensors(&parts), "optimizer, running statistics and loss scale are equal");
+}
+
+#[test]
+fn a_run_that_is_asked_to_stop_pauses_with_a_checkpoint() {
+    let mut config = config(6);
+    (config.validate_every, config.report_every) = (6, 1);
+    let folder = tempfile::tempdir().unwrap();
+    let [whole, parts] = ["whole", "parts"].map(|name| folder.path().join(name));
+    let expected = train(&mut started(&whole, &config), None).unwrap();
+
+    let mut first = started(&parts, &config);
+    let stop = first.stop();
+    let mut found = Vec::new();
+    let outcome = first.train(None, &mut |event| {
+        if let Event::Steps { reports, .. } = event {
+            found.extend(reports.iter().cloned());
+            if found.len() == 2 {
+                stop.ask();
+            }
+        }
+    });
+    assert_eq!(outcome.unwrap(), Outcome::Paused);
+    // It is seen when steps are read next.
+    assert_eq!(first.trainer().steps_done(), 3);
+    drop(first);
+    let mut second = Run::resume(&parts, &device()).unwrap();
+    assert_eq!(second.trainer().steps_done(), 3);
+    found.extend(train(&mut second, None).unwrap());
+    assert_eq!(bits(&found), bits(&expected));
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! `lattice train`: a network learns labelled scenes.
 
+#[cfg(feature = "dashboard")]
+mod dashboard;
 mod options;
 
 use std::path::PathBuf;
@@ -45,6 +47,9 @@ pub struct Args {
     /// Stops after this step with a checkpoint; the schedule is that of the whole run.
     #[arg(long, value_name = "STEP")]
     stop_at: Option<usize>,
+    /// A bar and lines on a terminal, also where the build has Burn's dashboard (feature `dashboard`); what pipes always get.
+    #[arg(long)]
+    plain: bool,
     #[command(flatten)]
     shared: Shared,
 }
@@ -83,16 +88,28 @@ pub fn run(args: &Args) -> Result<()> {
         folder.display()
     ))?;
     lines.bar.set_position(run.trainer().steps_done() as u64);
+    let mut dashboard = match args.plain || args.shared.json {
+        true => None,
+        false => dashboard::Dashboard::open(&config, run.trainer().steps_done(), run.stop()),
+    };
     let mut printed = Ok(());
     let mut pace = Vec::new();
     let outcome = run.train(args.stop_at, &mut |event| {
         if let Event::Steps { seconds, .. } = event {
             pace.push(*seconds);
         }
+        if let Some(dashboard) = &mut dashboard {
+            dashboard.tell(event);
+            return;
+        }
         if printed.is_ok() {
             printed = lines.tell(event);
         }
     });
+    // The terminal is given back before anything is written to it.
+    if let Some(dashboard) = dashboard {
+        dashboard.close();
+    }
     lines.bar.finish_and_clear();
     let outcome = outcome?;
     printed?;
@@ -124,6 +141,32 @@ pub fn run(args: &Args) -> Result<()> {
         );
     }
     output::line(text)
+}
+
+/// What a build without the dashboard has in its place.
+#[cfg(not(feature = "dashboard"))]
+mod dashboard {
+    use lattice_train::{Event, Stop, TrainConfig};
+
+    /// There is none.
+    pub enum Dashboard {}
+
+    impl Dashboard {
+        /// `None`.
+        pub fn open(_: &TrainConfig, _: usize, _: Stop) -> Option<Self> {
+            None
+        }
+
+        /// Never called.
+        pub fn tell(&mut self, _: &Event<'_>) {
+            match *self {}
+        }
+
+        /// Never called.
+        pub fn close(self) {
+            match self {}
+        }
+    }
 }
 
 /// Minutes and seconds.
