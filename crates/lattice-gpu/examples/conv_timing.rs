@@ -27,12 +27,14 @@ fn main() {
 pub fn run(mut args: impl Iterator<Item = String>) {
     let mut device = "cuda".to_string();
     let (mut channels, mut files, mut plans, mut few) = (vec![16, 32, 64, 96, 128], Vec::new(), false, false);
+    let mut given = Vec::new();
     while let Some(arg) = args.next() {
         match arg.as_str() {
             "--device" => device = args.next().unwrap(),
             "--channels" => channels = args.next().unwrap().split(',').map(|c| c.parse().unwrap()).collect(),
             "--plans" => plans = true,
             "--few" => few = true,
+            "--plan" => given.push(plan_of(&args.next().unwrap())),
             _ => files.push(arg),
         }
     }
@@ -45,11 +47,11 @@ pub fn run(mut args: impl Iterator<Item = String>) {
     let gpu = Gpu::new(device.client());
     println!("{device:?}: {:?}", gpu.client().properties().hardware);
     for file in &files {
-        run_file(&gpu, file, &channels, [plans, few]);
+        run_file(&gpu, file, &channels, [plans, few], &given);
     }
 }
 
-fn run_file(gpu: &Gpu, file: &str, channels: &[usize], [plans, few]: [bool; 2]) {
+fn run_file(gpu: &Gpu, file: &str, channels: &[usize], [plans, few]: [bool; 2], given: &[MmaPlan]) {
     let bytes = std::fs::read(file).unwrap();
     let rows: Vec<[i32; 4]> = bytes
         .chunks_exact(16)
@@ -116,6 +118,10 @@ fn run_file(gpu: &Gpu, file: &str, channels: &[usize], [plans, few]: [bool; 2]) 
                             grain,
                             dealt: true,
                             table_staged,
+                            ahead: false,
+                            together: 2,
+                            singly: false,
+                            told: false,
                             part_splits: 1,
                             tap_splits: 1,
                         };
@@ -130,12 +136,17 @@ fn run_file(gpu: &Gpu, file: &str, channels: &[usize], [plans, few]: [bool; 2]) 
             candidates.push(MmaPlan::fitted(gpu, c, c, 27, n.div_ceil(256)));
             candidates.extend(few_tiles(best, c));
         }
+        candidates.extend(
+            given
+                .iter()
+                .filter(|plan| plan.slice_groups * plan.slices * 16 <= c.max(16) && plan.depth <= c.max(16)),
+        );
         for plan in candidates {
             let weights = pack_weights::<f16>(gpu, &dw, 27, [c, c], plan, Direction::Forward, Life::Lasting);
             let y = conv_mma::<f16>(gpu, &dx, &weights, plan, &tiles, &Epilogue::none());
             let error = sampled_error(&relation, &x, &w, &download(gpu, &y), c);
             let name = format!(
-                "conv {c}: rows/{} out/{}x{} depth {} grain {} splits {}x{}{}{}",
+                "conv {c}: rows/{} out/{}x{} depth {} grain {} splits {}x{}{}{}{}{}{} together {}",
                 plan.row_groups,
                 plan.slice_groups,
                 plan.slices,
@@ -144,7 +155,11 @@ fn run_file(gpu: &Gpu, file: &str, channels: &[usize], [plans, few]: [bool; 2]) 
                 plan.part_splits,
                 plan.tap_splits,
                 if plan.dealt { " dealt" } else { "" },
-                if plan.table_staged { " staged" } else { "" }
+                if plan.table_staged { " staged" } else { "" },
+                if plan.ahead { " ahead" } else { "" },
+                if plan.singly { " one by one" } else { "" },
+                if plan.told { " told" } else { "" },
+                plan.together
             );
             let ms = time(gpu, &name, || {
                 conv_mma::<f16>(gpu, &dx, &weights, plan, &tiles, &Epilogue::none());
@@ -155,7 +170,7 @@ fn run_file(gpu: &Gpu, file: &str, channels: &[usize], [plans, few]: [bool; 2]) 
             );
             assert!(error < 2e-3, "the error is above rounding");
         }
-        if !plans && !few {
+        if !plans && !few && given.is_empty() {
             gradients(gpu, &relation, &tiles, &back, &pairs, (&x, &dx), (&w, &dw), c);
         }
         let plan = MmaPlan::choose(gpu, c, c);
@@ -165,10 +180,45 @@ fn run_file(gpu: &Gpu, file: &str, channels: &[usize], [plans, few]: [bool; 2]) 
     }
 }
 
+/// A plan in words: `ROW_GROUPS,SLICE_GROUPS,SLICES,DEPTH,GRAIN,FLAGS` with flags `d` (dealt), `s` (table staged), `a` (weights ahead), `o`
+/// (few chunks one by one), `t` (told of its sizes) and a number (chunks multiplied together, 2).
+fn plan_of(text: &str) -> MmaPlan {
+    let mut words = text.split(',');
+    let mut number = || words.next().unwrap().parse().unwrap();
+    let [row_groups, slice_groups, slices, depth, grain] = std::array::from_fn(|_| number());
+    let flags = words.next().unwrap_or_default();
+    MmaPlan {
+        row_groups,
+        slice_groups,
+        slices,
+        depth,
+        grain,
+        dealt: flags.contains('d'),
+        table_staged: flags.contains('s'),
+        ahead: flags.contains('a'),
+        together: (1..=8).rev().find(|n| flags.contains(&n.to_string())).unwrap_or(2),
+        singly: flags.contains('o'),
+        told: flags.contains('t'),
+        part_splits: 1,
+        tap_splits: 1,
+    }
+}
+
 /// Ways to share few tiles.
 fn few_tiles(best: MmaPlan, c: usize) -> Vec<MmaPlan> {
     let depth = best.depth.min(64);
-    let narrow = MmaPlan { slice_groups: 1, slices: 2, depth, dealt: true, table_staged: true, ..best };
+    let narrow = MmaPlan {
+        slice_groups: 1,
+        slices: 2,
+        depth,
+        dealt: true,
+        table_staged: true,
+        ahead: false,
+        together: 2,
+        singly: false,
+        told: true,
+        ..best
+    };
     let grains = [depth / 16, 2];
     let mut plans: Vec<_> = [8, 16]
         .into_iter()

@@ -195,6 +195,10 @@ fn all_plans(gpu: &Gpu, c_in: usize, c_out: usize) -> Vec<MmaPlan> {
         grain,
         dealt,
         table_staged,
+        ahead: false,
+        together: 2,
+        singly: false,
+        told: true,
         part_splits: 1,
         tap_splits: 1,
     };

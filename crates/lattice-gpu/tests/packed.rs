@@ -238,6 +238,10 @@ fn plans(gpu: &Gpu, c_in: usize, c_out: usize) -> Vec<MmaPlan> {
         grain,
         dealt: true,
         table_staged,
+        ahead: false,
+        together: 2,
+        singly: false,
+        told: true,
         part_splits: 1,
         tap_splits: 1,
     };

@@ -3,150 +3,21 @@
 use cubecl::cmma::{MatrixIdent, MmaDefinition};
 use cubecl::prelude::*;
 
-use super::bytes::{add_span, load_factors, stage_sums, unpack_bytes, zero_bytes};
-use super::form::{Beside, Form, load_codes};
+use super::byte_taps::add_byte_taps;
+use super::bytes::{stage_sums, zero_bytes};
+use super::form::Beside;
+use super::places::{TapsOf, pair_of, staged, staged_places};
 use super::plan::{EDGE, LANES};
+use super::products::{Strides, add_taps};
 use super::shape::{MmaShape, Sizes};
-use super::unpack::{load_affine, unpack_codes};
 use crate::conv::finish::{Operands, finish_sum};
 use crate::last::is_last;
 use crate::tiles::{CHUNK_ROWS, HALO_ROWS, NO_ROW, SPAN_WORDS, TILE_ROWS};
-
-/// Which pair of chunks of the tile is a plane's `slot`th. Dealt out there and back, so that planes have about equal work: rows are
-/// sorted by the taps they have.
-#[cube]
-fn pair_of(row_group: u32, #[comptime] slot: usize, #[comptime] shape: MmaShape) -> u32 {
-    let groups = comptime!(shape.plan.row_groups as u32);
-    let first = comptime!(slot as u32 * groups);
-    if comptime!(!shape.plan.dealt) {
-        row_group * comptime!(shape.pairs() as u32) + slot as u32
-    } else if comptime!(slot.is_multiple_of(2)) {
-        first + row_group
-    } else {
-        comptime!(first + groups - 1) - row_group
-    }
-}
-
-/// Where 16 bytes `v` of row `local` stand among the staged rows of `width` such pieces. Where steps are read in pairs of 64 bytes,
-/// rows of odd number swap their halves, so that two rows read together meet in different banks half of the time.
-#[cube]
-fn staged(local: u32, v: u32, #[comptime] shape: MmaShape) -> u32 {
-    let width = comptime!((shape.plan.depth / 8) as u32);
-    if comptime!(shape.plan.depth.is_multiple_of(64) && shape.plan.grain < 4) {
-        local * width + (v ^ ((local % 2u32) * 4u32))
-    } else {
-        local * width + v
-    }
-}
-
-/// Reads a lane's channels of a voxel: eight of every two steps, or four of a single one, in words of two.
-///
-/// Lane `4 g + t` reads row `g` of its chunk. Eight lanes are served together: two rows, of which the even one reads its first 64 bytes
-/// and the odd one its second, then the other way about, so that they never meet in a bank.
-#[cube]
-fn read_voxels<F: Float, P: Size>(
-    voxels: &mut Array<u32>,
-    stage: &Shared<[Vector<F, P>]>,
-    local: u32,
-    lane: u32,
-    grain: u32,
-    #[comptime] chunk: usize,
-    #[comptime] shape: MmaShape,
-) {
-    let quad = lane % 4u32;
-    let base = comptime!(chunk * shape.plan.grain * 2);
-    if comptime!(shape.plan.grain == 1) {
-        // A single step: 8 bytes a lane.
-        let both = Vector::<u32, Const<4>>::reinterpret(
-            stage[(local * comptime!((shape.plan.depth / 8) as u32) + quad / 2u32) as usize],
-        );
-        let odd = quad % 2u32 == 1u32;
-        voxels[base] = select(odd, both.extract(2usize), both.extract(0usize));
-        voxels[comptime!(base + 1)] = select(odd, both.extract(3usize), both.extract(1usize));
-    } else if comptime!(shape.plan.grain == 2) {
-        let at = staged(local, 4u32 * grain + quad, shape);
-        let words = Vector::<u32, Const<4>>::reinterpret(stage[at as usize]);
-        #[unroll]
-        for i in 0usize..4usize {
-            voxels[comptime!(base + i)] = words.extract(i);
-        }
-    } else {
-        let odd = (lane / 4u32) % 2u32;
-        let at = local * 8u32 + quad;
-        let one = Vector::<u32, Const<4>>::reinterpret(stage[(at + 4u32 * odd) as usize]);
-        let two = Vector::<u32, Const<4>>::reinterpret(stage[(at + 4u32 * (1u32 - odd)) as usize]);
-        #[unroll]
-        for i in 0usize..4usize {
-            voxels[comptime!(base + i)] = select(odd == 0u32, one.extract(i), two.extract(i));
-            voxels[comptime!(base + 4 + i)] = select(odd == 0u32, two.extract(i), one.extract(i));
-        }
-    }
-}
 
 /// A size that the kernel is told, or one that it is compiled for.
 #[cube]
 fn size(told: u32, #[comptime] known: u32, #[comptime] is_told: bool) -> u32 {
     if is_told { told } else { known.runtime() }
-}
-
-/// Asks for the weights of some steps of a tap: a lane's part of each fragment.
-#[cube]
-fn load_weights<W: Size>(
-    weights: &mut Array<Vector<u32, Const<4>>>,
-    packed: &[Vector<u32, W>],
-    first_fragment: u32,
-    all_slices: u32,
-    lane: u32,
-    #[comptime] shape: MmaShape,
-) {
-    #[unroll]
-    for step in 0usize..comptime!(shape.plan.grain) {
-        #[unroll]
-        for slice in 0usize..comptime!(shape.plan.slices) {
-            let fragment = first_fragment + step as u32 * all_slices + slice as u32;
-            weights[comptime!(step * shape.plan.slices + slice)] =
-                Vector::cast_from(packed[(fragment * LANES + lane) as usize]);
-        }
-    }
-}
-
-/// Words that hold the local numbers of a tap at a lane's places, one a chunk.
-#[cube]
-fn load_words(
-    words: &mut Array<u32>,
-    table: &[u32],
-    first_word: u32,
-    tap: u32,
-    row_group: u32,
-    lane: u32,
-    #[comptime] shape: MmaShape,
-) {
-    let word = first_word + tap / 2u32 * comptime!(TILE_ROWS as u32);
-    #[unroll]
-    for slot in 0usize..comptime!(shape.pairs()) {
-        let place = pair_of(row_group, slot, shape) * comptime!(2 * CHUNK_ROWS as u32) + lane / 4u32;
-        #[unroll]
-        for chunk in 0usize..2usize {
-            words[comptime!(2 * slot + chunk)] =
-                table[(word + place + comptime!((chunk * CHUNK_ROWS) as u32)) as usize];
-        }
-    }
-}
-
-/// The word of a lane's row of a chunk among the staged local numbers.
-#[cube]
-fn local_word(
-    locals: &Shared<[u32]>,
-    at_words: u32,
-    row_group: u32,
-    #[comptime] slot: usize,
-    #[comptime] chunk: usize,
-    #[comptime] shape: MmaShape,
-) -> u32 {
-    let at = at_words
-        + pair_of(row_group, slot, shape) * comptime!(2 * CHUNK_ROWS as u32)
-        + comptime!((chunk * CHUNK_ROWS) as u32);
-    locals[at as usize]
 }
 
 /// `y[o] = epilogue(Σ x[i] · weight[tap])` for one tile a cube; every output row is written once.
@@ -242,13 +113,6 @@ pub(super) fn conv_mma_kernel<X: Float, F: Float, E: Float, P: Size, N: Size, Y:
     let mut row_sums = Shared::<[f32]>::new_slice(comptime!(shape.staged_sums()));
     let mut locals =
         Shared::<[u32]>::new_slice(comptime!(if table_staged { shape.phase_words() * TILE_ROWS } else { 1 }));
-    // Two elements a word: a register holds them as the instruction takes them.
-    let mut weights = Array::<Vector<u32, Const<4>>>::new(comptime!(plan.grain * plan.slices));
-    let mut codes = Array::<u32>::new(comptime!((shape.grain_pieces() * shape.piece_words()).max(1)));
-    let mut affine = Array::<u32>::new(comptime!(shape.grain_pieces() * shape.affine_words()));
-    let mut factors = Array::<f32>::new(comptime!(shape.held_factors()));
-    let mut words = Array::<u32>::new(comptime!(2 * pairs));
-    let mut next_words = Array::<u32>::new(comptime!(2 * pairs));
     let parts = c_in.div_ceil(depth);
     // Of the parts of the channels, and of the taps, those of this cube.
     let mut first_part = 0u32;
@@ -302,7 +166,12 @@ pub(super) fn conv_mma_kernel<X: Float, F: Float, E: Float, P: Size, N: Size, Y:
                 for i in 0usize..each {
                     let at = UNIT_POS + i as u32 * units;
                     if at < n_words {
-                        locals[at as usize] = values[i];
+                        // Sums of rows of bytes are found by local numbers.
+                        if comptime!(shape.is_bytes()) {
+                            locals[at as usize] = values[i];
+                        } else {
+                            locals[at as usize] = staged_places(values[i], shape);
+                        }
                     }
                 }
             }
@@ -358,164 +227,37 @@ pub(super) fn conv_mma_kernel<X: Float, F: Float, E: Float, P: Size, N: Size, Y:
                 }
                 first += comptime!(ahead as u32) * units;
             }
-            let part_fragment = part * comptime!(steps as u32) * all_slices + first_slice;
-            let mut left = taps_of_plane;
             sync_cube();
             // The last channels may be none.
             let mut grains = comptime!((steps / plan.grain) as u32).runtime();
             if comptime!(shape.may_end_early()) {
                 grains = min(grains, (c_in - part * depth).div_ceil(comptime!((plan.grain * EDGE) as u32)));
             }
-            let mut grain = 0u32;
-            if comptime!(matches!(shape.form, Form::Codes(_))) && left != 0u32 {
-                let tap = begin + u32::cast_from(left.trailing_zeros());
-                load_codes(&mut codes, packed, tap, part, 0u32, first_slice, lane, shape);
-                load_affine(&mut affine, &beside, tap, part, 0u32, first_slice, lane, shape);
-            }
-            if comptime!(!table_staged) && left != 0u32 {
-                let at_tap = u32::cast_from(left.trailing_zeros());
-                load_words(&mut words, table, first_word, begin + at_tap, row_group, lane, shape);
-            }
-            while left != 0u32 {
-                let at_tap = u32::cast_from(left.trailing_zeros());
-                let tap = begin + at_tap;
-                let is_last = grain + 1u32 == grains;
-                let next_left = select(is_last, left & (left - 1u32), left);
-                let next_grain = select(is_last, 0u32, grain + 1u32);
-                let bits = plane_shuffle(mine, at_tap);
-                let half = 16u32 * (tap % 2u32);
-                if comptime!(table_staged) {
-                    let at_words = (tap / 2u32 - begin / 2u32) * comptime!(TILE_ROWS as u32) + lane / 4u32;
-                    #[unroll]
-                    for slot in 0usize..pairs {
-                        #[unroll]
-                        for chunk in 0usize..2usize {
-                            words[comptime!(2 * slot + chunk)] =
-                                local_word(&locals, at_words, row_group, slot, chunk, shape);
-                        }
-                    }
-                } else {
-                    // The next tap's words are asked for before this one's are used.
-                    let next_tap =
-                        begin + select(next_left != 0u32, u32::cast_from(next_left.trailing_zeros()), at_tap);
-                    load_words(&mut next_words, table, first_word, next_tap, row_group, lane, shape);
-                }
-                if comptime!(shape.form == Form::Floats) {
-                    let first = tap * tap_fragments
-                        + grain * (comptime!(plan.grain as u32) * all_slices)
-                        + part_fragment;
-                    load_weights(&mut weights, packed, first, all_slices, lane, shape);
-                } else if comptime!(shape.is_bytes()) {
-                    load_codes(&mut codes, packed, tap, part, grain, first_slice, lane, shape);
-                    let first_span = part * comptime!(shape.part_spans() as u32)
-                        + grain * comptime!(shape.grain_spans() as u32);
-                    let first_out = first_slice * 16u32 + (lane / 4u32) * comptime!(2 * plan.slices as u32);
-                    load_factors(&mut factors, &beside, tap, first_span, first_out, shape);
-                    #[unroll]
-                    for piece in 0usize..comptime!(shape.grain_pieces()) {
-                        unpack_bytes(&mut weights, &codes, piece, shape);
-                    }
-                } else {
-                    #[unroll]
-                    for piece in 0usize..comptime!(shape.grain_pieces()) {
-                        unpack_codes::<E>(&mut weights, &codes, &affine, piece, shape);
-                    }
-                    // Codes are few enough to be asked for ahead of their use.
-                    let next_tap =
-                        begin + select(next_left != 0u32, u32::cast_from(next_left.trailing_zeros()), at_tap);
-                    load_codes(&mut codes, packed, next_tap, part, next_grain, first_slice, lane, shape);
-                    load_affine(&mut affine, &beside, next_tap, part, next_grain, first_slice, lane, shape);
-                }
-                #[unroll]
-                for pair in 0usize..pairs {
-                    let some = (bits >> comptime!(2 * pair as u32)) & 3u32 != 0u32;
-                    if comptime!(shape.is_bytes()) && some {
-                        let mut voxels = Array::<u32>::new(comptime!(2 * 2 * plan.grain));
-                        // Where the sums of a lane's two columns of each chunk stand.
-                        let mut columns = Array::<u32>::new(4usize);
-                        #[unroll]
-                        for chunk in 0usize..2usize {
-                            let word = words[comptime!(2 * pair + chunk)];
-                            read_voxels::<X, P>(
-                                &mut voxels,
-                                &stage,
-                                (word >> half) & 0xFFFFu32,
-                                lane,
-                                grain,
-                                chunk,
-                                shape,
-                            );
-                            #[unroll]
-                            for side in 0usize..2usize {
-                                let of_column =
-                                    plane_shuffle(word, (lane % 4u32) * 8u32 + comptime!(4 * side as u32));
-                                columns[comptime!(2 * chunk + side)] = ((of_column >> half) & 0xFFFFu32)
-                                    * comptime!(shape.part_spans() as u32)
-                                    + grain * comptime!(shape.grain_spans() as u32);
-                            }
-                        }
-                        #[unroll]
-                        for span in 0usize..comptime!(shape.grain_spans()) {
-                            #[unroll]
-                            for chunk in 0usize..2usize {
-                                let mut of_rows = Array::<f32>::new(2usize);
-                                #[unroll]
-                                for side in 0usize..2usize {
-                                    let at = columns[comptime!(2 * chunk + side)] + span as u32;
-                                    of_rows[side] = row_sums[at as usize];
-                                }
-                                #[unroll]
-                                for slice in 0usize..comptime!(plan.slices) {
-                                    let sum =
-                                        sums.index_mut(comptime!((2 * pair + chunk) * plan.slices + slice));
-                                    add_span(
-                                        sum, &weights, &voxels, &factors, &of_rows, span, chunk, slice, shape,
-                                    );
-                                }
-                            }
-                        }
-                    }
-                    if comptime!(!shape.is_bytes()) && some {
-                        let mut voxels = Array::<u32>::new(comptime!(2 * 2 * plan.grain));
-                        #[unroll]
-                        for chunk in 0usize..2usize {
-                            let local = (words[comptime!(2 * pair + chunk)] >> half) & 0xFFFFu32;
-                            read_voxels::<X, P>(&mut voxels, &stage, local, lane, grain, chunk, shape);
-                        }
-                        #[unroll]
-                        for step in 0usize..comptime!(plan.grain) {
-                            #[unroll]
-                            for slice in 0usize..comptime!(plan.slices) {
-                                let lanes = weights[comptime!(step * plan.slices + slice)];
-                                let mut a = Array::<Vector<E, NA>>::new(4usize);
-                                #[unroll]
-                                for i in 0usize..4usize {
-                                    a[i] = Vector::<E, NA>::reinterpret(lanes.extract(i));
-                                }
-                                #[unroll]
-                                for chunk in 0usize..2usize {
-                                    let mut b = Array::<Vector<E, NB>>::new(2usize);
-                                    #[unroll]
-                                    for i in 0usize..2usize {
-                                        let word = voxels[comptime!((chunk * plan.grain + step) * 2 + i)];
-                                        b[i] = Vector::<E, NB>::reinterpret(word);
-                                    }
-                                    let sum =
-                                        sums.index_mut(comptime!((2 * pair + chunk) * plan.slices + slice));
-                                    def.execute_inplace(&a, &b, sum);
-                                }
-                            }
-                        }
-                    }
-                }
-                if comptime!(!table_staged) {
-                    #[unroll]
-                    for chunk in 0usize..comptime!(2 * pairs) {
-                        words[chunk] = next_words[chunk];
-                    }
-                }
-                left = next_left;
-                grain = next_grain;
+            let taps_of =
+                TapsOf { mine, taps: taps_of_plane, begin, first_word, part, grains, row_group, lane };
+            if comptime!(shape.is_bytes()) {
+                add_byte_taps::<X, P, W, A, NC>(
+                    &mut sums,
+                    packed,
+                    &beside,
+                    first_slice,
+                    &stage,
+                    &row_sums,
+                    &locals,
+                    table,
+                    &taps_of,
+                    shape,
+                );
+            } else {
+                let strides = Strides {
+                    first: part * comptime!(steps as u32) * all_slices + first_slice,
+                    step: all_slices,
+                    tap: tap_fragments,
+                    slice: first_slice,
+                };
+                add_taps::<X, E, P, W, A, NC>(
+                    &mut sums, packed, &beside, &strides, &stage, &locals, table, &taps_of, shape,
+                );
             }
         }
     }

@@ -8,13 +8,16 @@
 //! ([`conv_codes`], or [`expand_codes`] in a launch before), and codes that are multiplied by features in bytes ([`conv_bytes`]).
 
 mod byte_rows;
+mod byte_taps;
 mod byte_weights;
 mod bytes;
 pub(crate) mod codes;
 mod form;
 mod kernel;
 mod pack;
+mod places;
 mod plan;
+mod products;
 mod shape;
 mod unpack;
 
@@ -117,8 +120,7 @@ pub fn conv_mma<F: Multiplied>(
         plan,
         after: epilogue.after,
         form: Form::Floats,
-        // The best plan for many rows is worth a kernel of its own: with sizes in registers fewer cubes fit a multiprocessor.
-        told: plan != MmaPlan::choose(gpu, c_in * F::HALVES, c_out),
+        told: plan.told,
     };
     let lanes = if c_in.is_multiple_of(8 / F::HALVES) { 8 / F::HALVES } else { 1 };
     let source = Source {

@@ -25,6 +25,15 @@ pub struct MmaPlan {
     pub dealt: bool,
     /// Whether local numbers go through shared memory.
     pub table_staged: bool,
+    /// Whether the weights of the next grain are asked for before those of this one are multiplied, where registers are to be had: a plane
+    /// of 64 rows by 64 channels leaves multiprocessors so few planes that nothing else would hide the way to them.
+    pub ahead: bool,
+    /// Chunks of eight rows that are multiplied together, and left out together where none has a tap: 1, 2, and so on up to all of a plane's.
+    pub together: usize,
+    /// Whether chunks of which at most half have a tap are multiplied one by one.
+    pub singly: bool,
+    /// Whether the kernel is told of its sizes when it runs, so that one serves many layers; sizes in registers leave room for fewer cubes.
+    pub told: bool,
     /// Cubes that share the parts of the input channels, `depth` each, and the taps of a block of output channels: where there are few
     /// tiles. They hand each other their sums, so a device has to be coherent for more than one.
     pub part_splits: usize,
@@ -40,15 +49,15 @@ const MOST_SPLITS: usize = 4;
 const LEAST_SHARED_TAPS: u32 = 16;
 
 impl MmaPlan {
-    /// The plan that measured best for a number of channels (`examples/conv_timing.rs --plans`), within a device's shared memory.
+    /// The plan that measured best for a number of channels on many rows (`examples/conv_timing.rs --plan`), within a device's shared memory.
     pub fn choose(gpu: &Gpu, c_in: usize, c_out: usize) -> Self {
         let deep = gpu.client().properties().hardware.max_shared_memory_size >= DEEP_BYTES;
-        let (slice_groups, slices) = match c_out {
-            0..=16 => (1, 1),
-            17..=32 => (1, 2),
-            33..=64 => (1, 4),
-            65..=96 => (2, 3),
-            _ => (2, 4),
+        let (row_groups, slice_groups, slices) = match c_out {
+            0..=16 => (8, 1, 1),
+            17..=32 => (4, 1, 2),
+            33..=64 => (4, 1, 4),
+            65..=96 => (8, 2, 3),
+            _ => (4, 2, 4),
         };
         let depth = match c_in {
             0..=16 => 16,
@@ -59,15 +68,19 @@ impl MmaPlan {
             }
             _ => 64,
         };
-        let wide = c_out > 32;
+        let wide = c_out > 16;
         Self {
-            row_groups: 8,
+            row_groups,
             slice_groups,
             slices,
             depth,
             grain: if depth == EDGE { 1 } else { 2 },
             dealt: wide,
             table_staged: wide,
+            ahead: slices == 4,
+            together: if slices == 3 { 2 } else { 4 },
+            singly: c_out > 32,
+            told: false,
             part_splits: 1,
             tap_splits: 1,
         }
@@ -85,11 +98,28 @@ impl MmaPlan {
         let multiprocessors = multiprocessors as usize;
         let cubes = |plan: &Self| n_tiles * c_out.div_ceil(plan.block());
         if cubes(&best) >= 2 * multiprocessors {
-            return best;
+            // Few enough to be at work all at once: with shorter ways of each plane.
+            let at_once = best.slices == 2 && cubes(&best) <= 3 * multiprocessors;
+            return if at_once {
+                Self { row_groups: 8, dealt: false, table_staged: false, ..best }
+            } else {
+                best
+            };
         }
         let slices = if c_out.next_multiple_of(EDGE).is_multiple_of(2 * EDGE) { 2 } else { 1 };
         let depth = best.depth.min(64);
-        let narrow = Self { row_groups: 8, slice_groups: 1, slices, depth, grain: depth / EDGE, ..best };
+        let narrow = Self {
+            row_groups: 8,
+            slice_groups: 1,
+            slices,
+            depth,
+            grain: depth / EDGE,
+            ahead: false,
+            together: 2,
+            singly: false,
+            told: true,
+            ..best
+        };
         // More cubes than are at work at once gain nothing, nor do they with few taps.
         let wanted = (2 * multiprocessors / cubes(&narrow).max(1)).min(MOST_SPLITS);
         if 5 * cubes(&narrow) > 3 * multiprocessors || taps < LEAST_SHARED_TAPS || !gpu.is_coherent() {
@@ -117,6 +147,10 @@ impl MmaPlan {
             row_groups: 1,
             dealt: false,
             table_staged: false,
+            ahead: false,
+            together: 1,
+            singly: false,
+            told: false,
             part_splits: 1,
             tap_splits: 1,
             // The grain decides only whether steps lie in pairs.
@@ -141,7 +175,9 @@ impl MmaPlan {
         };
         let depth = depths.contains(&self.depth);
         let splits = self.part_splits > 0 && self.tap_splits > 0;
-        assert!(rows && depth && splits, "{self:?}: no kernel has this form");
+        let chunks = TILE_ROWS / CHUNK_ROWS / self.row_groups.max(1);
+        let together = self.together > 0 && chunks.is_multiple_of(self.together);
+        assert!(rows && depth && splits && together, "{self:?}: no kernel has this form");
     }
 
     /// Units of a cube.

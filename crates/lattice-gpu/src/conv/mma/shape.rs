@@ -80,6 +80,11 @@ impl MmaShape {
         self.plan.depth > grain && (self.told || empty >= grain)
     }
 
+    /// Whether the elements of the next grain are asked for before this one's are multiplied: grains take turns with two sets of registers.
+    pub(super) fn asks_ahead(&self) -> bool {
+        self.plan.ahead && !self.may_end_early()
+    }
+
     /// Fragments of output channels, rounded up to whole blocks.
     pub(super) fn all_slices(&self) -> u32 {
         (self.c_out.div_ceil(EDGE)).next_multiple_of(self.plan.slice_groups * self.plan.slices) as u32
@@ -126,7 +131,13 @@ impl MmaShape {
         let units = plan.units();
         let one_round = (USUAL_HALO * plan.depth / 8).div_ceil(units);
         let held = 4 * plan.slices * (2 * self.pairs() + plan.grain);
-        let most = if held > 128 { 12 } else { (100usize.saturating_sub(held) / 4).clamp(4, 6) };
+        let most = if self.asks_ahead() {
+            20
+        } else if held > 128 {
+            12
+        } else {
+            (100usize.saturating_sub(held) / 4).clamp(4, 6)
+        };
         one_round.clamp(1, most)
     }
 }
