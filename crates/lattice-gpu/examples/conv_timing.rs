@@ -139,7 +139,7 @@ fn run_file(gpu: &Gpu, file: &str, channels: &[usize], [plans, few]: [bool; 2], 
         candidates.extend(
             given
                 .iter()
-                .filter(|plan| plan.slice_groups * plan.slices * 16 <= c.max(16) && plan.depth <= c.max(16)),
+                .filter(|plan| plan.slice_groups * plan.slices * 16 <= c.max(16) && plan.depth * plan.part_splits <= c.max(16)),
         );
         for plan in candidates {
             let weights = pack_weights::<f16>(gpu, &dw, 27, [c, c], plan, Direction::Forward, Life::Lasting);
@@ -180,13 +180,15 @@ fn run_file(gpu: &Gpu, file: &str, channels: &[usize], [plans, few]: [bool; 2], 
     }
 }
 
-/// A plan in words: `ROW_GROUPS,SLICE_GROUPS,SLICES,DEPTH,GRAIN,FLAGS` with flags `d` (dealt), `s` (table staged), `a` (weights ahead), `o`
+/// A plan in words: `ROW_GROUPS,SLICE_GROUPS,SLICES,DEPTH,GRAIN,FLAGS[,PART_SPLITS,TAP_SPLITS]` with flags `d` (dealt), `s` (table staged), `a` (weights ahead), `o`
 /// (few chunks one by one), `t` (told of its sizes) and a number (chunks multiplied together, 2).
 fn plan_of(text: &str) -> MmaPlan {
     let mut words = text.split(',');
     let mut number = || words.next().unwrap().parse().unwrap();
     let [row_groups, slice_groups, slices, depth, grain] = std::array::from_fn(|_| number());
     let flags = words.next().unwrap_or_default();
+    let mut splits = || words.next().map_or(1, |n| n.parse().unwrap());
+    let [part_splits, tap_splits] = std::array::from_fn(|_| splits());
     MmaPlan {
         row_groups,
         slice_groups,
@@ -199,8 +201,8 @@ fn plan_of(text: &str) -> MmaPlan {
         together: (1..=8).rev().find(|n| flags.contains(&n.to_string())).unwrap_or(2),
         singly: flags.contains('o'),
         told: flags.contains('t'),
-        part_splits: 1,
-        tap_splits: 1,
+        part_splits,
+        tap_splits,
     }
 }
 
