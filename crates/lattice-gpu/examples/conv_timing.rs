@@ -136,11 +136,9 @@ fn run_file(gpu: &Gpu, file: &str, channels: &[usize], [plans, few]: [bool; 2], 
             candidates.push(MmaPlan::fitted(gpu, c, c, 27, n.div_ceil(256)));
             candidates.extend(few_tiles(best, c));
         }
-        candidates.extend(
-            given
-                .iter()
-                .filter(|plan| plan.slice_groups * plan.slices * 16 <= c.max(16) && plan.depth * plan.part_splits <= c.max(16)),
-        );
+        candidates.extend(given.iter().filter(|plan| {
+            plan.slice_groups * plan.slices * 16 <= c.max(16) && plan.depth * plan.part_splits <= c.max(16)
+        }));
         for plan in candidates {
             let weights = pack_weights::<f16>(gpu, &dw, 27, [c, c], plan, Direction::Forward, Life::Lasting);
             let y = conv_mma::<f16>(gpu, &dx, &weights, plan, &tiles, &Epilogue::none());

@@ -243,9 +243,61 @@ fn any_channels_match_the_loops() {
     for (device, gpu) in devices() {
         let case = Case::new(&gpu, Relation::submanifold(&support, &cube(3, 1)).unwrap());
         // Vectors on one side alone first.
-        let all = [(3, 8), (8, 3), (1, 1), (20, 64), (64, 70), (70, 20), (8, 136), (136, 70), (128, 72)];
+        let all = [
+            (3, 8),
+            (8, 3),
+            (1, 1),
+            (20, 64),
+            (64, 70),
+            (70, 20),
+            (8, 136),
+            (136, 70),
+            (128, 72),
+            (200, 128),
+        ];
         for (c_in, c_out) in cases(&gpu, "channels", all, 1) {
             case.check_dtypes(&device, &gpu, ConvShape::dense(c_in, c_out));
+        }
+    }
+}
+
+/// A million pairs, from which on blocks of the weight gradient are wide: sums of some channels of some taps.
+#[test]
+fn wide_blocks_of_the_weight_gradient_match_the_loops() {
+    let rows: Vec<_> =
+        (0..35).flat_map(|x| (0..35).flat_map(move |y| (0..35).map(move |z| [0, x, y, z]))).collect();
+    let relation = Relation::submanifold(&Support::canonical(rows).unwrap(), &cube(3, 1)).unwrap();
+    assert!(relation.n_pairs() > 1_000_000, "pairs");
+    for (device, gpu) in devices() {
+        if !has_matrix_units(&gpu) {
+            println!(
+                "wide blocks: left out on {device}, which has no matrix units whose fragments kernels lay out"
+            );
+            continue;
+        }
+        let pairs = DevicePairs::from_host(&gpu, &relation).unwrap();
+        for (c_in, c_out) in [(128, 128), (200, 250), (96, 96), (96, 180)] {
+            let (mut numbers, n) = (Numbers(31), relation.n_out());
+            let (x, g) = (numbers.values::<f16>(n * c_in), numbers.values::<f16>(n * c_out));
+            let (dx, dg) = (gpu.upload(&x), gpu.upload(&g));
+            let found: Vec<f32> =
+                gpu.download(&weight_grad::<f16, f32>(&gpu, &dx, &dg, &pairs, ConvShape::dense(c_in, c_out)));
+            for tap in [0u16, 13, 22] {
+                let edges: Vec<_> = relation.edges().into_iter().filter(|e| e.tap == tap).collect();
+                for (i, o) in [(0, 0), (c_in - 1, c_out - 1), (c_in / 2 + 1, 3), (7, c_out / 2 + 1)] {
+                    let terms = edges.iter().map(|e| {
+                        let (i, o) = (e.in_row as usize * c_in + i, e.out_row as usize * c_out + o);
+                        x[i].to_f64() * g[o].to_f64()
+                    });
+                    let (sum, size) = terms.fold((0.0, 0.0), |(sum, size), t| (sum + t, size + t.abs()));
+                    let at = (usize::from(tap) * c_in + i) * c_out + o;
+                    let error = (f64::from(found[at]) - sum).abs();
+                    assert!(
+                        error <= 3e-5 * size,
+                        "{c_in} by {c_out}, tap {tap}, {i} {o} on {device}: off by {error}"
+                    );
+                }
+            }
         }
     }
 }

@@ -78,6 +78,8 @@ pub(super) struct Cut<'a> {
     pub(super) n_rows: u32,
     pub(super) taps: usize,
     pub(super) cutting: Cutting,
+    /// Pairs at most, as far as the host knows.
+    pub(super) most_pairs: usize,
     /// Segments at most: nobody waits to know how many there are.
     pub(super) n_segments: usize,
 }
@@ -105,7 +107,7 @@ fn launch<F: Float + CubeElement, O: Float + CubeElement>(
     let dense = shape.groups == 1;
     let fragments = dense && size_of::<F>() == 2 && has_matrix_units(gpu) && gpu.is_coherent();
     let blocks = match fragments {
-        true => mma::blocks_of(shape),
+        true => mma::blocks_of(shape, most_pairs),
         false => shape.c_in.div_ceil(BLOCK as usize) * shape.c_out.div_ceil(BLOCK as usize),
     };
     let (target, least) = match dense {
@@ -124,7 +126,7 @@ fn launch<F: Float + CubeElement, O: Float + CubeElement>(
         Pairs::Listed(pairs) => (&pairs.splits, [&pairs.in_rows, &pairs.out_rows]),
         Pairs::Rows(_) => (x, [x, x]),
     };
-    let cut = Cut { splits, n_rows, taps, cutting, n_segments };
+    let cut = Cut { splits, n_rows, taps, cutting, most_pairs, n_segments };
     if fragments {
         mma::sum_fragments::<F, O>(gpu, [x, g], rows, cut, &dw, shape);
         return dw;
