@@ -2,6 +2,7 @@
 
 use burn::tensor::Device;
 
+#[cfg(not(feature = "gpu"))]
 use super::refuse;
 use crate::Result;
 

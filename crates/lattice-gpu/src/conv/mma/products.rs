@@ -268,6 +268,17 @@ fn add_chunks<X: Float, E: Float, P: Size, NC: Size>(
     }
     #[unroll]
     for step in 0usize..comptime!(plan.grain) {
+        let mut left = Sequence::<Array<Vector<E, NA>>>::new();
+        #[unroll]
+        for slice in 0usize..comptime!(plan.slices) {
+            let lanes = weights[comptime!(step * plan.slices + slice)];
+            let mut a = Array::<Vector<E, NA>>::new(4usize);
+            #[unroll]
+            for i in 0usize..4usize {
+                a[i] = Vector::<E, NA>::reinterpret(lanes.extract(i));
+            }
+            left.push(a);
+        }
         #[unroll]
         for chunk in 0usize..chunks {
             let mut b = Array::<Vector<E, NB>>::new(2usize);
@@ -278,14 +289,8 @@ fn add_chunks<X: Float, E: Float, P: Size, NC: Size>(
             }
             #[unroll]
             for slice in 0usize..comptime!(plan.slices) {
-                let lanes = weights[comptime!(step * plan.slices + slice)];
-                let mut a = Array::<Vector<E, NA>>::new(4usize);
-                #[unroll]
-                for i in 0usize..4usize {
-                    a[i] = Vector::<E, NA>::reinterpret(lanes.extract(i));
-                }
                 let sum = sums.index_mut(comptime!((first + chunk) * plan.slices + slice));
-                def.execute_inplace(&a, &b, sum);
+                def.execute_inplace(left.index(slice), &b, sum);
             }
         }
     }
