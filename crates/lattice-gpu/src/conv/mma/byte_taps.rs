@@ -4,50 +4,19 @@ use cubecl::prelude::*;
 
 use super::bytes::{add_span, load_factors, unpack_bytes};
 use super::form::{Beside, load_codes};
-use super::places::{TapsOf, staged, words_of_tap};
+use super::places::{TapsOf, read_voxels, staged, words_of_tap};
 use super::shape::MmaShape;
 
-/// Reads a lane's channels of a voxel: eight of every two steps, or four of a single one, in words of two.
-///
-/// Lane `4 g + t` reads row `g` of its chunk. Eight lanes are served together: two rows, of which the even one reads its first 64 bytes
-/// and the odd one its second, then the other way about, so that they never meet in a bank.
+/// The piece where a lane begins to read a grain of its row.
 #[cube]
-fn read_voxels<F: Float, P: Size>(
-    voxels: &mut Array<u32>,
-    stage: &Shared<[Vector<F, P>]>,
-    local: u32,
-    lane: u32,
-    grain: u32,
-    #[comptime] chunk: usize,
-    #[comptime] shape: MmaShape,
-) {
+fn piece_of_grain(local: u32, lane: u32, grain: u32, #[comptime] shape: MmaShape) -> u32 {
     let quad = lane % 4u32;
-    let base = comptime!(chunk * shape.plan.grain * 2);
     if comptime!(shape.plan.grain == 1) {
-        // A single step: 8 bytes a lane.
-        let both = Vector::<u32, Const<4>>::reinterpret(
-            stage[(local * comptime!((shape.plan.depth / 8) as u32) + quad / 2u32) as usize],
-        );
-        let odd = quad % 2u32 == 1u32;
-        voxels[base] = select(odd, both.extract(2usize), both.extract(0usize));
-        voxels[comptime!(base + 1)] = select(odd, both.extract(3usize), both.extract(1usize));
+        local * comptime!((shape.plan.depth / 8) as u32) + quad / 2u32
     } else if comptime!(shape.plan.grain == 2) {
-        let at = staged(local, 4u32 * grain + quad, shape);
-        let words = Vector::<u32, Const<4>>::reinterpret(stage[at as usize]);
-        #[unroll]
-        for i in 0usize..4usize {
-            voxels[comptime!(base + i)] = words.extract(i);
-        }
+        staged(local, 4u32 * grain + quad, shape)
     } else {
-        let odd = (lane / 4u32) % 2u32;
-        let at = local * 8u32 + quad;
-        let one = Vector::<u32, Const<4>>::reinterpret(stage[(at + 4u32 * odd) as usize]);
-        let two = Vector::<u32, Const<4>>::reinterpret(stage[(at + 4u32 * (1u32 - odd)) as usize]);
-        #[unroll]
-        for i in 0usize..4usize {
-            voxels[comptime!(base + i)] = select(odd == 0u32, one.extract(i), two.extract(i));
-            voxels[comptime!(base + 4 + i)] = select(odd == 0u32, two.extract(i), one.extract(i));
-        }
+        local * 8u32 + quad
     }
 }
 
@@ -99,7 +68,8 @@ pub(super) fn add_byte_taps<X: Float, P: Size, W: Size, A: Size, NC: Size>(
                 for chunk in 0usize..2usize {
                     let word = words[comptime!(2 * pair + chunk)];
                     let local = (word >> half) & 0xFFFFu32;
-                    read_voxels::<X, P>(&mut voxels, stage, local, lane, grain, chunk, shape);
+                    let piece = piece_of_grain(local, lane, grain, shape);
+                    read_voxels::<X, P>(&mut voxels, stage, piece, lane, chunk, shape);
                     #[unroll]
                     for side in 0usize..2usize {
                         let of_column =

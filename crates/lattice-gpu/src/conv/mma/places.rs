@@ -145,3 +145,42 @@ pub(super) fn words_of_tap(
         load_words(words, table, of.first_word, tap, of.row_group, of.lane, shape);
     }
 }
+
+/// Reads a lane's channels of a grain of a voxel, from `piece` of the staged ones on: eight of every two steps, or four of a single one, in
+/// words of two.
+///
+/// Lane `4 g + t` reads row `g` of its chunk. Eight lanes are served together: two rows. With grains of four steps the even one reads its
+/// first 64 bytes and the odd one its second, then the other way about, so that they never meet in a bank.
+#[cube]
+pub(super) fn read_voxels<F: Float, P: Size>(
+    voxels: &mut Array<u32>,
+    stage: &Shared<[Vector<F, P>]>,
+    piece: u32,
+    lane: u32,
+    #[comptime] chunk: usize,
+    #[comptime] shape: MmaShape,
+) {
+    let base = comptime!(chunk * shape.plan.grain * 2);
+    if comptime!(shape.plan.grain == 1) {
+        // A single step: 8 bytes a lane.
+        let both = Vector::<u32, Const<4>>::reinterpret(stage[piece as usize]);
+        let odd = lane % 2u32 == 1u32;
+        voxels[base] = select(odd, both.extract(2usize), both.extract(0usize));
+        voxels[comptime!(base + 1)] = select(odd, both.extract(3usize), both.extract(1usize));
+    } else if comptime!(shape.plan.grain == 2) {
+        let words = Vector::<u32, Const<4>>::reinterpret(stage[piece as usize]);
+        #[unroll]
+        for i in 0usize..4usize {
+            voxels[comptime!(base + i)] = words.extract(i);
+        }
+    } else {
+        let odd = (lane / 4u32) % 2u32;
+        let one = Vector::<u32, Const<4>>::reinterpret(stage[(piece + 4u32 * odd) as usize]);
+        let two = Vector::<u32, Const<4>>::reinterpret(stage[(piece + 4u32 * (1u32 - odd)) as usize]);
+        #[unroll]
+        for i in 0usize..4usize {
+            voxels[comptime!(base + i)] = select(odd == 0u32, one.extract(i), two.extract(i));
+            voxels[comptime!(base + 4 + i)] = select(odd == 0u32, two.extract(i), one.extract(i));
+        }
+    }
+}

@@ -4,7 +4,7 @@ use cubecl::cmma::{MatrixIdent, MmaDefinition};
 use cubecl::prelude::*;
 
 use super::form::{Beside, load_codes};
-use super::places::{TapsOf, first_piece, swaps_halves, words_of_tap};
+use super::places::{TapsOf, first_piece, read_voxels, swaps_halves, words_of_tap};
 use super::plan::{EDGE, LANES};
 use super::shape::MmaShape;
 use super::unpack::{load_affine, unpack_codes};
@@ -158,46 +158,15 @@ fn load_weights<W: Size>(
     }
 }
 
-/// Reads a lane's channels of a voxel: eight of every two steps, or four of a single one, in words of two.
-///
-/// Lane `4 g + t` reads row `g` of its chunk. Eight lanes are served together: two rows. With grains of four steps the even one reads its
-/// first 64 bytes and the odd one its second, then the other way about, so that they never meet in a bank.
+/// The piece where a lane reads a grain of its row, from where it begins to read the row.
 #[cube]
-fn read_grain<F: Float, P: Size>(
-    voxels: &mut Array<u32>,
-    stage: &Shared<[Vector<F, P>]>,
-    at: u32,
-    lane: u32,
-    #[comptime] grain: usize,
-    #[comptime] chunk: usize,
-    #[comptime] shape: MmaShape,
-) {
-    let base = comptime!(chunk * shape.plan.grain * 2);
-    if comptime!(shape.plan.grain == 1) {
-        // A single step: 8 bytes a lane.
-        let both = Vector::<u32, Const<4>>::reinterpret(stage[at as usize]);
-        let odd = lane % 2u32 == 1u32;
-        voxels[base] = select(odd, both.extract(2usize), both.extract(0usize));
-        voxels[comptime!(base + 1)] = select(odd, both.extract(3usize), both.extract(1usize));
-    } else if comptime!(shape.plan.grain == 2) {
-        let mut piece = at + comptime!(4 * grain as u32);
-        if comptime!(swaps_halves(&shape)) {
-            piece = (at ^ comptime!(4 * (grain % 2) as u32)) + comptime!(8 * (grain / 2) as u32);
-        }
-        let words = Vector::<u32, Const<4>>::reinterpret(stage[piece as usize]);
-        #[unroll]
-        for i in 0usize..4usize {
-            voxels[comptime!(base + i)] = words.extract(i);
-        }
+fn piece_of_grain(first: u32, #[comptime] grain: usize, #[comptime] shape: MmaShape) -> u32 {
+    if comptime!(shape.plan.grain != 2) {
+        first
+    } else if comptime!(swaps_halves(&shape)) {
+        (first ^ comptime!(4 * (grain % 2) as u32)) + comptime!(8 * (grain / 2) as u32)
     } else {
-        let odd = (lane / 4u32) % 2u32;
-        let one = Vector::<u32, Const<4>>::reinterpret(stage[(at + 4u32 * odd) as usize]);
-        let two = Vector::<u32, Const<4>>::reinterpret(stage[(at + 4u32 * (1u32 - odd)) as usize]);
-        #[unroll]
-        for i in 0usize..4usize {
-            voxels[comptime!(base + i)] = select(odd == 0u32, one.extract(i), two.extract(i));
-            voxels[comptime!(base + 4 + i)] = select(odd == 0u32, two.extract(i), one.extract(i));
-        }
+        first + comptime!(4 * grain as u32)
     }
 }
 
@@ -264,7 +233,8 @@ fn add_chunks<X: Float, E: Float, P: Size, NC: Size>(
     let mut voxels = Array::<u32>::new(comptime!(chunks * 2 * plan.grain));
     #[unroll]
     for chunk in 0usize..chunks {
-        read_grain::<X, P>(&mut voxels, stage, at[comptime!(first + chunk)], lane, grain, chunk, shape);
+        let piece = piece_of_grain(at[comptime!(first + chunk)], grain, shape);
+        read_voxels::<X, P>(&mut voxels, stage, piece, lane, chunk, shape);
     }
     #[unroll]
     for step in 0usize..comptime!(plan.grain) {
