@@ -6,7 +6,7 @@ use super::After;
 use super::byte_rows::{ByteLayout, quantize_rows};
 use super::bytes::{FACTORS, SUM_ORIGIN};
 use super::codes::{CodeLayout, StoredCodes, code_at, scale_at};
-use super::form::{CodeForm, Form, words_at_a_time};
+use super::form::{CodeForm, Form, place_of_word, words_at_a_time};
 use super::plan::{LANES, MmaPlan};
 use super::shape::MmaShape;
 use crate::arena::Life;
@@ -27,23 +27,16 @@ fn pack_bytes_kernel(
 ) {
     let at = ABSOLUTE_POS as u32;
     if at < n_words {
-        let of_lane = comptime!(shape.piece_words() as u32);
-        let vectors = comptime!(of_lane / at_a_time);
         let slices = comptime!(shape.plan.slices as u32);
-        let blocks = comptime!(shape.all_slices() / slices);
-        let pieces = comptime!(shape.tap_pieces() as u32);
         let per_fragment = comptime!(layout.bits / 2);
-        let lane = (at / at_a_time) % LANES;
-        let vector = (at / (at_a_time * LANES)) % vectors;
-        let word = vector * at_a_time + at % at_a_time;
-        let block = (at / (LANES * of_lane)) % blocks;
-        let piece = (at / (LANES * of_lane * blocks)) % pieces;
-        let tap = at / (LANES * of_lane * blocks * pieces);
+        let place = place_of_word(at, at_a_time, shape);
+        let (tap, word) = (place.tap, place.word);
         let row = word % 2u32;
         let slice = (word / per_fragment) % slices;
         let step = word / (per_fragment * slices);
-        let o = block * comptime!(16 * slices) + (lane / 4u32) * comptime!(2 * slices) + slice * 2u32 + row;
-        let first = (piece * comptime!(shape.piece_steps() as u32) + step) * 32u32 + (lane % 4u32) * 8u32;
+        let o = place.output_channel(slice, row, shape);
+        let first =
+            (place.piece * comptime!(shape.piece_steps() as u32) + step) * 32u32 + place.quarter() * 8u32;
         let mut found = 0u32;
         #[unroll]
         for i in 0u32..4u32 {

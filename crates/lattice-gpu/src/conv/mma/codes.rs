@@ -3,7 +3,7 @@
 use cubecl::ir::{ElemType, FloatKind};
 use cubecl::prelude::*;
 
-use super::form::{Beside, BesideLaunch, CodeForm, Form, load_codes, words_at_a_time};
+use super::form::{Beside, BesideLaunch, CodeForm, Form, load_codes, place_of_word, words_at_a_time};
 use super::pack::PackedWeights;
 use super::plan::{LANES, MmaPlan};
 use super::shape::MmaShape;
@@ -151,18 +151,9 @@ fn pack_codes_kernel(
 ) {
     let at = ABSOLUTE_POS as u32;
     if at < n_words {
-        let of_lane = comptime!(shape.piece_words() as u32);
-        let vectors = comptime!(of_lane / at_a_time);
-        let slices = comptime!(shape.plan.slices as u32);
         let steps = comptime!(shape.piece_steps() as u32);
-        let blocks = comptime!(shape.all_slices() / slices);
-        let pieces = comptime!(shape.tap_pieces() as u32);
-        let lane = (at / at_a_time) % LANES;
-        let vector = (at / (at_a_time * LANES)) % vectors;
-        let word = vector * at_a_time + at % at_a_time;
-        let block = (at / (LANES * of_lane)) % blocks;
-        let piece = (at / (LANES * of_lane * blocks)) % pieces;
-        let tap = at / (LANES * of_lane * blocks * pieces);
+        let place = place_of_word(at, at_a_time, shape);
+        let (tap, word) = (place.tap, place.word);
         let mut found = 0u32;
         #[unroll]
         for i in 0u32..comptime!(32 / layout.bits) {
@@ -176,10 +167,11 @@ fn pack_codes_kernel(
             let step = quad % steps;
             let row = (quad / steps) % 2u32;
             let slice = quad / (2u32 * steps);
-            let o =
-                block * comptime!(16 * slices) + (lane / 4u32) * comptime!(2 * slices) + slice * 2u32 + row;
-            let c =
-                piece * comptime!(16 * steps) + (lane % 4u32) * comptime!(4 * steps) + step * 4u32 + of_quad;
+            let o = place.output_channel(slice, row, shape);
+            let c = place.piece * comptime!(16 * steps)
+                + place.quarter() * comptime!(4 * steps)
+                + step * 4u32
+                + of_quad;
             found |= code_at(stored, tap, c, o, layout) << comptime!(i * layout.bits);
         }
         packed[at as usize] = found;

@@ -114,6 +114,49 @@ pub(super) fn words_at_a_time(n: usize) -> usize {
     [4, 2].into_iter().find(|&lanes| n.is_multiple_of(lanes)).unwrap_or(1)
 }
 
+/// Where a word of packed codes stands, among `[tap, piece, slice block, vector, lane, word of the vector]`.
+#[derive(CubeType)]
+pub(super) struct WordPlace {
+    pub(super) tap: u32,
+    pub(super) piece: u32,
+    /// Which of the blocks of a plane's output channels.
+    block: u32,
+    lane: u32,
+    /// The word among those that its lane has of the piece.
+    pub(super) word: u32,
+}
+
+/// The place of word `at`, of which a lane loads `at_a_time` in a row.
+#[cube]
+pub(super) fn place_of_word(at: u32, #[comptime] at_a_time: u32, #[comptime] shape: MmaShape) -> WordPlace {
+    let of_lane = comptime!(shape.piece_words() as u32);
+    let vectors = comptime!(of_lane / at_a_time);
+    let blocks = comptime!(shape.all_slices() / shape.plan.slices as u32);
+    let pieces = comptime!(shape.tap_pieces() as u32);
+    let vector = (at / (at_a_time * LANES)) % vectors;
+    WordPlace {
+        tap: at / (LANES * of_lane * blocks * pieces),
+        piece: (at / (LANES * of_lane * blocks)) % pieces,
+        block: (at / (LANES * of_lane)) % blocks,
+        lane: (at / at_a_time) % LANES,
+        word: vector * at_a_time + at % at_a_time,
+    }
+}
+
+#[cube]
+impl WordPlace {
+    /// The output channel of one of the two rows that the lane has of a slice.
+    pub(super) fn output_channel(&self, slice: u32, row: u32, #[comptime] shape: MmaShape) -> u32 {
+        let slices = comptime!(shape.plan.slices as u32);
+        self.block * comptime!(16 * slices) + (self.lane / 4u32) * comptime!(2 * slices) + slice * 2u32 + row
+    }
+
+    /// Which quarter of the channels of a step the lane has.
+    pub(super) fn quarter(&self) -> u32 {
+        self.lane % 4u32
+    }
+}
+
 /// A lane's words of the pieces of a grain. `first_slice`: the first of the plane's fragments of output channels.
 #[cube]
 pub(super) fn load_codes<W: Size>(
