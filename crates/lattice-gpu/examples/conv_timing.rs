@@ -1,10 +1,10 @@
 //! Times the index, the tiles and the convolutions of a submanifold 3 x 3 x 3 relation on a device, and checks them.
 //!
-//! `conv_timing [--device cuda|vulkan] [--channels 32,64] [--plans] [--few] FILE.i32 ..`
+//! `conv_timing [--device cuda|vulkan] [--channels 32,64] [--plans] [--few] [--plan PLAN ..] FILE.i32 ..`
 //!
 //! A file holds little-endian 32-bit rows `batch, x, y, z`; they are taken in canonical order. Times are medians of device time.
-//! Every convolution is compared with sums in f64 on sampled rows. `--plans` times ways to share a tile among planes, `--few` those for few tiles;
-//! both without gradients.
+//! Every convolution is compared with sums in f64 on sampled rows. `--plans` times ways to share a tile among planes, `--few` those for few tiles,
+//! `--plan` the one that [`plan_of`] reads, as in `4,1,4,64,2,dsao4`; all without gradients.
 #![allow(clippy::unwrap_used, reason = "a developer's tool")]
 
 use std::time::Instant;

@@ -105,12 +105,9 @@ pub fn conv_mma<F: Multiplied>(
     tiles: &Tiles,
     epilogue: &Epilogue,
 ) -> Buffer {
-    let PackedWeights { c_in, c_out, .. } = *weights;
-    plan.check();
-    assert_eq!(weights.plan, plan.packing(), "conv_mma: the plan that weights are packed for");
-    assert_eq!(x.len, tiles.n_in() * c_in, "conv_mma: length of the features");
-    assert_eq!(weights.taps, tiles.taps(), "conv_mma: taps of the weights");
-    check_epilogue("conv_mma", epilogue, tiles.n_out(), c_out);
+    let PackedWeights { c_in, c_out, taps, .. } = *weights;
+    check_call("conv_mma", [c_in, c_out], taps, x, tiles, epilogue);
+    check_plan("conv_mma", plan, weights.plan);
     let shape = MmaShape {
         c_in: c_in * F::HALVES,
         halves: F::HALVES,
@@ -150,11 +147,8 @@ pub fn conv_codes<F: Multiplied>(
     epilogue: &Epilogue,
 ) -> Buffer {
     let StoredCodes { c_in, c_out, taps, .. } = weights.stored;
-    plan.check();
-    assert_eq!(weights.plan, plan.packing(), "conv_codes: the plan that weights are packed for");
-    assert_eq!(x.len, tiles.n_in() * c_in, "conv_codes: length of the features");
-    assert_eq!(taps, tiles.taps(), "conv_codes: taps of the weights");
-    check_epilogue("conv_codes", epilogue, tiles.n_out(), c_out);
+    check_call("conv_codes", [c_in, c_out], taps, x, tiles, epilogue);
+    check_plan("conv_codes", plan, weights.plan);
     let shape = weights.stored.shape(weights.form, plan, tiles.span_words, epilogue.after);
     check_elements::<F>("conv_codes", shape);
     let (packed_lanes, affine_lanes) =
@@ -185,11 +179,8 @@ pub fn conv_bytes<F: Float + CubeElement>(
     epilogue: &Epilogue,
 ) -> Buffer {
     let StoredCodes { c_in, c_out, taps, .. } = weights.stored;
-    plan.check();
-    assert_eq!(weights.plan, plan.packing(), "conv_bytes: the plan that weights are packed for");
-    assert_eq!(x.len, tiles.n_in() * c_in, "conv_bytes: length of the features");
-    assert_eq!(taps, tiles.taps(), "conv_bytes: taps of the weights");
-    check_epilogue("conv_bytes", epilogue, tiles.n_out(), c_out);
+    check_call("conv_bytes", [c_in, c_out], taps, x, tiles, epilogue);
+    check_plan("conv_bytes", plan, weights.plan);
     let shape = weights.stored.shape(weights.form, plan, tiles.span_words, epilogue.after);
     let layout = byte_layout(&weights.stored, shape);
     let rows = quantize_rows::<F>(gpu, x, &weights.codes, tiles.n_in(), layout, Life::Lasting);
@@ -206,6 +197,26 @@ pub fn conv_bytes<F: Float + CubeElement>(
         zero_row: Some(halves(&weights.zero_row).arg(8)),
     };
     launch::<half::f16, F, half::f16>(gpu, source, tiles, epilogue, shape)
+}
+
+/// Panics where buffers do not have the lengths, or the weights not the taps, that tiles and channels ask for.
+fn check_call(
+    op: &str,
+    [c_in, c_out]: [usize; 2],
+    taps: u32,
+    x: &Buffer,
+    tiles: &Tiles,
+    epilogue: &Epilogue,
+) {
+    assert_eq!(x.len, tiles.n_in() * c_in, "{op}: length of the features");
+    assert_eq!(taps, tiles.taps(), "{op}: taps of the weights");
+    check_epilogue(op, epilogue, tiles.n_out(), c_out);
+}
+
+/// Panics for a plan without a kernel, or of another kind than the one that weights are packed for.
+fn check_plan(op: &str, plan: MmaPlan, packed_for: MmaPlan) {
+    plan.check();
+    assert_eq!(packed_for, plan.packing(), "{op}: the plan that weights are packed for");
 }
 
 /// Features and weights of a launch.
