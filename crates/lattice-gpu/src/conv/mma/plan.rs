@@ -48,10 +48,34 @@ const DEEP_BYTES: usize = 150_000;
 const MOST_SPLITS: usize = 4;
 const LEAST_SHARED_TAPS: u32 = 16;
 
+/// What of a device a plan depends on.
+#[derive(Clone, Copy)]
+struct Room {
+    /// Whether 128 channels at a time fit its shared memory.
+    deep: bool,
+    multiprocessors: Option<usize>,
+    /// Whether cubes see each other's sums.
+    coherent: bool,
+}
+
+impl Room {
+    fn of(gpu: &Gpu) -> Self {
+        let hardware = &gpu.client().properties().hardware;
+        Self {
+            deep: hardware.max_shared_memory_size >= DEEP_BYTES,
+            multiprocessors: hardware.num_streaming_multiprocessors.map(|n| n as usize),
+            coherent: gpu.is_coherent(),
+        }
+    }
+}
+
 impl MmaPlan {
     /// The plan that measured best for a number of channels on many rows (`examples/conv_timing.rs --plan`), within a device's shared memory.
     pub fn choose(gpu: &Gpu, c_in: usize, c_out: usize) -> Self {
-        let deep = gpu.client().properties().hardware.max_shared_memory_size >= DEEP_BYTES;
+        Self::of_many_rows(Room::of(gpu), c_in, c_out)
+    }
+
+    fn of_many_rows(room: Room, c_in: usize, c_out: usize) -> Self {
         let (row_groups, slice_groups, slices) = match c_out {
             0..=16 => (8, 1, 1),
             17..=32 => (4, 1, 2),
@@ -63,7 +87,7 @@ impl MmaPlan {
             0..=16 => 16,
             17..=32 => 32,
             // Of the depths that leave fewest channels empty, the largest.
-            65.. if deep && slice_groups == 2 => {
+            65.. if room.deep && slice_groups == 2 => {
                 [128, 96].into_iter().min_by_key(|&depth| c_in.next_multiple_of(depth)).unwrap_or(64)
             }
             _ => 64,
@@ -90,12 +114,15 @@ impl MmaPlan {
     /// of deep levels, cubes take 32 output channels, hold a tap's weights at once, and on the fewest rows share the taps and the parts of
     /// the channels. Measured on the levels of scans (`examples/conv_timing.rs --few`), it takes 0.5 to 0.85 of the time there.
     pub fn fitted(gpu: &Gpu, c_in: usize, c_out: usize, taps: u32, n_tiles: usize) -> Self {
-        let best = Self::choose(gpu, c_in, c_out);
+        Self::of_tiles(Room::of(gpu), [c_in, c_out], taps, n_tiles)
+    }
+
+    fn of_tiles(room: Room, [c_in, c_out]: [usize; 2], taps: u32, n_tiles: usize) -> Self {
+        let best = Self::of_many_rows(room, c_in, c_out);
         // Devices that do not say how many they have get the plan that is best on many rows.
-        let Some(multiprocessors) = gpu.client().properties().hardware.num_streaming_multiprocessors else {
+        let Some(multiprocessors) = room.multiprocessors else {
             return best;
         };
-        let multiprocessors = multiprocessors as usize;
         let cubes = |plan: &Self| n_tiles * c_out.div_ceil(plan.block());
         if cubes(&best) >= 2 * multiprocessors {
             // Few enough to be at work all at once: with shorter ways of each plane.
@@ -122,7 +149,7 @@ impl MmaPlan {
         };
         // More cubes than are at work at once gain nothing, nor do they with few taps.
         let wanted = (2 * multiprocessors / cubes(&narrow).max(1)).min(MOST_SPLITS);
-        if 5 * cubes(&narrow) > 3 * multiprocessors || taps < LEAST_SHARED_TAPS || !gpu.is_coherent() {
+        if 5 * cubes(&narrow) > 3 * multiprocessors || taps < LEAST_SHARED_TAPS || !room.coherent {
             return narrow;
         }
         // Parts are shared before taps, for which every cube stages the same rows.
@@ -187,5 +214,62 @@ impl MmaPlan {
 
     pub(super) fn block(&self) -> usize {
         self.slice_groups * self.slices * EDGE
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tiles::HALO_ROWS;
+
+    /// Shared memory of a cube on a device that is not deep, and on one that is; registers of a multiprocessor.
+    const SHARED_BYTES: [usize; 2] = [99 << 10, 227 << 10];
+    const REGISTERS: usize = 65_536;
+
+    /// Every plan that is chosen has a kernel, fits its device, and leaves registers for more than its sums.
+    #[test]
+    fn chosen_plans_fit() {
+        let some = |multiprocessors| Room { deep: true, multiprocessors, coherent: true };
+        let rooms = [
+            some(Some(132)),
+            some(Some(8)),
+            some(None),
+            Room { deep: false, ..some(Some(64)) },
+            Room { coherent: false, ..some(Some(132)) },
+        ];
+        for room in rooms {
+            for (c_in, c_out) in (1..300usize).flat_map(|c| [(c, 300 - c), (c, c), (c, 4 * c)]) {
+                for (taps, n_tiles) in [(1, 1), (8, 5), (27, 1), (27, 70), (27, 370), (27, 1001), (343, 30)] {
+                    let plan = MmaPlan::of_tiles(room, [c_in, c_out], taps, n_tiles);
+                    plan.check();
+                    let sums = TILE_ROWS / CHUNK_ROWS / plan.row_groups * plan.slices * 4;
+                    let table = if plan.table_staged { 17 * TILE_ROWS * 4 } else { 4 };
+                    let shared = (HALO_ROWS + 1) * plan.depth * 2 + table;
+                    assert!(shared <= SHARED_BYTES[usize::from(room.deep)], "{plan:?}: {shared} bytes");
+                    assert!(
+                        plan.units() * (sums + 64) <= REGISTERS && sums <= 128,
+                        "{plan:?}: {sums} sums a lane"
+                    );
+                    assert!(room.coherent || plan.splits() == 1, "{plan:?}: cubes share sums");
+                    assert!(
+                        plan.part_splits <= c_in.div_ceil(plan.depth),
+                        "{plan:?}: parts of {c_in} channels"
+                    );
+                    assert!(
+                        plan.slices * EDGE <= c_out.next_multiple_of(4 * EDGE),
+                        "{plan:?}: {c_out} channels"
+                    );
+                }
+            }
+        }
+    }
+
+    /// Weights that were packed for many rows serve as many as are at work at once.
+    #[test]
+    fn few_and_many_tiles_of_narrow_layers_share_packed_weights() {
+        let room = Room { deep: true, multiprocessors: Some(132), coherent: true };
+        let [some, many] = [370, 1001].map(|n_tiles| MmaPlan::of_tiles(room, [32, 32], 27, n_tiles));
+        assert_ne!(some, many);
+        assert_eq!(some.packing(), many.packing());
     }
 }
