@@ -85,17 +85,7 @@ impl StoredCodes {
             Form::Bytes(_) => self.c_in.next_multiple_of(32 * plan.grain.min(2)) / 2,
             _ => self.c_in,
         };
-        MmaShape {
-            c_in,
-            halves: 1,
-            c_out: self.c_out,
-            taps: self.taps,
-            span_words,
-            plan,
-            after,
-            form,
-            told: false,
-        }
+        MmaShape { c_in, halves: 1, c_out: self.c_out, taps: self.taps, span_words, plan, after, form }
     }
 }
 

@@ -47,7 +47,7 @@ pub(super) fn conv_mma_kernel<X: Float, F: Float, E: Float, P: Size, N: Size, Y:
 ) {
     let cube = CUBE_POS_X + CUBE_POS_Y * 65_535u32;
     let is_split = comptime!(shape.plan.splits() > 1);
-    let is_told = comptime!(shape.told);
+    let is_told = comptime!(shape.is_told());
     let part_splits = size(sizes.part_splits, comptime!(shape.plan.part_splits as u32), is_told);
     let tap_splits = size(sizes.tap_splits, comptime!(shape.plan.tap_splits as u32), is_told);
     let mut splits = 1u32;
@@ -85,8 +85,6 @@ pub(super) fn conv_mma_kernel<X: Float, F: Float, E: Float, P: Size, N: Size, Y:
 
     let halves = comptime!(shape.halves);
     let def = MmaDefinition::<E, E, f32>::new(16usize, 8usize, comptime!(16 / halves));
-    let size!(NA) = def.vector_size(MatrixIdent::A);
-    let size!(NB) = def.vector_size(MatrixIdent::B);
     let nc = def.vector_size(MatrixIdent::Accumulator);
     let size!(NC) = nc;
     let n_c = comptime!(4 / nc);

@@ -117,7 +117,6 @@ pub fn conv_mma<F: Multiplied>(
         plan,
         after: epilogue.after,
         form: Form::Floats,
-        told: plan.told,
     };
     let lanes = if c_in.is_multiple_of(8 / F::HALVES) { 8 / F::HALVES } else { 1 };
     let source = Source {

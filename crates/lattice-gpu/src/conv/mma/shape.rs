@@ -23,8 +23,6 @@ pub(crate) struct MmaShape {
     pub(super) plan: MmaPlan,
     pub(super) after: After,
     pub(super) form: Form,
-    /// Whether the kernel is told of sizes when it runs, rather than compiled for them.
-    pub(super) told: bool,
 }
 
 /// What the kernel is told of sizes when it runs.
@@ -64,7 +62,7 @@ impl MmaShape {
 
     /// What the kernel is compiled for: where it is told of sizes, one shape stands for all of a plan.
     pub(super) fn compiled(self) -> Self {
-        if !self.told {
+        if !self.is_told() {
             return self;
         }
         let taps = TAP_CLASSES.into_iter().find(|&most| self.taps <= most).unwrap_or(TAP_CLASSES[3]);
@@ -73,11 +71,16 @@ impl MmaShape {
         Self { c_in: plan.depth, c_out: plan.block(), taps, span_words: 0, plan, ..self }
     }
 
+    /// Whether the kernel is told of sizes when it runs, rather than compiled for them: codes are read by sizes that it is compiled for.
+    pub(super) fn is_told(&self) -> bool {
+        self.plan.told && self.form == Form::Floats
+    }
+
     /// Whether the last part of the channels may have fewer grains than others.
     pub(super) fn may_end_early(&self) -> bool {
         let grain = self.plan.grain * EDGE;
         let empty = self.c_in.next_multiple_of(self.plan.depth) - self.c_in;
-        self.plan.depth > grain && (self.told || empty >= grain)
+        self.plan.depth > grain && (self.is_told() || empty >= grain)
     }
 
     /// Whether the elements of the next grain are asked for before this one's are multiplied: grains take turns with two sets of registers.

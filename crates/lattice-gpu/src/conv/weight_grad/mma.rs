@@ -1,7 +1,7 @@
 //! Weight gradient with matrix instructions.
 //!
 //! `dw[tap] = Σ x[in]ᵀ · dy[out]` over the pairs of the tap. A cube takes a segment of the pairs of one tap and a block of channels; it
-//! stages some pairs at a time, those that follow being under way meanwhile, and keeps its sums in registers. Where a tap has several
+//! stages 64 pairs at a time, those that follow being under way meanwhile, and keeps its sums in registers. Where a tap has several
 //! segments, their sums go to a workspace, and the cube that comes last adds them in their order.
 
 use cubecl::cmma::{MatrixIdent, MmaDefinition};
@@ -51,7 +51,7 @@ impl MmaGradShape {
 
     /// Blocks of channels, a cube each.
     fn blocks(&self) -> usize {
-        self.c_in.div_ceil(16 * self.in_slices) * self.c_out.div_ceil(16 * self.out_slices)
+        blocks_between([self.c_in, self.c_out], (self.in_slices, self.out_slices))
     }
 
     fn units(&self) -> u32 {
@@ -421,19 +421,17 @@ pub(crate) fn weight_grad_mma_kernel<F: Float, O: Float, NX: Size, NY: Size>(
 
 /// Fragments of 16 channels of a block, of the input's and of the output's. Wide blocks read every row fewer times: on a million pairs, 128
 /// by 128 channels take 0.7 to 0.8 of the time of four blocks of 64 by 64, and 96 by 96 channels 0.55 (one H200).
-const fn slices_of(shape: ConvShape, most_pairs: usize) -> (usize, usize) {
+fn slices_of(shape: ConvShape, most_pairs: usize) -> (usize, usize) {
     let ConvShape { c_in, c_out, .. } = shape;
     match (widest(c_in), widest(c_out)) {
         (6, 6) => (6, 6),
         (8, 8) if most_pairs >= MANY_PAIRS => (8, 8),
-        (wide_in, wide_out) => {
-            (if wide_in < 4 { wide_in } else { 4 }, if wide_out < 4 { wide_out } else { 4 })
-        }
+        (wide_in, wide_out) => (wide_in.min(4), wide_out.min(4)),
     }
 }
 
 /// Fragments of the widest block for a number of channels; of blocks of 96 and of 128 channels, those that leave fewer empty.
-const fn widest(channels: usize) -> usize {
+fn widest(channels: usize) -> usize {
     match channels {
         0..=16 => 1,
         17..=32 => 2,
@@ -444,9 +442,13 @@ const fn widest(channels: usize) -> usize {
 }
 
 /// Blocks of channels that cubes of this kernel take.
-pub(crate) const fn blocks_of(shape: ConvShape, most_pairs: usize) -> usize {
-    let (in_slices, out_slices) = slices_of(shape, most_pairs);
-    shape.c_in.div_ceil(16 * in_slices) * shape.c_out.div_ceil(16 * out_slices)
+pub(crate) fn blocks_of(shape: ConvShape, most_pairs: usize) -> usize {
+    blocks_between([shape.c_in, shape.c_out], slices_of(shape, most_pairs))
+}
+
+/// Blocks of so many fragments of the input's and the output's channels.
+fn blocks_between([c_in, c_out]: [usize; 2], (in_slices, out_slices): (usize, usize)) -> usize {
+    c_in.div_ceil(16 * in_slices) * c_out.div_ceil(16 * out_slices)
 }
 
 /// The gradient `dw` from segments of pairs, whose input and output rows are given. One launch.
