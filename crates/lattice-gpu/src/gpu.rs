@@ -88,6 +88,11 @@ impl Buffer {
     /// The buffer as a kernel argument, as vectors of `lanes` elements.
     pub(crate) fn arg(&self, lanes: usize) -> BufferArg {
         debug_assert!(self.len.is_multiple_of(lanes), "a buffer read as vectors holds whole ones");
+        #[cfg(feature = "cuda")]
+        if let Some(handle) = crate::ahead::stand_in() {
+            // SAFETY: a launch that is shown to a compiler has no cubes, so nobody reads or writes what stands for its buffers.
+            return unsafe { BufferArg::from_raw_parts(handle, self.len / lanes) };
+        }
         // SAFETY: `len` elements were allocated for `handle`, so `len / lanes` vectors lie inside it.
         unsafe { BufferArg::from_raw_parts(self.handle.clone(), self.len / lanes) }
     }
@@ -102,6 +107,21 @@ impl Gpu {
     /// The client.
     pub fn client(&self) -> &Client {
         &self.client
+    }
+
+    /// Launches a kernel by so many cubes: `start` does, on a client, with arguments that it makes of buffers. What it is compiled for makes
+    /// up `kernel`, from its name on: where it is met for the first time, other threads may compile it before the device's own comes to it.
+    pub(crate) fn launch(
+        &self,
+        cubes: CubeCount,
+        kernel: impl std::hash::Hash,
+        start: impl Fn(&Client, CubeCount),
+    ) {
+        #[cfg(feature = "cuda")]
+        crate::ahead::show(&self.client, &kernel, &start);
+        #[cfg(not(feature = "cuda"))]
+        let _ = kernel;
+        start(&self.client, cubes);
     }
 
     /// Takes a large block of memory from the driver, which stays for later buffers: a 128th of the device's, or nothing where it does

@@ -8,6 +8,8 @@
 )]
 
 mod address;
+#[cfg(feature = "cuda")]
+mod ahead;
 mod arena;
 pub mod conv;
 mod gpu;
@@ -23,6 +25,8 @@ pub mod sort;
 pub mod support;
 pub mod tiles;
 
+#[cfg(feature = "cuda")]
+pub use ahead::compiled_ahead;
 pub use arena::Life;
 pub use cubecl;
 pub use gpu::{Buffer, Gpu};

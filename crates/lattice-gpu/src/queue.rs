@@ -18,7 +18,7 @@ const LEAST: Duration = Duration::from_micros(15);
 const MOST: Duration = Duration::from_micros(240);
 
 /// A service without any work, which shares the thread of a device and so reaches its queue.
-struct Bell;
+pub(crate) struct Bell;
 
 impl DeviceService for Bell {
     fn init(_: DeviceId) -> Self {
@@ -54,6 +54,11 @@ impl Queue {
     pub(crate) fn hand_over(&mut self) {
         // A browser has no such clock, and no thread to hand over to.
         if self.patience > MOST || cfg!(target_family = "wasm") {
+            return;
+        }
+        // While kernels are compiled the device's thread takes nothing, and a part of a batch handed over would keep the host from going on.
+        #[cfg(feature = "cuda")]
+        if crate::ahead::is_compiling() {
             return;
         }
         let now = Instant::now();

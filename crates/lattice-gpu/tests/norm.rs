@@ -8,7 +8,7 @@ use half::f16;
 use harness::{Element, Numbers, assert_close, devices, wide};
 use lattice_gpu::Gpu;
 use lattice_gpu::conv::mma::After;
-use lattice_gpu::norm::{BatchNormTape, BatchNormWith, Running, batch_norm, batch_norm_grad};
+use lattice_gpu::norm::{BatchNormTape, BatchNormWith, Running, batch_norm, batch_norm_grad, fold};
 
 const EPS: f64 = 1e-3;
 
@@ -126,5 +126,36 @@ fn batch_norm_and_its_gradient_match_the_loops() {
             BatchNormWith { residual: None, running: None, eps: 1e-3, after: After::Nothing },
         );
         assert_eq!(empty.y.len, 0);
+    }
+}
+
+#[test]
+fn a_norm_of_known_statistics_is_a_factor_and_a_summand() {
+    for (device, gpu) in devices() {
+        for c in [1, 3, 256, 1000] {
+            let mut numbers = Numbers(c as u64);
+            let [mean, var, gamma, beta]: [Vec<f32>; 4] = [0; 4].map(|_| numbers.values(c));
+            let var: Vec<f32> = var.iter().map(|v| v * v).collect();
+            let [on_mean, on_var, on_gamma, on_beta] = [&mean, &var, &gamma, &beta].map(|v| gpu.upload(v));
+            for (with_gamma, with_beta) in [(false, false), (true, false), (false, true), (true, true)] {
+                let affine = [with_gamma.then_some(&on_gamma), with_beta.then_some(&on_beta)];
+                let [scale, shift] = fold(&gpu, [&on_mean, &on_var], affine, EPS as f32);
+                let factor = |j: usize| {
+                    let inverse = 1.0 / (f64::from(var[j]) + EPS).sqrt();
+                    if with_gamma { inverse * f64::from(gamma[j]) } else { inverse }
+                };
+                let summand = |j: usize| {
+                    let beta = if with_beta { f64::from(beta[j]) } else { 0.0 };
+                    beta - f64::from(mean[j]) * factor(j)
+                };
+                let [scales, shifts]: [Vec<f64>; 2] =
+                    [(0..c).map(factor).collect(), (0..c).map(summand).collect()];
+                let what = |part| format!("{part} of {c} on {device}, gamma {with_gamma}, beta {with_beta}");
+                let size = |j: usize| 2.0 + (f64::from(mean[j]) * factor(j)).abs() + factor(j).abs();
+                let sizes: Vec<f64> = (0..c).map(size).collect();
+                assert_close(&what("scale"), &gpu.download::<f32>(&scale), &scales, &sizes);
+                assert_close(&what("shift"), &gpu.download::<f32>(&shift), &shifts, &sizes);
+            }
+        }
     }
 }

@@ -12,10 +12,10 @@ use burn::tensor::{DType, FloatDType, Tensor};
 use burn_cubecl::CubeBackend;
 use burn_cubecl::tensor::CubeTensor;
 use lattice_cpu::PackedShape;
-use lattice_gpu::Buffer;
 use lattice_gpu::conv::mma::MmaPlan;
+use lattice_gpu::{Buffer, Gpu, norm};
 
-use super::cube::gpu_device;
+use super::cube::{gpu_device, tensor_of};
 
 /// What a form was derived from, and how.
 #[derive(PartialEq, Eq, Hash)]
@@ -94,7 +94,33 @@ pub(crate) fn folded(
     // A norm with beta alone is told from one with gamma alone by nothing else.
     let has_gamma = u64::from(affine[0].is_some());
     let key = Key::Folded(buffers.iter().map(Buffer::memory).collect(), [eps.to_bits(), has_gamma]);
-    kept(key, buffers, || fold(statistics, affine)).as_ref().clone()
+    kept(key, buffers, || fold_at_once(&statistics, &affine, eps).unwrap_or_else(|| fold(statistics, affine)))
+        .as_ref()
+        .clone()
+}
+
+/// Scale and shift in one launch where everything is f32 on one device.
+fn fold_at_once(
+    statistics: &[Tensor<1>; 2],
+    affine: &[Option<Tensor<1>>; 2],
+    eps: f64,
+) -> Option<(Tensor<1>, Tensor<1>)> {
+    let device = statistics[0].device();
+    let at_once = |tensor: &Tensor<1>| tensor.dtype() == DType::F32 && tensor.device() == device;
+    let all = || statistics.iter().chain(affine.iter().flatten());
+    let c = statistics[0].dims()[0];
+    if c == 0 || !all().all(|tensor| at_once(tensor) && tensor.dims() == [c]) {
+        return None;
+    }
+    let cube = gpu_device(&device)?;
+    let gpu = Gpu::new(cube.client());
+    let [mean, var] = statistics.each_ref().map(buffer_of);
+    let [gamma, beta] = affine.each_ref().map(|operand| operand.as_ref().and_then(buffer_of));
+    let folded = norm::fold(&gpu, [&mean?, &var?], [gamma.as_ref(), beta.as_ref()], eps as f32);
+    let tensor =
+        |buffer| Tensor::from_primitive::<CubeBackend>(tensor_of(&gpu, &cube, buffer, [c], DType::F32));
+    let [scale, shift] = folded.map(tensor);
+    Some((scale, shift))
 }
 
 /// A bias in the type of the features: cast once on a GPU for as long as it lives, each time elsewhere. A launch a layer is much where a

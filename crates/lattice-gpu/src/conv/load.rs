@@ -10,10 +10,10 @@ pub(crate) fn load_channels<F: Float, X: Size>(
     x: &[Vector<F, X>],
     row: u32,
     channel: u32,
-    #[comptime] c: u32,
+    c: u32,
 ) -> Vector<f32, Const<4>> {
     let mut value = Vector::<f32, Const<4>>::new(0.0f32);
-    let at = row as usize * comptime!(c as usize) + channel as usize;
+    let at = row as usize * c as usize + channel as usize;
     let lanes = X::value();
     if comptime!(lanes == 4) {
         if channel < c {

@@ -22,13 +22,10 @@ const BLOCK: u32 = 64;
 /// Units of a cube.
 const UNITS: u32 = 256;
 
-/// What the kernel is compiled for. `c_x`, `c_y`: channels read and written.
+/// What the kernel is compiled for. It is told of channels and taps: a kernel takes half a second to compile, and a network has dozens of
+/// sizes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct PlainShape {
-    c_x: usize,
-    c_y: usize,
-    taps: u32,
-    span_words: u32,
     /// Whether the weight is `[taps, c_y, c_x]`.
     transposed: bool,
     /// One tap and row to itself: there are no tiles.
@@ -44,26 +41,28 @@ fn load_weights<F: Float, W: Size>(
     tap: u32,
     channel: u32,
     column: u32,
-    #[comptime] shape: PlainShape,
+    c_x: u32,
+    c_y: u32,
+    #[comptime] transposed: bool,
 ) {
-    let c_x = comptime!(shape.c_x as u32);
-    let c_y = comptime!(shape.c_y as u32);
     // Rows of the weight as it lies, and how far its contiguous axis goes.
-    let rows = comptime!(if shape.transposed { 8usize } else { 4usize });
-    let across = comptime!(if shape.transposed { 4usize } else { 8usize });
-    let n_rows = comptime!(if shape.transposed { c_y } else { c_x });
-    let n_across = comptime!(if shape.transposed { c_x } else { c_y });
+    let rows = comptime!(if transposed { 8usize } else { 4usize });
+    let across = comptime!(if transposed { 4usize } else { 8usize });
+    let mut n_rows = c_x;
+    let mut n_across = c_y;
     let lanes = W::value();
     let mut first_row = channel;
     let mut first_across = column;
-    if comptime!(shape.transposed) {
+    if comptime!(transposed) {
+        n_rows = c_y;
+        n_across = c_x;
         first_row = column;
         first_across = channel;
     }
     #[unroll]
     for r in 0usize..rows {
         let row = first_row + r as u32;
-        let from = (tap as usize * comptime!(n_rows as usize) + row as usize) * comptime!(n_across as usize);
+        let from = (tap as usize * n_rows as usize + row as usize) * n_across as usize;
         #[unroll]
         for piece in 0usize..comptime!(across / lanes) {
             let at = first_across + comptime!((piece * lanes) as u32);
@@ -74,7 +73,7 @@ fn load_weights<F: Float, W: Size>(
             #[unroll]
             for lane in 0usize..lanes {
                 let a = comptime!(piece * lanes + lane);
-                let place = comptime!(if shape.transposed { a * 8 + r } else { r * 8 + a });
+                let place = comptime!(if transposed { a * 8 + r } else { r * 8 + a });
                 to[place] = value.extract(lane);
             }
         }
@@ -99,21 +98,22 @@ fn conv_plain_kernel<F: Float, X: Size, W: Size, Y: Size>(
     spans: &[u32],
     n_rows: u32,
     n_tiles: u32,
+    c_x: u32,
+    c_y: u32,
+    taps: u32,
+    span_words: u32,
     #[comptime] shape: PlainShape,
 ) {
     let tile = CUBE_POS_X + CUBE_POS_Y * 65_535u32;
     if tile >= n_tiles {
         terminate!();
     }
-    let c_x = comptime!(shape.c_x as u32);
-    let c_y = comptime!(shape.c_y as u32);
-    let taps = comptime!(shape.taps);
-    let first_span = tile * comptime!(shape.span_words);
+    let first_span = tile * span_words;
     let mut n_phases = 1u32;
     if comptime!(!shape.pointwise) {
         n_phases = spans[first_span as usize];
     }
-    let n_words = comptime!(shape.taps.div_ceil(2));
+    let n_words = taps.div_ceil(2u32);
     let y_lanes = Y::value();
     let unit = UNIT_POS;
     let chunk = unit / comptime!(BLOCK / COLUMNS);
@@ -145,7 +145,7 @@ fn conv_plain_kernel<F: Float, X: Size, W: Size, Y: Size>(
             begin = spans[(span + 2u32) as usize];
             end = spans[(span + 3u32) as usize];
         }
-        for part in 0u32..comptime!(c_x.div_ceil(DEPTH)) {
+        for part in 0u32..c_x.div_ceil(DEPTH) {
             sync_cube();
             let mut piece = unit;
             while piece < 2u32 * n_halo {
@@ -190,7 +190,16 @@ fn conv_plain_kernel<F: Float, X: Size, W: Size, Y: Size>(
                     for half in 0u32..2u32 {
                         let channel = part * DEPTH + 4u32 * half;
                         if channel < c_x {
-                            load_weights(weight, &mut weights, tap, channel, column, shape);
+                            load_weights(
+                                weight,
+                                &mut weights,
+                                tap,
+                                channel,
+                                column,
+                                c_x,
+                                c_y,
+                                shape.transposed,
+                            );
                             #[unroll]
                             for r in 0usize..comptime!(CHUNK_ROWS) {
                                 let values = stage[(locals[r] + half) as usize];
@@ -228,7 +237,7 @@ fn conv_plain_kernel<F: Float, X: Size, W: Size, Y: Size>(
                     sum.insert(lane, sums[comptime!(r * COLUMNS as usize + piece * y_lanes + lane)]);
                 }
                 let vector = at as usize / y_lanes;
-                let to = out as usize * comptime!(shape.c_y / y_lanes) + vector;
+                let to = out as usize * (c_y as usize / y_lanes) + vector;
                 y[to] = finish_sum(sum, vector, to, &operands, comptime!(shape.after));
             }
         }
@@ -297,10 +306,6 @@ fn launch<F: Float + CubeElement>(
     }
     let (x_lanes, w_lanes, y_lanes) = (load_lanes(c_x), load_lanes(shape.c_out), load_lanes(c_y));
     let compiled = PlainShape {
-        c_x,
-        c_y,
-        taps,
-        span_words: tiles.map_or(0, |tiles| tiles.span_words),
         transposed: direction == Direction::Backward,
         pointwise: tiles.is_none(),
         after: epilogue.after,
@@ -314,30 +319,47 @@ fn launch<F: Float + CubeElement>(
         n_tiles.div_ceil(65_535) as u32,
         c_y.div_ceil(BLOCK as usize) as u32,
     );
-    // SAFETY: lengths were checked above; tiles hold rows of the source, whose features `x` are, and of the target; channels are
-    // checked in the kernel; operands that the shape says are absent are not read.
-    unsafe {
-        conv_plain_kernel::launch_unchecked::<F>(
-            gpu.client(),
-            count,
-            CubeDim::new_1d(UNITS),
-            address_of(&[x, weight, &y]),
-            x_lanes,
-            w_lanes,
-            y_lanes,
-            x.arg(x_lanes),
-            weight.arg(w_lanes),
-            operands_of(epilogue, y_lanes),
-            y.arg(y_lanes),
-            table(|tiles| &tiles.rows).arg(1),
-            words.arg(4),
-            table(|tiles| &tiles.chunks).arg(1),
-            table(|tiles| &tiles.halo).arg(1),
-            table(|tiles| &tiles.spans).arg(1),
-            n_out as u32,
-            n_tiles as u32,
-            compiled,
-        );
-    }
+    let address = address_of(&[x, weight, &y]);
+    let kernel = (
+        "conv_plain",
+        std::any::type_name::<F>(),
+        x_lanes,
+        w_lanes,
+        y_lanes,
+        address,
+        epilogue.operands(),
+        compiled,
+    );
+    gpu.launch(count, kernel, |client, count| {
+        // SAFETY: lengths were checked above; tiles hold rows of the source, whose features `x` are, and of the target; channels are
+        // checked in the kernel; operands that the shape says are absent are not read.
+        unsafe {
+            conv_plain_kernel::launch_unchecked::<F>(
+                client,
+                count,
+                CubeDim::new_1d(UNITS),
+                address,
+                x_lanes,
+                w_lanes,
+                y_lanes,
+                x.arg(x_lanes),
+                weight.arg(w_lanes),
+                operands_of(epilogue, y_lanes),
+                y.arg(y_lanes),
+                table(|tiles| &tiles.rows).arg(1),
+                words.arg(4),
+                table(|tiles| &tiles.chunks).arg(1),
+                table(|tiles| &tiles.halo).arg(1),
+                table(|tiles| &tiles.spans).arg(1),
+                n_out as u32,
+                n_tiles as u32,
+                c_x as u32,
+                c_y as u32,
+                taps,
+                tiles.map_or(0, |tiles| tiles.span_words),
+                compiled,
+            );
+        }
+    });
     y
 }

@@ -168,34 +168,41 @@ pub(super) fn moments<F: Float + CubeElement>(
     let momentum = running.map_or(0.0, |running| running.momentum) as f32;
     let unbiased = running.is_some_and(|running| running.unbiased) && n > 1;
     let unbias = if unbiased { n as f64 / (n - 1) as f64 } else { 1.0 } as f32;
-    // SAFETY: units check their channel against `c` and their rows against `n`, whose product is the length of `x`; parts cover the
-    // rows. Old statistics are read where there are some.
-    unsafe {
-        moments_kernel::launch_unchecked::<F>(
-            gpu.client(),
-            CubeCount::Static(parts as u32, groups as u32, 1),
-            CubeDim::new_1d(UNITS),
-            address_of(&[x]),
-            lanes,
-            x.arg(lanes),
-            partial.arg(1),
-            counters.arg(1),
-            old_mean.arg(1),
-            old_var.arg(1),
-            mean.arg(1),
-            var.arg(1),
-            moved_mean.arg(1),
-            moved_var.arg(1),
-            n,
-            c,
-            rows,
-            parts,
-            momentum,
-            unbias,
-            moves,
-            merged,
-        );
-        if !merged {
+    let address = address_of(&[x]);
+    let kernel = ("moments", std::any::type_name::<F>(), lanes, address, moves, merged);
+    gpu.launch(CubeCount::Static(parts as u32, groups as u32, 1), kernel, |client, count| {
+        // SAFETY: units check their channel against `c` and their rows against `n`, whose product is the length of `x`; parts cover the
+        // rows. Old statistics are read where there are some.
+        unsafe {
+            moments_kernel::launch_unchecked::<F>(
+                client,
+                count,
+                CubeDim::new_1d(UNITS),
+                address,
+                lanes,
+                x.arg(lanes),
+                partial.arg(1),
+                counters.arg(1),
+                old_mean.arg(1),
+                old_var.arg(1),
+                mean.arg(1),
+                var.arg(1),
+                moved_mean.arg(1),
+                moved_var.arg(1),
+                n,
+                c,
+                rows,
+                parts,
+                momentum,
+                unbias,
+                moves,
+                merged,
+            );
+        }
+    });
+    if !merged {
+        // SAFETY: as above.
+        unsafe {
             merge_moments_kernel::launch_unchecked(
                 gpu.client(),
                 CubeCount::Static(groups as u32, 1, 1),
@@ -230,28 +237,32 @@ pub(super) fn normalize<F: Float + CubeElement>(
     y: &Buffer,
 ) {
     let (n, lanes) = (x.len / c, lanes_of::<F>(gpu, c));
-    // SAFETY: units check their rows against the length of `x` and `y`, and channels are `c`.
-    unsafe {
-        normalize_kernel::launch_unchecked::<F>(
-            gpu.client(),
-            Gpu::cubes(n.div_ceil(ROWS_EACH) * (c / lanes), UNITS as usize),
-            CubeDim::new_1d(UNITS),
-            address_of(&[x]),
-            lanes,
-            x.arg(lanes),
-            mean.arg(lanes),
-            var.arg(lanes),
-            gamma.arg(lanes),
-            beta.arg(lanes),
-            residual.unwrap_or(x).arg(lanes),
-            y.arg(lanes),
-            c / lanes,
-            n.div_ceil(ROWS_EACH),
-            eps,
-            residual.is_some(),
-            after,
-        );
-    }
+    let address = address_of(&[x]);
+    let kernel = ("normalize", std::any::type_name::<F>(), lanes, address, residual.is_some(), after);
+    gpu.launch(Gpu::cubes(n.div_ceil(ROWS_EACH) * (c / lanes), UNITS as usize), kernel, |client, count| {
+        // SAFETY: units check their rows against the length of `x` and `y`, and channels are `c`.
+        unsafe {
+            normalize_kernel::launch_unchecked::<F>(
+                client,
+                count,
+                CubeDim::new_1d(UNITS),
+                address,
+                lanes,
+                x.arg(lanes),
+                mean.arg(lanes),
+                var.arg(lanes),
+                gamma.arg(lanes),
+                beta.arg(lanes),
+                residual.unwrap_or(x).arg(lanes),
+                y.arg(lanes),
+                c / lanes,
+                n.div_ceil(ROWS_EACH),
+                eps,
+                residual.is_some(),
+                after,
+            );
+        }
+    });
 }
 
 /// The gradients of [`batch_norm`].
@@ -295,32 +306,39 @@ pub(super) fn gradient_sums<F: Float + CubeElement>(
     let partial = gpu.room(2 * parts * c, 4, Life::Passing);
     let (lanes, groups, merged) = (lanes_of::<F>(gpu, c), c.div_ceil(CHANNELS as usize), gpu.is_coherent());
     let counters = gpu.counters(groups);
-    // SAFETY: as in `moments`; every operand has the shape that the forward pass gave it.
-    unsafe {
-        gradient_sums_kernel::launch_unchecked::<F>(
-            gpu.client(),
-            CubeCount::Static(parts as u32, groups as u32, 1),
-            CubeDim::new_1d(UNITS),
-            address_of(&[x]),
-            lanes,
-            x.arg(lanes),
-            y.arg(lanes),
-            g.arg(lanes),
-            mean.arg(lanes),
-            var.arg(lanes),
-            partial.arg(1),
-            counters.arg(1),
-            beta.arg(1),
-            gamma.arg(1),
-            n,
-            c,
-            rows,
-            parts,
-            eps,
-            after,
-            merged,
-        );
-        if !merged {
+    let address = address_of(&[x]);
+    let kernel = ("gradient_sums", std::any::type_name::<F>(), lanes, address, after, merged);
+    gpu.launch(CubeCount::Static(parts as u32, groups as u32, 1), kernel, |client, count| {
+        // SAFETY: as in `moments`; every operand has the shape that the forward pass gave it.
+        unsafe {
+            gradient_sums_kernel::launch_unchecked::<F>(
+                client,
+                count,
+                CubeDim::new_1d(UNITS),
+                address,
+                lanes,
+                x.arg(lanes),
+                y.arg(lanes),
+                g.arg(lanes),
+                mean.arg(lanes),
+                var.arg(lanes),
+                partial.arg(1),
+                counters.arg(1),
+                beta.arg(1),
+                gamma.arg(1),
+                n,
+                c,
+                rows,
+                parts,
+                eps,
+                after,
+                merged,
+            );
+        }
+    });
+    if !merged {
+        // SAFETY: as above.
+        unsafe {
             add_parts_kernel::launch_unchecked(
                 gpu.client(),
                 CubeCount::Static(groups as u32, 1, 1),
@@ -348,30 +366,38 @@ pub(super) fn spread_gradient<F: Float + CubeElement>(
     // Not written where it stands in: an output needs a binding of its own.
     let unused = if residual.is_none() { Some(gpu.room(lanes, 4, Life::Passing)) } else { None };
     let onto = residual.or(unused.as_ref()).unwrap_or(dx);
-    // SAFETY: as in `normalize`; every operand has the shape that the forward pass gave it.
-    unsafe {
-        spread_gradient_kernel::launch_unchecked::<F>(
-            gpu.client(),
-            Gpu::cubes(rows.div_ceil(ROWS_EACH) * (c / lanes), UNITS as usize),
-            CubeDim::new_1d(UNITS),
-            address_of(&[x]),
-            lanes,
-            x.arg(lanes),
-            y.arg(lanes),
-            g.arg(lanes),
-            mean.arg(lanes),
-            var.arg(lanes),
-            gamma.arg(lanes),
-            beta_sum.arg(lanes),
-            gamma_sum.arg(lanes),
-            dx.arg(lanes),
-            onto.arg(lanes),
-            n,
-            c / lanes,
-            rows.div_ceil(ROWS_EACH),
-            eps,
-            residual.is_some(),
-            after,
-        );
-    }
+    let address = address_of(&[x]);
+    let kernel = ("spread_gradient", std::any::type_name::<F>(), lanes, address, residual.is_some(), after);
+    gpu.launch(
+        Gpu::cubes(rows.div_ceil(ROWS_EACH) * (c / lanes), UNITS as usize),
+        kernel,
+        |client, count| {
+            // SAFETY: as in `normalize`; every operand has the shape that the forward pass gave it.
+            unsafe {
+                spread_gradient_kernel::launch_unchecked::<F>(
+                    client,
+                    count,
+                    CubeDim::new_1d(UNITS),
+                    address,
+                    lanes,
+                    x.arg(lanes),
+                    y.arg(lanes),
+                    g.arg(lanes),
+                    mean.arg(lanes),
+                    var.arg(lanes),
+                    gamma.arg(lanes),
+                    beta_sum.arg(lanes),
+                    gamma_sum.arg(lanes),
+                    dx.arg(lanes),
+                    onto.arg(lanes),
+                    n,
+                    c / lanes,
+                    rows.div_ceil(ROWS_EACH),
+                    eps,
+                    residual.is_some(),
+                    after,
+                );
+            }
+        },
+    );
 }

@@ -5,10 +5,12 @@
 //! Statistics are in f32: units merge the mean and the squared deviations of a few rows at a time, and the
 //! results of units and cubes are merged in a fixed order.
 
+mod fold;
 mod kernel;
 mod launch;
 mod shared;
 
+pub use fold::fold;
 pub use launch::{
     BatchNormGrads, BatchNormTape, BatchNormWith, BatchNormed, Running, batch_norm, batch_norm_grad,
 };

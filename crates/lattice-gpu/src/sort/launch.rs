@@ -69,26 +69,32 @@ pub fn sort_rows(gpu: &Gpu, keys: &Keys) -> (Keys, Buffer) {
             if !by_tile {
                 exclusive_sum(gpu, &counts);
             }
-            move_rows_kernel::launch_unchecked(
-                gpu.client(),
-                Gpu::cubes(n_tiles, 1),
-                dim,
-                keys.low.arg(1),
-                keys.high.arg(1),
-                rows.arg(1),
-                counts.arg(1),
-                moved.low.arg(1),
-                moved.high.arg(1),
-                moved_rows.arg(1),
-                n as u32,
-                n_tiles as u32,
-                8 * pass,
-                wide,
-                pass == 0,
-                lanes,
-                by_tile,
-            );
         }
+        let kernel = ("move_rows", wide, pass == 0, lanes, by_tile);
+        gpu.launch(Gpu::cubes(n_tiles, 1), kernel, |client, n_cubes| {
+            // SAFETY: as above.
+            unsafe {
+                move_rows_kernel::launch_unchecked(
+                    client,
+                    n_cubes,
+                    dim,
+                    keys.low.arg(1),
+                    keys.high.arg(1),
+                    rows.arg(1),
+                    counts.arg(1),
+                    moved.low.arg(1),
+                    moved.high.arg(1),
+                    moved_rows.arg(1),
+                    n as u32,
+                    n_tiles as u32,
+                    8 * pass,
+                    wide,
+                    pass == 0,
+                    lanes,
+                    by_tile,
+                );
+            }
+        });
         (keys, rows) = (moved, moved_rows);
     }
     (keys, rows)

@@ -149,22 +149,25 @@ impl Pyramid {
         let n = coords.len / 4;
         let n_tiles = n.div_ceil(MARKED as usize).max(1);
         let (places, totals) = (gpu.empty(LEVELS * n, 4), gpu.empty(LEVELS * n_tiles, 4));
-        // SAFETY: positions are checked against the count; the order lists rows of `coords`.
-        unsafe {
-            mark_levels_kernel::launch_unchecked(
-                gpu.client(),
-                Gpu::cubes(n_tiles, 1),
-                CubeDim::new_1d(SUM_UNITS),
-                coords.arg(4),
-                order.unwrap_or(&places).arg(1),
-                places.arg(1),
-                totals.arg(1),
-                n as u32,
-                n_tiles as u32,
-                order.is_some(),
-                plane_lanes(gpu),
-            );
-        }
+        let kernel = ("mark_levels", order.is_some(), plane_lanes(gpu));
+        gpu.launch(Gpu::cubes(n_tiles, 1), kernel, |client, count| {
+            // SAFETY: positions are checked against the count; the order lists rows of `coords`.
+            unsafe {
+                mark_levels_kernel::launch_unchecked(
+                    client,
+                    count,
+                    CubeDim::new_1d(SUM_UNITS),
+                    coords.arg(4),
+                    order.unwrap_or(&places).arg(1),
+                    places.arg(1),
+                    totals.arg(1),
+                    n as u32,
+                    n_tiles as u32,
+                    order.is_some(),
+                    plane_lanes(gpu),
+                );
+            }
+        });
         let counts = gpu.download::<u32>(&sum_segments(gpu, &totals, LEVELS));
         let mut end = 0;
         let part = |&n: &u32| {
@@ -175,28 +178,31 @@ impl Pyramid {
         let parts: Vec<_> = counts.iter().map(part).collect();
         let all = gpu.empty(4 * end, 4);
         let tables = Tables::room(gpu, &parts);
-        // SAFETY: marked rows were counted, so their places lie within their levels; slots are checked against their number.
-        unsafe {
-            move_levels_kernel::launch_unchecked(
-                gpu.client(),
-                Gpu::cubes(n.max(tables.n_slots), UNITS as usize),
-                CubeDim::new_1d(UNITS),
-                coords.arg(4),
-                order.unwrap_or(&places).arg(1),
-                places.arg(1),
-                totals.arg(1),
-                all.arg(4),
-                tables.slots.arg(1),
-                tables.occupancy.arg(1),
-                tables.counters.arg(1),
-                parts.iter().map(|&(first, _)| first as u32).collect(),
-                n as u32,
-                n_tiles as u32,
-                tables.n_slots as u32,
-                tables.n_counters() as u32,
-                order.is_some(),
-            );
-        }
+        let kernel = ("move_levels", parts.len(), order.is_some());
+        gpu.launch(Gpu::cubes(n.max(tables.n_slots), UNITS as usize), kernel, |client, count| {
+            // SAFETY: marked rows were counted, so their places lie within their levels; slots are checked against their number.
+            unsafe {
+                move_levels_kernel::launch_unchecked(
+                    client,
+                    count,
+                    CubeDim::new_1d(UNITS),
+                    coords.arg(4),
+                    order.unwrap_or(&places).arg(1),
+                    places.arg(1),
+                    totals.arg(1),
+                    all.arg(4),
+                    tables.slots.arg(1),
+                    tables.occupancy.arg(1),
+                    tables.counters.arg(1),
+                    parts.iter().map(|&(first, _)| first as u32).collect(),
+                    n as u32,
+                    n_tiles as u32,
+                    tables.n_slots as u32,
+                    tables.n_counters() as u32,
+                    order.is_some(),
+                );
+            }
+        });
         Self { levels: tables.insert(gpu, &all, true), tiles: Mutex::new(Vec::new()) }
     }
 

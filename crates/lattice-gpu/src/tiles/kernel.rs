@@ -78,6 +78,25 @@ pub(crate) struct Job {
     pub(crate) same: u32,
 }
 
+impl Job {
+    /// The job as a kernel argument.
+    pub(super) fn arg(&self) -> JobLaunch {
+        JobLaunch::new(
+            self.first_tile,
+            self.first_spans,
+            self.n_out,
+            self.first_target,
+            self.first_source,
+            self.first_slot,
+            self.mask,
+            self.first_halo,
+            self.halo_capacity,
+            self.first_counter,
+            self.same,
+        )
+    }
+}
+
 /// Builds one tile a cube of 256 units.
 ///
 /// `order` lists the target rows in the order that tiles take them, where `ordered` is 1. `tile_rows[tile, place]`: output row or `NO_ROW`.

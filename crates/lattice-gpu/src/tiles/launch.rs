@@ -6,7 +6,7 @@ use cubecl::prelude::*;
 use lattice_core::{Error, Result};
 
 use super::geometry::Geometry;
-use super::kernel::{BuildShape, JobLaunch, MAX_GROUP_TAPS, SPAN_WORDS, build_tiles_kernel};
+use super::kernel::{BuildShape, Job, MAX_GROUP_TAPS, SPAN_WORDS, build_tiles_kernel};
 use super::{HALO_ROWS, TILE_ROWS};
 use crate::gpu::{Buffer, Gpu};
 use crate::index::{BlockIndex, LIST};
@@ -296,19 +296,19 @@ fn build(
         parts.iter().zip(capacities).zip(lists)
     {
         let n_tiles = n_out.div_ceil(TILE_ROWS);
-        jobs.push(JobLaunch::new(
-            first_tile as u32,
-            first_spans as u32,
-            n_out as u32,
-            first_target as u32,
-            source.first_row as u32,
-            source.first_slot as u32,
-            source.mask,
-            first_halo as u32,
-            capacity as u32,
-            first_counter as u32,
-            u32::from(same),
-        ));
+        jobs.push(Job {
+            first_tile: first_tile as u32,
+            first_spans: first_spans as u32,
+            n_out: n_out as u32,
+            first_target: first_target as u32,
+            first_source: source.first_row as u32,
+            first_slot: source.first_slot as u32,
+            mask: source.mask,
+            first_halo: first_halo as u32,
+            halo_capacity: capacity as u32,
+            first_counter: first_counter as u32,
+            same: u32::from(same),
+        });
         tiles.push(Tiles {
             rows: rows.part(first_tile * TILE_ROWS, n_tiles * TILE_ROWS),
             table: table.part(first_tile * words * TILE_ROWS, n_tiles * words * TILE_ROWS),
@@ -331,31 +331,34 @@ fn build(
     }
     let Some(&Part { source, .. }) = parts.first().filter(|_| all_tiles > 0) else { return tiles };
     let listed = shape.listed.then(|| source.listed(gpu));
-    // SAFETY: rows and slots come from the index, positions from `order`, which lists rows of `targets`; tables have room for every tile,
-    // and halo writes are checked against the capacity.
-    unsafe {
-        build_tiles_kernel::launch_unchecked(
-            gpu.client(),
-            Gpu::cubes(all_tiles, 1),
-            CubeDim::new_1d(TILE_ROWS as u32),
-            targets.arg(4),
-            order.unwrap_or(&source.slots).arg(1),
-            source.all.arg(4),
-            source.slots.arg(1),
-            source.occupancy.arg(1),
-            listed.map_or(&source.slots, |listed| &listed.first).arg(1),
-            listed.map_or(&source.slots, |listed| &listed.rows).arg(1),
-            rows.arg(1),
-            table.arg(1),
-            chunks.arg(1),
-            halo.arg(1),
-            spans.arg(1),
-            counters.arg(1),
-            jobs.into_iter().collect(),
-            u32::from(order.is_some()),
-            shape,
-        );
-    }
+    let kernel = ("build_tiles", jobs.len(), &shape);
+    gpu.launch(Gpu::cubes(all_tiles, 1), kernel, |client, n_cubes| {
+        // SAFETY: rows and slots come from the index, positions from `order`, which lists rows of `targets`; tables have room for every
+        // tile, and halo writes are checked against the capacity.
+        unsafe {
+            build_tiles_kernel::launch_unchecked(
+                client,
+                n_cubes,
+                CubeDim::new_1d(TILE_ROWS as u32),
+                targets.arg(4),
+                order.unwrap_or(&source.slots).arg(1),
+                source.all.arg(4),
+                source.slots.arg(1),
+                source.occupancy.arg(1),
+                listed.map_or(&source.slots, |listed| &listed.first).arg(1),
+                listed.map_or(&source.slots, |listed| &listed.rows).arg(1),
+                rows.arg(1),
+                table.arg(1),
+                chunks.arg(1),
+                halo.arg(1),
+                spans.arg(1),
+                counters.arg(1),
+                jobs.iter().map(Job::arg).collect(),
+                u32::from(order.is_some()),
+                shape,
+            );
+        }
+    });
     tiles
 }
 

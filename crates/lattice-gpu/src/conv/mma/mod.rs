@@ -70,6 +70,11 @@ impl Epilogue {
     pub fn none() -> Self {
         Self { bias: None, scale_shift: None, residual: None, after: After::Nothing }
     }
+
+    /// Which operands there are.
+    pub(super) fn operands(&self) -> [bool; 3] {
+        [self.bias.is_some(), self.scale_shift.is_some(), self.residual.is_some()]
+    }
 }
 
 /// An element type of features and weights, and what matrix units multiply it as. Sums are in f32.
@@ -119,16 +124,8 @@ pub fn conv_mma<F: Multiplied>(
         form: Form::Floats,
     };
     let lanes = if c_in.is_multiple_of(8 / F::HALVES) { 8 / F::HALVES } else { 1 };
-    let source = Source {
-        x,
-        lanes,
-        packed: weights.words(),
-        packed_lanes: 4,
-        affine: None,
-        affine_lanes: 1,
-        row_sums: None,
-        zero_row: None,
-    };
+    let packed = weights.words();
+    let source = Source { x, lanes, packed: (&packed, 4), affine: None, row_sums: None, zero_row: None };
     launch::<F, F, F::As>(gpu, source, tiles, epilogue, shape)
 }
 
@@ -150,15 +147,11 @@ pub fn conv_codes<F: Multiplied>(
     check_plan("conv_codes", plan, weights.plan);
     let shape = weights.stored.shape(weights.form, plan, tiles.span_words, epilogue.after);
     check_elements::<F>("conv_codes", shape);
-    let (packed_lanes, affine_lanes) =
-        (words_at_a_time(shape.piece_words()), words_at_a_time(shape.affine_words()));
     let source = Source {
         x,
         lanes: if c_in.is_multiple_of(8) { 8 } else { 1 },
-        packed: weights.fragments.arg(packed_lanes),
-        packed_lanes,
-        affine: Some(weights.affine.arg(affine_lanes)),
-        affine_lanes,
+        packed: (&weights.fragments, words_at_a_time(shape.piece_words())),
+        affine: Some((&weights.affine, words_at_a_time(shape.affine_words()))),
         row_sums: None,
         zero_row: None,
     };
@@ -183,17 +176,15 @@ pub fn conv_bytes<F: Float + CubeElement>(
     let shape = weights.stored.shape(weights.form, plan, tiles.span_words, epilogue.after);
     let layout = byte_layout(&weights.stored, shape);
     let rows = quantize_rows::<F>(gpu, x, &weights.codes, tiles.n_in(), layout, Life::Lasting);
-    let (packed_lanes, affine_lanes) = (words_at_a_time(shape.piece_words()), shape.factors_at_a_time());
     let halves = |words: &Buffer| Buffer { len: 2 * words.len, ..words.clone() };
+    let (bytes, zero_row) = (halves(&rows.bytes), halves(&weights.zero_row));
     let source = Source {
-        x: &halves(&rows.bytes),
+        x: &bytes,
         lanes: 8,
-        packed: weights.fragments.arg(packed_lanes),
-        packed_lanes,
-        affine: Some(weights.factors.arg(affine_lanes)),
-        affine_lanes,
-        row_sums: Some(rows.sums.arg(1)),
-        zero_row: Some(halves(&weights.zero_row).arg(8)),
+        packed: (&weights.fragments, words_at_a_time(shape.piece_words())),
+        affine: Some((&weights.factors, shape.factors_at_a_time())),
+        row_sums: Some((&rows.sums, 1)),
+        zero_row: Some((&zero_row, 8)),
     };
     launch::<half::f16, F, half::f16>(gpu, source, tiles, epilogue, shape)
 }
@@ -223,12 +214,11 @@ struct Source<'a> {
     x: &'a Buffer,
     /// Elements of a vector of `x`.
     lanes: usize,
-    packed: BufferArg,
-    packed_lanes: usize,
-    affine: Option<BufferArg>,
-    affine_lanes: usize,
-    row_sums: Option<BufferArg>,
-    zero_row: Option<BufferArg>,
+    /// Buffers and the elements of their vectors.
+    packed: (&'a Buffer, usize),
+    affine: Option<(&'a Buffer, usize)>,
+    row_sums: Option<(&'a Buffer, usize)>,
+    zero_row: Option<(&'a Buffer, usize)>,
 }
 
 /// Launches the kernel on checked operands.
@@ -253,36 +243,48 @@ fn launch<X: Float + CubeElement, F: Float + CubeElement, E: Float>(
     let n_blocks = tiles.n_tiles * shape.blocks() as usize;
     let handed = gpu.room(n_blocks * shape.handed(), 4, Life::Passing);
     let counters = gpu.counters(if plan.splits() == 1 { 0 } else { n_blocks });
-    // SAFETY: tiles hold rows of the source and the target, whose features `x` and `y` are; the operands have the shapes that
-    // the epilogue says, packed weights those of `shape`.
-    unsafe {
-        conv_mma_kernel::launch_unchecked::<X, F, E>(
-            gpu.client(),
-            Gpu::cubes(tiles.n_tiles * shape.cubes() as usize, 1),
-            CubeDim::new_1d(plan.units() as u32),
-            address_of(&[source.x, &y]),
-            16 / size_of::<X>(),
-            source.lanes,
-            y_lanes,
-            source.packed_lanes,
-            source.affine_lanes,
-            source.x.arg(source.lanes),
-            source.packed,
-            BesideLaunch::new(source.affine.into(), source.row_sums.into(), source.zero_row.into()),
-            operands_of(epilogue, y_lanes),
-            y.arg(y_lanes),
-            tiles.rows.arg(1),
-            tiles.table.arg(1),
-            tiles.chunks.arg(1),
-            tiles.halo.arg(1),
-            tiles.spans.arg(1),
-            handed.arg(if handed.len > 0 { 4 } else { 1 }),
-            counters.arg(1),
-            tiles.n_out as u32,
-            shape.sizes(),
-            shape.compiled(),
-        );
-    }
+    let n_cubes = Gpu::cubes(tiles.n_tiles * shape.cubes() as usize, 1);
+    let address = address_of(&[source.x, &y]);
+    let arg = |(buffer, lanes): (&Buffer, usize)| buffer.arg(lanes);
+    let lanes = [source.lanes, y_lanes, source.packed.1, source.affine.map_or(1, |(_, lanes)| lanes)];
+    let name = std::any::type_name::<(X, F, E)>();
+    let kernel = ("conv_mma", name, lanes, epilogue.operands(), address, handed.len > 0, shape.compiled());
+    gpu.launch(n_cubes, kernel, |client, n_cubes| {
+        // SAFETY: tiles hold rows of the source and the target, whose features `x` and `y` are; the operands have the shapes that
+        // the epilogue says, packed weights those of `shape`.
+        unsafe {
+            conv_mma_kernel::launch_unchecked::<X, F, E>(
+                client,
+                n_cubes,
+                CubeDim::new_1d(plan.units() as u32),
+                address,
+                16 / size_of::<X>(),
+                lanes[0],
+                lanes[1],
+                lanes[2],
+                lanes[3],
+                source.x.arg(source.lanes),
+                arg(source.packed),
+                BesideLaunch::new(
+                    source.affine.map(arg).into(),
+                    source.row_sums.map(arg).into(),
+                    source.zero_row.map(arg).into(),
+                ),
+                operands_of(epilogue, y_lanes),
+                y.arg(y_lanes),
+                tiles.rows.arg(1),
+                tiles.table.arg(1),
+                tiles.chunks.arg(1),
+                tiles.halo.arg(1),
+                tiles.spans.arg(1),
+                handed.arg(if handed.len > 0 { 4 } else { 1 }),
+                counters.arg(1),
+                tiles.n_out as u32,
+                shape.sizes(),
+                shape.compiled(),
+            );
+        }
+    });
     y
 }
 

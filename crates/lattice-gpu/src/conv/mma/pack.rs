@@ -101,10 +101,9 @@ impl PackedWeights {
         Self { buffer, n_lanes, taps, c_in, c_out, plan: plan.packing() }
     }
 
-    /// The fragments as vectors of four words, a lane's elements each.
-    pub(super) fn words(&self) -> BufferArg {
-        // SAFETY: the buffer holds whole vectors of 16 bytes.
-        unsafe { BufferArg::from_raw_parts(self.buffer.handle.clone(), self.n_lanes) }
+    /// The fragments as words, four to a lane.
+    pub(super) fn words(&self) -> Buffer {
+        Buffer { len: 4 * self.n_lanes, ..self.buffer.clone() }
     }
 }
 
@@ -164,26 +163,29 @@ fn pack<F: Multiplied>(
     let n_lanes = taps as usize * steps * slices * LANES as usize;
     let elements = 8 / F::HALVES;
     let buffer = gpu.room(elements * n_lanes, size_of::<F>(), life);
-    // SAFETY: one unit a packed vector; weight positions are checked against the channel counts.
-    unsafe {
-        pack_weights_kernel::launch_unchecked::<F, F::As>(
-            gpu.client(),
-            Gpu::cubes(n_lanes, 256),
-            CubeDim::new_1d(256),
-            elements,
-            weight.arg(1),
-            buffer.arg(elements),
-            n_lanes as u32,
-            c_in as u32,
-            c_out as u32,
-            steps as u32,
-            slices as u32,
-            taps.saturating_sub(1),
-            plan.slices as u32,
-            reversed,
-            direction == Direction::Backward,
-            plan.depth == EDGE,
-        );
-    }
+    let kernel = ("pack_weights", std::any::type_name::<F>(), elements);
+    gpu.launch(Gpu::cubes(n_lanes, 256), kernel, |client, count| {
+        // SAFETY: one unit a packed vector; weight positions are checked against the channel counts.
+        unsafe {
+            pack_weights_kernel::launch_unchecked::<F, F::As>(
+                client,
+                count,
+                CubeDim::new_1d(256),
+                elements,
+                weight.arg(1),
+                buffer.arg(elements),
+                n_lanes as u32,
+                c_in as u32,
+                c_out as u32,
+                steps as u32,
+                slices as u32,
+                taps.saturating_sub(1),
+                plan.slices as u32,
+                reversed,
+                direction == Direction::Backward,
+                plan.depth == EDGE,
+            );
+        }
+    });
     PackedWeights { buffer, n_lanes, taps, c_in, c_out, plan: plan.packing() }
 }

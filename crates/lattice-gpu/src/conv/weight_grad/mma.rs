@@ -468,28 +468,32 @@ pub(crate) fn sum_fragments<F: Float + CubeElement, O: Float + CubeElement>(
     let (x_lanes, y_lanes) = (lanes(shape.c_in), lanes(shape.c_out));
     let across = n_segments.min(65_535) as u32;
     let count = CubeCount::Static(across, n_segments.div_ceil(65_535) as u32, compiled.blocks() as u32);
-    // SAFETY: splits are those of the pairs, which name rows of `x` and `dy`; channels are checked by the kernel; there is room for the
-    // sums of every segment where a tap has several.
-    unsafe {
-        weight_grad_mma_kernel::launch_unchecked::<F, O>(
-            gpu.client(),
-            count,
-            CubeDim::new_1d(compiled.units()),
-            address_of(&[x, dy, &partials, dw]),
-            x_lanes,
-            y_lanes,
-            x.arg(x_lanes),
-            dy.arg(y_lanes),
-            in_rows.arg(1),
-            out_rows.arg(1),
-            cut.splits.arg(1),
-            partials.arg(4),
-            counters.arg(1),
-            dw.arg(1),
-            n_segments as u32,
-            cut.n_rows,
-            cut.taps as u32,
-            compiled,
-        );
-    }
+    let address = address_of(&[x, dy, &partials, dw]);
+    let kernel = ("weight_grad_mma", std::any::type_name::<(F, O)>(), x_lanes, y_lanes, address, compiled);
+    gpu.launch(count, kernel, |client, count| {
+        // SAFETY: splits are those of the pairs, which name rows of `x` and `dy`; channels are checked by the kernel; there is room for the
+        // sums of every segment where a tap has several.
+        unsafe {
+            weight_grad_mma_kernel::launch_unchecked::<F, O>(
+                client,
+                count,
+                CubeDim::new_1d(compiled.units()),
+                address,
+                x_lanes,
+                y_lanes,
+                x.arg(x_lanes),
+                dy.arg(y_lanes),
+                in_rows.arg(1),
+                out_rows.arg(1),
+                cut.splits.arg(1),
+                partials.arg(4),
+                counters.arg(1),
+                dw.arg(1),
+                n_segments as u32,
+                cut.n_rows,
+                cut.taps as u32,
+                compiled,
+            );
+        }
+    });
 }
