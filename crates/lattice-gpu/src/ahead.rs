@@ -10,10 +10,10 @@
 //! Only for CUDA, and only where kernels are kept: elsewhere there is nowhere to find them.
 
 use std::cell::RefCell;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use cubecl::cuda::CudaRuntime;
@@ -29,7 +29,7 @@ use cubecl_server::runtime::Runtime;
 use crate::queue::Bell;
 
 /// Compilers at most; more of them wait for the driver and for memory.
-const MOST: usize = 12;
+const MOST: usize = 6;
 /// Kernels that a compiler holds: the one at work and the next. With more, whoever asks would wait for it.
 const HELD: usize = 2;
 /// What sets the servers of compilers apart from those that run kernels: bits of a device's type that CubeCL leaves to its users.
@@ -57,9 +57,14 @@ struct Compiler {
 struct Compilers {
     /// Kernels that this build has compiled on this machine, now or before; `None` where none are kept.
     known: Option<Store<StableHash, bool>>,
+    /// Those that compilers hold, by their hash in this process.
+    open: HashMap<u64, Arc<Answer>>,
     ready: Vec<Compiler>,
-    /// Whether a thread starts and ends them.
+    /// Whether a thread starts and ends them, and whether it is starting them.
     kept: bool,
+    starting: bool,
+    /// How many ask for quiet.
+    quiet: usize,
     asked: Option<Instant>,
 }
 
@@ -96,7 +101,7 @@ fn compilers() -> MutexGuard<'static, Compilers> {
 
 /// Threads to compile on beside that of the device and the host's.
 fn most() -> u16 {
-    std::thread::available_parallelism().map_or(0, |n| (3 * n.get() / 4).min(MOST)) as u16
+    std::thread::available_parallelism().map_or(0, |n| (n.get() / 2).min(MOST)) as u16
 }
 
 /// Kernels that were compiled in this process before the thread of their device came to them.
@@ -114,12 +119,13 @@ pub(crate) fn stand_in() -> Option<Handle> {
     STAND_IN.with_borrow(Clone::clone)
 }
 
-/// Shows a launch to a compiler where its kernel, told from others by `kernel`, is met for the first time, and has the device wait for that.
-/// To be called before the launch. `start` launches it on a client, by so many cubes, all of whose buffers are arguments that
-/// [`Buffer::arg`](crate::Buffer) made inside of it.
-pub(crate) fn show(client: &Client, kernel: &impl Hash, start: &dyn Fn(&Client, CubeCount)) {
-    let service = client.service_id();
-    if service.service != std::any::TypeId::of::<Server>() {
+/// Starts a launch on a client, by so many cubes, all of whose buffers are arguments that [`Buffer::arg`](crate::Buffer) makes inside of it.
+type Start<'a> = &'a dyn Fn(&Client, CubeCount);
+
+/// Shows a launch to a compiler, before it comes, where its kernel is met for the first time, and has the device wait for that. `kernel` tells
+/// it from others.
+pub(crate) fn before_launch(client: &Client, kernel: &impl Hash, start: Start<'_>) {
+    if client.service_id().service != std::any::TypeId::of::<Server>() {
         return;
     }
     let mut hasher = DefaultHasher::new();
@@ -128,45 +134,74 @@ pub(crate) fn show(client: &Client, kernel: &impl Hash, start: &dyn Fn(&Client, 
     if !MET.with_borrow_mut(|met| met.insert(hash)) || client.is_capturing() {
         return;
     }
-    let hash = StableHasher::hash_one(&(build_id_hash(), &client.properties().identity.name, hash));
+    if let Some(answer) = shown(client, hash, start) {
+        DeviceHandle::<Bell>::new(client.service_id().device).submit(move |_| answer.wait());
+    }
+}
+
+/// Shows a launch to a compiler where nobody has, and says whom to wait for; nobody for a kernel that was compiled before, or where all
+/// compilers have enough to do.
+fn shown(client: &Client, hash: u64, start: Start<'_>) -> Option<Arc<Answer>> {
+    let stable = StableHasher::hash_one(&(build_id_hash(), &client.properties().identity.name, hash));
     let mut all = compilers();
-    if all.known.as_mut().is_none_or(|known| known.get_mut(&hash).is_some()) {
-        return;
+    if let Some(answer) = all.open.get(&hash) {
+        return Some(answer.clone());
+    }
+    if all.known.as_mut()?.get_mut(&stable).is_some() || all.quiet > 0 {
+        return None;
     }
     all.asked = Some(Instant::now());
     if !std::mem::replace(&mut all.kept, true) {
-        keep(service.device.index_id);
+        keep(client.service_id().device.index_id);
     }
     let least = all.ready.iter().min_by_key(|compiler| compiler.holds.load(Ordering::Acquire));
     let Some(compiler) = least.filter(|compiler| compiler.holds.load(Ordering::Acquire) < HELD).cloned()
     else {
         // The device's own thread compiles this one.
-        all.know(hash);
-        return;
+        all.know(stable);
+        return None;
     };
-    drop(all);
+    let answer = Arc::new(Answer::default());
+    all.open.insert(hash, answer.clone());
+    // Whoever ends compilers looks for open kernels under the lock.
     OPEN.fetch_add(1, Ordering::AcqRel);
     compiler.holds.fetch_add(1, Ordering::AcqRel);
+    drop(all);
     {
         STAND_IN.set(Some(compiler.nothing.clone()));
         let _showing = Showing;
         start(&compiler.client, CubeCount::Dynamic(compiler.nothing.binding()));
     }
-    let (answer, answered) = std::sync::mpsc::channel();
-    let holds = compiler.holds;
+    let (answered, holds) = (answer.clone(), compiler.holds);
     compiler.bell.submit(move |_| {
-        // Nobody hears it where the device has lost its patience.
-        let _ = answer.send(());
-        compilers().know(hash);
+        answered.give();
+        let mut all = compilers();
+        all.know(stable);
+        all.open.remove(&hash);
+        drop(all);
         DONE.fetch_add(1, Ordering::AcqRel);
         holds.fetch_sub(1, Ordering::AcqRel);
         OPEN.fetch_sub(1, Ordering::AcqRel);
     });
     compiler.bell.flush_queue();
-    DeviceHandle::<Bell>::new(service.device).submit(move |_| {
-        // Whatever comes of it, the launch behind this finds its kernel or compiles it.
-        let _ = answered.recv_timeout(PATIENCE);
-    });
+    Some(answer)
+}
+
+/// What a compiler says when it is done with a kernel.
+#[derive(Default)]
+struct Answer(Mutex<bool>, Condvar);
+
+impl Answer {
+    fn give(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.1.notify_all();
+    }
+
+    /// Waits for it, or until patience ends: the launch behind this finds its kernel or compiles it.
+    fn wait(&self) {
+        let given = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let _ = self.1.wait_timeout_while(given, PATIENCE, |given| !*given);
+    }
 }
 
 /// While a launch is shown, and no longer, whatever becomes of it.
@@ -187,22 +222,26 @@ fn keep(index: u16) {
     });
     let work = move || {
         for number in 0..most() {
+            {
+                let mut all = compilers();
+                all.starting = all.quiet == 0;
+                if !all.starting {
+                    break;
+                }
+            }
             let device = DeviceId::new(TYPE_OF_FIRST + number, index);
             let client = Client::load::<Server>(device);
             let nothing = client.create_from_slice(&[0u8; 16]);
             let (bell, holds) = (DeviceHandle::new(device), Arc::default());
-            compilers().ready.push(Compiler { client, bell, nothing, holds });
+            let mut all = compilers();
+            all.ready.push(Compiler { client, bell, nothing, holds });
+            all.starting = false;
         }
         loop {
             std::thread::sleep(IDLE / 6);
-            let mut all = compilers();
-            if !is_compiling() && all.asked.is_none_or(|asked| asked.elapsed() > IDLE) {
-                let ended: Vec<DeviceId> =
-                    all.ready.drain(..).map(|compiler| compiler.bell.device_id()).collect();
-                drop(all);
-                for device in ended {
-                    DeviceHandle::<Bell>::shutdown(device);
-                }
+            let idle = compilers().asked.is_none_or(|asked| asked.elapsed() > IDLE);
+            if idle && !is_compiling() {
+                end();
                 compilers().kept = false;
                 return;
             }
@@ -210,6 +249,41 @@ fn keep(index: u16) {
     };
     // Where the system has no thread to give, the device's own compiles.
     let _ = std::thread::Builder::new().name("kernel-compilers".into()).spawn(work);
+}
+
+/// Ends the compilers that are ready, when they are done.
+fn end() {
+    let ended: Vec<Compiler> = loop {
+        let mut all = compilers();
+        if !is_compiling() {
+            break all.ready.drain(..).collect();
+        }
+        drop(all);
+        std::thread::sleep(Duration::from_millis(1));
+    };
+    for compiler in ended {
+        let device = compiler.bell.device_id();
+        drop(compiler);
+        DeviceHandle::<Bell>::shutdown(device);
+    }
+}
+
+/// Does some work while no compiler is at work and none starts: CUDA refuses what they ask of it as long as any thread records a graph, and
+/// drops the record. Kernels that are met meanwhile are compiled by the thread of their device.
+pub fn without_compilers<T>(work: impl FnOnce() -> T) -> T {
+    struct Quiet;
+    impl Drop for Quiet {
+        fn drop(&mut self) {
+            compilers().quiet -= 1;
+        }
+    }
+    compilers().quiet += 1;
+    let _quiet = Quiet;
+    while compilers().starting {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    end();
+    work()
 }
 
 /// At the end of a process: waits until no kernel is being compiled.
@@ -228,5 +302,14 @@ mod tests {
     fn nothing_stands_in_for_buffers_outside_of_a_showing() {
         assert!(stand_in().is_none());
         assert!(!is_compiling());
+    }
+
+    #[test]
+    fn quiet_ends_with_the_work_it_was_asked_for() {
+        let inside = || compilers().quiet;
+        assert_eq!(without_compilers(|| without_compilers(inside)), 2);
+        let stopped = std::panic::catch_unwind(|| without_compilers(|| panic!("as some work does")));
+        assert!(stopped.is_err());
+        assert_eq!(compilers().quiet, 0);
     }
 }

@@ -118,7 +118,7 @@ impl Gpu {
         start: impl Fn(&Client, CubeCount),
     ) {
         #[cfg(feature = "cuda")]
-        crate::ahead::show(&self.client, &kernel, &start);
+        crate::ahead::before_launch(&self.client, &kernel, &start);
         #[cfg(not(feature = "cuda"))]
         let _ = kernel;
         start(&self.client, cubes);

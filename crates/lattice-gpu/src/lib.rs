@@ -26,7 +26,7 @@ pub mod support;
 pub mod tiles;
 
 #[cfg(feature = "cuda")]
-pub use ahead::compiled_ahead;
+pub use ahead::{compiled_ahead, without_compilers};
 pub use arena::Life;
 pub use cubecl;
 pub use gpu::{Buffer, Gpu};

@@ -20,5 +20,6 @@ pub(crate) use kernel::{MARK, MARKED};
 pub(crate) use launch::Uncounted;
 pub use launch::{Created, children, coarser, expanded, flattened, kept, lookup, reached};
 pub use order::{Described, bounds, canonical_order, describe};
+pub(crate) use pyramid::LEVELS;
 pub use pyramid::Pyramid;
 pub use select::{Named, inside, named, top_rows};

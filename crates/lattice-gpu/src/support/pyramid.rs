@@ -16,7 +16,7 @@ use crate::sort::{SUM_UNITS, cube_exclusive_sum, plane_lanes, sum_segments};
 use crate::tiles::{Geometry, Tiles, build_together};
 
 /// Levels of a pyramid.
-const LEVELS: usize = 4;
+pub(crate) const LEVELS: usize = 4;
 /// Units of a cube that moves rows.
 const UNITS: u32 = 256;
 /// Rows of a level begin at multiples of this many, so that each is a buffer of its own.

@@ -58,7 +58,7 @@ fn place_of(id: u32) -> u32 {
 /// A relation among those whose tiles are built together: where its parts begin.
 #[derive(CubeType, CubeLaunch, Clone, Copy)]
 pub(crate) struct Job {
-    /// Its first tile among those of all, and that by which chunks and spans count.
+    /// Its first tile among those of all, past them where there is no such relation; and that by which chunks and spans count.
     pub(crate) first_tile: u32,
     pub(crate) first_spans: u32,
     /// Output rows.

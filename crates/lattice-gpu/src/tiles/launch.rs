@@ -11,6 +11,7 @@ use super::{HALO_ROWS, TILE_ROWS};
 use crate::gpu::{Buffer, Gpu};
 use crate::index::{BlockIndex, LIST};
 use crate::sort::plane_lanes;
+use crate::support::LEVELS;
 
 /// Shared memory of the builder, in bytes, besides a table of neighbours that grows with the taps of a group.
 const FIXED_BYTES: usize = 16_896;
@@ -331,8 +332,11 @@ fn build(
     }
     let Some(&Part { source, .. }) = parts.first().filter(|_| all_tiles > 0) else { return tiles };
     let listed = shape.listed.then(|| source.listed(gpu));
-    let kernel = ("build_tiles", jobs.len(), &shape);
-    gpu.launch(Gpu::cubes(all_tiles, 1), kernel, |client, n_cubes| {
+    // One kernel builds relations alone and together: those that are not there have no tile.
+    while jobs.len() < LEVELS {
+        jobs.push(Job { first_tile: u32::MAX, ..jobs[0] });
+    }
+    gpu.launch(Gpu::cubes(all_tiles, 1), ("build_tiles", jobs.len(), &shape), |client, n_cubes| {
         // SAFETY: rows and slots come from the index, positions from `order`, which lists rows of `targets`; tables have room for every
         // tile, and halo writes are checked against the capacity.
         unsafe {

@@ -42,10 +42,15 @@ impl CmmaShape {
     }
 }
 
-/// Gathers the channels of `part` of a plane's rows under a tap; rows that lack it get zeros, fragments without the tap nothing.
+/// Vectors of a plane's gathered rows that a unit takes.
+const fn pieces(shape: &CmmaShape) -> usize {
+    (PLANE_ROWS * 2 * shape.steps).div_ceil(shape.lanes as usize)
+}
+
+/// Asks for the channels from `channel` on of a plane's rows under a tap; rows that lack it get zeros, fragments without the tap nothing.
 #[cube]
-fn gather<F: Float, N: Size>(
-    gathered: &mut Shared<[Vector<F, Const<8>>]>,
+fn ask<F: Float, N: Size>(
+    values: &mut Array<Vector<F, Const<8>>>,
     x: &[Vector<F, N>],
     table: &[u32],
     halo: &[u32],
@@ -62,16 +67,16 @@ fn gather<F: Float, N: Size>(
     let width = comptime!(2 * shape.steps as u32);
     let c_in = comptime!(shape.c_in as u32);
     #[unroll]
-    for i in 0u32..comptime!((PLANE_ROWS as u32 * width).div_ceil(shape.lanes)) {
-        let piece = i * comptime!(shape.lanes) + lane;
+    for i in 0usize..comptime!(pieces(&shape)) {
+        let piece = comptime!(i as u32 * shape.lanes) + lane;
         let row = piece / width;
         let v = piece % width;
         let inside = row < comptime!(PLANE_ROWS as u32);
+        let mut value = Vector::<F, Const<8>>::new(F::from_int(0i64));
         if inside && (bits >> (row / comptime!(EDGE as u32) * 2u32)) & 3u32 != 0u32 {
             let place = first_place + row;
             let local = (table[(at_words + place) as usize] >> half) & 0xFFFFu32;
             let from = channel + v * 8u32;
-            let mut value = Vector::<F, Const<8>>::new(F::from_int(0i64));
             if local < comptime!(HALO_ROWS as u32) {
                 let source = halo[(at_halo + local) as usize] as usize;
                 if comptime!(nx == 8) {
@@ -91,9 +96,54 @@ fn gather<F: Float, N: Size>(
                     }
                 }
             }
-            gathered[(place * comptime!(shape.row_vectors() as u32) + v) as usize] = value;
+        }
+        values[i] = value;
+    }
+}
+
+/// Puts what was asked for where fragments are loaded from; fragments without the tap keep what the last one left.
+#[cube]
+fn put<F: Float>(
+    values: &Array<Vector<F, Const<8>>>,
+    gathered: &mut Shared<[Vector<F, Const<8>>]>,
+    bits: u32,
+    first_place: u32,
+    lane: u32,
+    #[comptime] shape: CmmaShape,
+) {
+    let width = comptime!(2 * shape.steps as u32);
+    #[unroll]
+    for i in 0usize..comptime!(pieces(&shape)) {
+        let piece = comptime!(i as u32 * shape.lanes) + lane;
+        let row = piece / width;
+        let inside = row < comptime!(PLANE_ROWS as u32);
+        if inside && (bits >> (row / comptime!(EDGE as u32) * 2u32)) & 3u32 != 0u32 {
+            let at = (first_place + row) * comptime!(shape.row_vectors() as u32) + piece % width;
+            gathered[at as usize] = values[i];
         }
     }
+}
+
+/// The first tap from one on that a plane's chunks have, or `end`; and which of its chunks, two a fragment of rows.
+#[cube]
+fn next_tap(
+    chunk_bits: &[u32],
+    from: u32,
+    end: u32,
+    tile: u32,
+    plane: u32,
+    #[comptime] taps: u32,
+) -> (u32, u32) {
+    let mut tap = from;
+    let mut bits = 0u32;
+    while tap < end && bits == 0u32 {
+        let word = chunk_bits[(tile * taps + tap) as usize];
+        bits = (word >> (plane * comptime!((PLANE_ROWS / CHUNK_ROWS) as u32))) & 15u32;
+        if bits == 0u32 {
+            tap += 1u32;
+        }
+    }
+    (tap, bits)
 }
 
 /// `y[o] = epilogue(Σ x[i] · weight[tap])` for one tile and block of output channels a cube; every output row is written once.
@@ -131,6 +181,7 @@ pub(super) fn conv_cmma_kernel<F: Float, N: Size, Y: Size>(
 
     let mut gathered =
         Shared::<[Vector<F, Const<8>>]>::new_aligned_slice(comptime!(TILE_ROWS * row_vectors), 32usize);
+    let mut values = Array::<Vector<F, Const<8>>>::new(comptime!(pieces(&shape)));
     let mut finished = Shared::<[f32]>::new_aligned_slice(comptime!(PLANES as usize * EDGE * EDGE), 32usize);
     let mut sums = Sequence::<Matrix<f32>>::new();
     #[unroll]
@@ -154,88 +205,113 @@ pub(super) fn conv_cmma_kernel<F: Float, N: Size, Y: Size>(
         let end = spans[(span + 3u32) as usize];
         for part in 0u32..comptime!(shape.c_in.div_ceil(EDGE * shape.steps) as u32) {
             let first_step = part * comptime!(shape.steps as u32);
-            for tap in begin..end {
-                // Which of the plane's chunks have the tap: two a fragment of rows.
-                let word = chunk_bits[(tile * comptime!(shape.taps) + tap) as usize];
-                let bits = (word >> (plane * comptime!((PLANE_ROWS / CHUNK_ROWS) as u32))) & 15u32;
-                if bits != 0u32 {
-                    let at_words =
-                        (tile * comptime!(shape.taps.div_ceil(2)) + tap / 2u32) * comptime!(TILE_ROWS as u32);
-                    gather::<F, N>(
-                        &mut gathered,
+            let channel = first_step * comptime!(EDGE as u32);
+            let (first_tap, first_bits) = next_tap(chunk_bits, begin, end, tile, plane, shape.taps);
+            let mut tap = first_tap;
+            let mut bits = first_bits;
+            let words = tile * comptime!(shape.taps.div_ceil(2));
+            if tap < end {
+                let at_words = (words + tap / 2u32) * comptime!(TILE_ROWS as u32);
+                let half = 16u32 * (tap % 2u32);
+                ask::<F, N>(
+                    &mut values,
+                    x,
+                    table,
+                    halo,
+                    at_halo,
+                    at_words,
+                    half,
+                    bits,
+                    channel,
+                    first_place,
+                    lane,
+                    shape,
+                );
+            }
+            while tap < end {
+                put::<F>(&values, &mut gathered, bits, first_place, lane, shape);
+                sync_plane();
+                // The rows of the next tap are on their way during the products of this one.
+                let (next, next_bits) = next_tap(chunk_bits, tap + 1u32, end, tile, plane, shape.taps);
+                if next < end {
+                    let at_words = (words + next / 2u32) * comptime!(TILE_ROWS as u32);
+                    let half = 16u32 * (next % 2u32);
+                    ask::<F, N>(
+                        &mut values,
                         x,
                         table,
                         halo,
                         at_halo,
                         at_words,
-                        16u32 * (tap % 2u32),
-                        bits,
-                        first_step * comptime!(EDGE as u32),
+                        half,
+                        next_bits,
+                        channel,
                         first_place,
                         lane,
                         shape,
                     );
-                    sync_plane();
-                    #[unroll]
-                    for step in 0usize..comptime!(shape.steps) {
-                        let at_step = first_step + step as u32;
-                        if at_step * comptime!(EDGE as u32) < c_in {
-                            let at = ((tap * all_steps + at_step) * all_columns + first_column) as usize;
-                            let mut rows = Sequence::<Matrix<F>>::new();
-                            #[unroll]
-                            for side in 0usize..2usize {
+                }
+                #[unroll]
+                for step in 0usize..comptime!(shape.steps) {
+                    let at_step = first_step + step as u32;
+                    if at_step * comptime!(EDGE as u32) < c_in {
+                        let at = ((tap * all_steps + at_step) * all_columns + first_column) as usize;
+                        let mut rows = Sequence::<Matrix<F>>::new();
+                        #[unroll]
+                        for side in 0usize..2usize {
+                            // SAFETY: loaded before it is read.
+                            let mut a = unsafe {
+                                Matrix::<F>::uninitialized(
+                                    MatrixIdent::A,
+                                    EDGE,
+                                    EDGE,
+                                    EDGE,
+                                    MatrixLayout::RowMajor,
+                                )
+                            };
+                            // A fragment without the tap holds what the last one left, and is not multiplied.
+                            let from = (first_place as usize + comptime!(side * EDGE)) * row_vectors
+                                + comptime!(2 * step);
+                            cmma::load(
+                                &mut a,
+                                &gathered[from..from + comptime!((EDGE - 1) * row_vectors + 2)],
+                                comptime!(8 * row_vectors as u32).runtime(),
+                            );
+                            rows.push(a);
+                        }
+                        #[unroll]
+                        for column in 0usize..comptime!(shape.columns) {
+                            if first_column + (column as u32) < all_columns {
                                 // SAFETY: loaded before it is read.
-                                let mut a = unsafe {
+                                let mut b = unsafe {
                                     Matrix::<F>::uninitialized(
-                                        MatrixIdent::A,
+                                        MatrixIdent::B,
                                         EDGE,
                                         EDGE,
                                         EDGE,
                                         MatrixLayout::RowMajor,
                                     )
                                 };
-                                // A fragment without the tap holds what the last one left, and is not multiplied.
-                                let from = (first_place as usize + comptime!(side * EDGE)) * row_vectors
-                                    + comptime!(2 * step);
+                                let from = (at + column) * FRAGMENT_VECTORS;
                                 cmma::load(
-                                    &mut a,
-                                    &gathered[from..from + comptime!((EDGE - 1) * row_vectors + 2)],
-                                    comptime!(8 * row_vectors as u32).runtime(),
+                                    &mut b,
+                                    &packed[from..from + FRAGMENT_VECTORS],
+                                    comptime!(EDGE as u32).runtime(),
                                 );
-                                rows.push(a);
-                            }
-                            #[unroll]
-                            for column in 0usize..comptime!(shape.columns) {
-                                if first_column + (column as u32) < all_columns {
-                                    // SAFETY: loaded before it is read.
-                                    let mut b = unsafe {
-                                        Matrix::<F>::uninitialized(
-                                            MatrixIdent::B,
-                                            EDGE,
-                                            EDGE,
-                                            EDGE,
-                                            MatrixLayout::RowMajor,
-                                        )
-                                    };
-                                    let from = (at + column) * FRAGMENT_VECTORS;
-                                    cmma::load(
-                                        &mut b,
-                                        &packed[from..from + FRAGMENT_VECTORS],
-                                        comptime!(EDGE as u32).runtime(),
-                                    );
-                                    #[unroll]
-                                    for side in 0usize..2usize {
-                                        if (bits >> comptime!(2 * side as u32)) & 3u32 != 0u32 {
-                                            let sum = sums.index(comptime!(side * shape.columns + column));
-                                            cmma::execute(rows.index(side), &b, sum, sum);
-                                        }
+                                #[unroll]
+                                for side in 0usize..2usize {
+                                    if (bits >> comptime!(2 * side as u32)) & 3u32 != 0u32 {
+                                        let sum = sums.index(comptime!(side * shape.columns + column));
+                                        cmma::execute(rows.index(side), &b, sum, sum);
                                     }
                                 }
                             }
                         }
                     }
-                    sync_plane();
                 }
+                sync_plane();
+                tap = next;
+                bits = next_bits;
             }
         }
     }

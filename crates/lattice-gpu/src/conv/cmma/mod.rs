@@ -70,14 +70,16 @@ pub fn conv_cmma<F: Float + CubeElement>(
     if tiles.n_tiles == 0 || c_out == 0 {
         return y;
     }
+    // Many output channels are done at once, so that rows are gathered once for all of them, fewer input channels at a time.
+    let wide = c_out >= 128;
     let shape = CmmaShape {
         c_in,
         c_out,
         taps: tiles.taps,
         span_words: tiles.span_words,
         lanes,
-        columns: c_out.div_ceil(EDGE).min(4),
-        steps: c_in.div_ceil(EDGE).clamp(1, 4),
+        columns: c_out.div_ceil(EDGE).min(if wide { 8 } else { 4 }),
+        steps: c_in.div_ceil(EDGE).clamp(1, if wide { 2 } else { 4 }),
         after: epilogue.after,
     };
     let x_lanes = if c_in.is_multiple_of(8) { 8 } else { 1 };
