@@ -159,13 +159,20 @@ impl Case {
     }
 
     fn check_dtypes(&self, device: &str, gpu: &Gpu, shape: ConvShape) {
+        self.check_most(device, gpu, shape, true);
+    }
+
+    /// All types but bf16 where that is not asked for: its kernels differ from those of f16 by the type alone, and each takes long to compile.
+    fn check_most(&self, device: &str, gpu: &Gpu, shape: ConvShape, with_bf16: bool) {
         self.check::<f32>(device, gpu, shape);
         if is_software(gpu) {
             println!("{shape:?}: f32 alone on a software device");
             return;
         }
         self.check::<f16>(device, gpu, shape);
-        self.check::<bf16>(device, gpu, shape);
+        if with_bf16 {
+            self.check::<bf16>(device, gpu, shape);
+        }
     }
 }
 
@@ -255,8 +262,8 @@ fn any_channels_match_the_loops() {
             (128, 72),
             (200, 128),
         ];
-        for (c_in, c_out) in cases(&gpu, "channels", all, 1) {
-            case.check_dtypes(&device, &gpu, ConvShape::dense(c_in, c_out));
+        for (at, (c_in, c_out)) in cases(&gpu, "channels", all, 1).into_iter().enumerate() {
+            case.check_most(&device, &gpu, ConvShape::dense(c_in, c_out), at % 3 == 0);
         }
     }
 }
