@@ -10,10 +10,11 @@ use lattice_gpu::rows::DeviceRowMap;
 use lattice_gpu::support::{self as there, CellGrid, Created, Joined};
 use lattice_gpu::{Buffer, Gpu};
 
-use super::Grid;
-use super::cube::{gpu_device, tensor_of};
+use super::device::gpu_device;
 use super::forms::{MAX_ROWS, key};
 use super::made::{DeviceSupport, Rows, int_buffer, int_tensor, made, support};
+use super::rows::tensor_of;
+use crate::backend::Grid;
 
 /// Batch items whose rows a device counts.
 const MOST_ITEMS: usize = 1 << 16;

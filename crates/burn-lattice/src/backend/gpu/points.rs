@@ -12,14 +12,15 @@ use lattice_gpu::points::{self, PointCorners, Quantized, Voxels};
 use lattice_gpu::rows::DeviceRowMap;
 use lattice_gpu::{Buffer, Gpu};
 
-use super::cube::{Rows, gpu_device, tensor_of};
+use super::device::gpu_device;
 use super::forms::{MAX_ROWS, key};
-use super::found::{
+use super::made::{DeviceSupport, Rows as KnownRows, int_buffer, int_tensor, made, support};
+use super::maps::made_map;
+use super::rows::{Rows, tensor_of};
+use crate::backend::found::{
     CornersOfPoints, DeviceCorners, DeviceNeighbours, DeviceVoxels, Found, NeighbourColumn, NeighbourSearch,
     NeighboursFound, ReadBack, VoxelsOfPoints,
 };
-use super::made::{DeviceSupport, Rows as KnownRows, int_buffer, int_tensor, made, support};
-use super::maps::made_map;
 
 /// Most points on a device: eight numbers each are counted in 32 bits.
 const MAX_POINTS: usize = (1 << 29) - 1;

@@ -11,9 +11,11 @@ use lattice_gpu::conv::mma::{
 };
 use lattice_gpu::{Buffer, Life};
 
-use super::cube::{Rows, Weights, epilogue_of, fused, with_gpu_float};
+use super::conv::{Weights, epilogue_of, fused};
+use super::forms;
 use super::kept::ordered_codes;
-use super::{ConvMap, FusedOperands, PackedCall, PackedOperands, forms};
+use super::rows::{Rows, with_gpu_float};
+use crate::backend::{ConvMap, FusedOperands, PackedCall, PackedOperands};
 use crate::routes::PackedKernel;
 
 /// `sparse_conv_fused` with a packed weight: products of bytes where activations are given, else of unpacked codes.

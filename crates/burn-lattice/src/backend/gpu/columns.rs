@@ -5,7 +5,8 @@ use burn_cubecl::CubeBackend;
 use burn_cubecl::tensor::CubeTensor;
 use lattice_gpu::rows::concat_columns as concat;
 
-use super::cube::{Rows, gpu_device, tensor_of};
+use super::device::gpu_device;
+use super::rows::{Rows, tensor_of};
 
 /// `[n, c_lhs]` and `[n, c_rhs]` as `[n, c_lhs + c_rhs]`. `None` for another device, and with a graph, which has operations of its own.
 pub(crate) fn concat_columns(lhs: &Tensor<2>, rhs: &Tensor<2>) -> Option<Tensor<2>> {

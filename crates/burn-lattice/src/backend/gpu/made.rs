@@ -16,8 +16,9 @@ use lattice_gpu::index::BlockIndex;
 use lattice_gpu::support::{Pyramid, canonical_order, children, coarser, describe, expanded, reached};
 use lattice_gpu::{Buffer, Gpu};
 
-use super::cube::{gpu_device, tensor_of};
+use super::device::gpu_device;
 use super::forms::{MAX_ROWS, key};
+use super::rows::tensor_of;
 
 /// A support on a device.
 pub(super) struct DeviceSupport {

@@ -15,7 +15,8 @@ use lattice_cpu::PackedShape;
 use lattice_gpu::conv::mma::MmaPlan;
 use lattice_gpu::{Buffer, Gpu, norm};
 
-use super::cube::{gpu_device, tensor_of};
+use super::device::gpu_device;
+use super::rows::tensor_of;
 
 /// What a form was derived from, and how.
 #[derive(PartialEq, Eq, Hash)]
