@@ -92,12 +92,14 @@ pub struct ManagerReport {
     pub row_maps: usize,
     /// Cached joins.
     pub joins: usize,
-    /// Bytes of row maps and joins.
+    /// Bytes of row maps and joins on the host.
     pub map_bytes: usize,
+    /// Bytes of the tables that devices hold for relations, row maps and joins.
+    pub device_bytes: usize,
 }
 
 impl ManagerReport {
-    /// All bytes together.
+    /// All bytes on the host together.
     pub fn bytes(&self) -> usize {
         self.relation_bytes + self.map_bytes
     }
@@ -121,8 +123,8 @@ impl CoordinateManager {
         Self::with_cache(RelationCache::default())
     }
 
-    /// An empty manager whose relations together stay below `budget_bytes`, where one alone does not pass it. Counted is what the host
-    /// holds: pairs that were listed and views of them, not the tables that a GPU keeps with a relation.
+    /// An empty manager whose relations together stay below `budget_bytes`, where one alone does not pass it. Counted are pairs that were
+    /// listed and views of them on the host, and the tables that GPUs keep with a relation.
     pub fn with_budget(budget_bytes: usize) -> Self {
         Self::with_cache(RelationCache::with_budget(budget_bytes))
     }
@@ -423,14 +425,21 @@ impl CoordinateManager {
         let maps = self.maps();
         // Sums of integers: the order of a map's values does not show.
         #[allow(clippy::iter_over_hash_type, reason = "a sum does not depend on order")]
-        let map_bytes = maps.rows.values().map(|m| m.to_host().bytes()).sum::<usize>()
-            + maps.joins.values().map(|j| j.lhs.to_host().bytes() + j.rhs.to_host().bytes()).sum::<usize>();
+        let sum = |of: fn(&core::RowMap) -> usize| {
+            let joined = |join: &JoinMaps| of(join.lhs.to_host()) + of(join.rhs.to_host());
+            maps.rows.values().map(|map| of(map.to_host())).sum::<usize>()
+                + maps.joins.values().map(joined).sum::<usize>()
+        };
+        let map_bytes = sum(core::RowMap::bytes);
+        let on_devices =
+            |map: &core::RowMap| map.attachments().bytes() + map.transpose().attachments().bytes();
         ManagerReport {
             relations: self.0.relations.len(),
             relation_bytes: self.0.relations.bytes(),
             row_maps: maps.rows.len(),
             joins: maps.joins.len(),
             map_bytes,
+            device_bytes: self.0.relations.device_bytes() + sum(on_devices),
         }
     }
 

@@ -4,7 +4,17 @@ use std::any::{Any, TypeId};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-type Forms = HashMap<(TypeId, u64), Arc<dyn Any + Send + Sync>>;
+/// What may be kept with a value.
+pub trait Form: Any + Send + Sync {
+    /// Bytes that it holds, on a device for the most part; it may grow.
+    fn bytes(&self) -> usize;
+}
+
+/// A form, and its bytes by its type.
+#[derive(Clone)]
+struct Kept(Arc<dyn Any + Send + Sync>, fn(&dyn Any) -> usize);
+
+type Forms = HashMap<(TypeId, u64), Kept>;
 
 /// One form for each type and key; a key tells devices apart.
 #[derive(Default)]
@@ -21,19 +31,28 @@ impl Attachments {
     ///
     /// # Errors
     /// The error of `build`; nothing is kept then.
-    pub fn get_or_build<T: Any + Send + Sync, E>(
+    pub fn get_or_build<T: Form, E>(
         &self,
         key: u64,
         build: impl FnOnce() -> Result<T, E>,
     ) -> Result<Arc<T>, E> {
         let at = (TypeId::of::<T>(), key);
-        if let Some(form) = self.forms().get(&at).cloned().and_then(|form| form.downcast::<T>().ok()) {
+        if let Some(form) = self.forms().get(&at).cloned().and_then(|kept| kept.0.downcast::<T>().ok()) {
             return Ok(form);
         }
         // Outside the lock: a build may ask for another form of the same value.
         let built: Arc<T> = Arc::new(build()?);
-        let kept = self.forms().entry(at).or_insert_with(|| built.clone()).clone();
-        Ok(kept.downcast::<T>().unwrap_or(built))
+        let bytes = |form: &dyn Any| form.downcast_ref::<T>().map_or(0, T::bytes);
+        let kept = self.forms().entry(at).or_insert_with(|| Kept(built.clone(), bytes)).clone();
+        Ok(kept.0.downcast::<T>().unwrap_or(built))
+    }
+
+    /// Bytes of all forms.
+    pub fn bytes(&self) -> usize {
+        let forms = self.forms();
+        // A sum of integers does not depend on order.
+        #[allow(clippy::iter_over_hash_type, reason = "a sum does not depend on order")]
+        forms.values().map(|Kept(form, bytes)| bytes(form.as_ref())).sum()
     }
 
     /// Forgets every form.
@@ -52,16 +71,36 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
 
+    #[derive(Debug, PartialEq)]
+    struct Words(Vec<u32>);
+
+    impl Form for Words {
+        fn bytes(&self) -> usize {
+            4 * self.0.len()
+        }
+    }
+
+    #[derive(Debug, PartialEq)]
+    struct Byte(u8);
+
+    impl Form for Byte {
+        fn bytes(&self) -> usize {
+            1
+        }
+    }
+
     #[test]
     fn a_form_is_built_once_for_each_type_and_key() {
         let forms = Attachments::default();
-        let number = forms.get_or_build::<u32, ()>(0, || Ok(1)).unwrap();
-        assert_eq!((*number, *forms.get_or_build::<u32, ()>(0, || Ok(2)).unwrap()), (1, 1));
-        assert_eq!(*forms.get_or_build::<u32, ()>(1, || Ok(2)).unwrap(), 2);
-        assert_eq!(*forms.get_or_build::<u64, ()>(0, || Ok(3)).unwrap(), 3);
-        assert!(forms.get_or_build::<u8, &str>(0, || Err("no")).is_err());
-        assert_eq!(*forms.get_or_build::<u8, &str>(0, || Ok(4)).unwrap(), 4);
+        let words = |key, n| forms.get_or_build::<Words, ()>(key, || Ok(Words(vec![n; 3]))).unwrap();
+        assert_eq!((words(0, 1), words(0, 2)), (words(0, 3), Arc::new(Words(vec![1; 3]))));
+        assert_eq!(*words(1, 2), Words(vec![2; 3]));
+        assert!(forms.get_or_build::<Byte, &str>(0, || Err("no")).is_err());
+        assert_eq!(forms.bytes(), 24);
+        assert_eq!(*forms.get_or_build::<Byte, &str>(0, || Ok(Byte(4))).unwrap(), Byte(4));
+        assert_eq!(forms.bytes(), 25);
         forms.clear();
-        assert_eq!(*forms.get_or_build::<u32, ()>(0, || Ok(5)).unwrap(), 5);
+        assert_eq!(forms.bytes(), 0);
+        assert_eq!(*words(0, 5), Words(vec![5; 3]));
     }
 }

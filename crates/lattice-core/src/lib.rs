@@ -26,7 +26,7 @@ mod row_map;
 mod sets;
 mod support;
 
-pub use attachments::Attachments;
+pub use attachments::{Attachments, Form};
 pub use attribute::AttributeValues;
 pub use coord::*;
 pub use entropy::*;

@@ -97,6 +97,26 @@ fn a_budget_drops_what_was_used_longest_ago() {
 }
 
 #[test]
+fn what_devices_hold_counts_against_the_budget() {
+    struct Tables(usize);
+    impl lattice_core::Form for Tables {
+        fn bytes(&self) -> usize {
+            self.0
+        }
+    }
+    let supports: Vec<Support> = (0..3).map(|_| line(10)).collect();
+    let cache = RelationCache::with_budget(1 << 20);
+    for support in &supports {
+        let relation = get(&cache, support, 3);
+        relation.attachments().get_or_build::<Tables, ()>(0, || Ok(Tables(400 << 10))).unwrap();
+    }
+    assert_eq!(cache.device_bytes(), 1200 << 10);
+    assert!(cache.report().iter().all(|entry| entry.device_bytes == 400 << 10));
+    get(&cache, &supports[2], 3); // knows the tables made since, and drops supports[0]
+    assert_eq!((cache.len(), cache.device_bytes()), (2, 800 << 10));
+}
+
+#[test]
 fn concurrent_requests_get_one_identity() {
     let (cache, s) = (RelationCache::new(), line(5000));
     let found: Vec<Relation> = std::thread::scope(|scope| {

@@ -10,7 +10,7 @@
 use std::time::Instant;
 
 use half::f16;
-use lattice_core::{KernelSpec, Relation, RelationKind, Support};
+use lattice_core::{Form, KernelSpec, Relation, RelationKind, Support};
 use lattice_gpu::Life;
 use lattice_gpu::conv::ConvShape;
 use lattice_gpu::conv::mma::{Direction, Epilogue, MmaPlan, conv_mma, pack_weights};

@@ -160,3 +160,21 @@ fn two_runs_on_a_device_give_equal_bits() {
         assert_eq!(run(), run(), "on {name}");
     }
 }
+
+#[test]
+fn tables_that_a_device_holds_are_counted() {
+    // So many rows that halos are counted; fewer get all the room that they might need, 8 MB at most.
+    let coords = surface(200);
+    let n = coords.len();
+    let bytes = |device: &Device| {
+        let x = sparse(&coords, tensor([n, 4], 1, DType::F32, device));
+        ops::subm_conv3d(&x, tensor([27, 4, 4], 2, DType::F32, device), None, &options(3, 1)).unwrap();
+        x.manager().report().device_bytes
+    };
+    assert_eq!(bytes(&Device::flex()), 0);
+    for (name, device) in devices::gpus() {
+        let bytes = bytes(&device);
+        // A table of 16 bits a tap is 54 bytes a row, the rows that tiles stage 4 a row at least.
+        assert!((58 * n..=108 * n).contains(&bytes), "{name}: {bytes} bytes of {n} rows");
+    }
+}

@@ -71,6 +71,8 @@ struct Report {
     stages: Vec<Stage>,
     layers: Vec<Layer>,
     relation_bytes: usize,
+    /// Tables that a GPU holds for relations, row maps and joins.
+    device_table_bytes: usize,
     notes: Vec<String>,
     /// A first pass that compiled a GPU's kernels and is not in the stages; 0 on the CPU.
     warmup_ms: f64,
@@ -130,6 +132,7 @@ struct Segmentation {
     labels: Vec<u8>,
     voxels: usize,
     relation_bytes: usize,
+    device_table_bytes: usize,
     stages: Vec<Stage>,
     layers: Vec<Layer>,
     network_ms: f64,
@@ -230,6 +233,7 @@ pub fn run(args: &Args) -> Result<()> {
         stages: found.stages,
         layers: found.layers,
         relation_bytes: found.relation_bytes,
+        device_table_bytes: found.device_table_bytes,
         notes: scene::precision_note(&cloud, voxel_size).into_iter().collect(),
         warmup_ms: found.warmup_ms,
         total_ms: start.elapsed().as_secs_f64() * 1e3,
@@ -354,6 +358,7 @@ fn segment(
         labels,
         voxels: voxels.n_rows(),
         relation_bytes: report.bytes(),
+        device_table_bytes: report.device_bytes,
         stages,
         layers,
         network_ms,
@@ -437,11 +442,11 @@ fn summary(report: &Report, written: &[String], network_ms: f64) -> String {
         })
         .collect();
     lines.push(format!("{}\n", table::render(&["class", "points", "%"], &rows)));
-    let bytes = table::count(report.relation_bytes);
-    lines.push(format!(
-        "network {network_ms:.0} ms, all {:.0} ms; relations and maps {bytes} bytes",
-        report.total_ms
-    ));
+    let bytes = match report.device_table_bytes {
+        0 => format!("relations and maps {} bytes", table::count(report.relation_bytes)),
+        n => format!("tables of relations and maps {} bytes on the device", table::count(n)),
+    };
+    lines.push(format!("network {network_ms:.0} ms, all {:.0} ms; {bytes}", report.total_ms));
     lines.push(format!("wrote {}", written.join(", ")));
     lines.join("\n")
 }

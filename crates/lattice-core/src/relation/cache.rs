@@ -31,6 +31,8 @@ pub struct CacheEntry {
     pub n_pairs: Option<usize>,
     /// Bytes of its edges and of the views built so far.
     pub bytes: usize,
+    /// Bytes of its forms on devices.
+    pub device_bytes: usize,
     /// Requests that found it.
     pub hits: u64,
 }
@@ -68,7 +70,7 @@ impl RelationCache {
         Self::default()
     }
 
-    /// An empty store that drops the relations used longest ago when all of them pass `budget_bytes`. The one asked for last
+    /// An empty store that drops the relations used longest ago when all of them pass `budget_bytes`, on the host and on devices together. The one asked for last
     /// always stays. Pairs that are listed and views that grow after a request count from the next request on.
     pub fn with_budget(budget_bytes: usize) -> Self {
         Self(Arc::new(Mutex::new(Store { budget_bytes: Some(budget_bytes), ..Store::default() })))
@@ -138,6 +140,12 @@ impl RelationCache {
         self.lock().bytes()
     }
 
+    /// Bytes of all forms of relations on devices.
+    pub fn device_bytes(&self) -> usize {
+        let store = self.lock();
+        store.entries.values().map(|entry| entry.relation.attachments().bytes()).sum()
+    }
+
     /// Requests that found their relation.
     pub fn hits(&self) -> u64 {
         self.lock().hits
@@ -158,6 +166,13 @@ impl RelationCache {
     fn lock(&self) -> MutexGuard<'_, Store> {
         // No code that can panic leaves the store half changed, so a poisoned lock is still good.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Entry {
+    /// Bytes on the host and on devices.
+    fn held(&self) -> usize {
+        self.relation.bytes() + self.relation.attachments().bytes()
     }
 }
 
@@ -182,6 +197,11 @@ impl Store {
         self.entries.values().map(|entry| entry.relation.bytes()).sum()
     }
 
+    /// What counts against the budget.
+    fn held(&self) -> usize {
+        self.entries.values().map(Entry::held).sum()
+    }
+
     fn lines(&self) -> Vec<(u64, CacheEntry)> {
         let line = |(key, entry): (&RelationKey, &Entry)| {
             let relation = &entry.relation;
@@ -191,6 +211,7 @@ impl Store {
                     key: *key,
                     n_pairs: relation.known_pairs(),
                     bytes: relation.bytes(),
+                    device_bytes: relation.attachments().bytes(),
                     hits: entry.hits,
                 },
             )
@@ -201,11 +222,11 @@ impl Store {
     /// Drops entries, the one used longest ago first, until the rest fits the budget or one is left.
     fn shrink(&mut self) {
         let Some(budget) = self.budget_bytes else { return };
-        let mut bytes = self.bytes();
+        let mut bytes = self.held();
         while bytes > budget && self.entries.len() > 1 {
             let oldest = self.entries.iter().min_by_key(|(_, entry)| entry.last_used).map(|(key, _)| *key);
             let Some(entry) = oldest.and_then(|key| self.entries.remove(&key)) else { return };
-            bytes = bytes.saturating_sub(entry.relation.bytes());
+            bytes = bytes.saturating_sub(entry.held());
         }
     }
 }

@@ -156,6 +156,11 @@ impl Tables {
 }
 
 impl BlockIndex {
+    /// Bytes of its tables, with those of the indices that were built together.
+    pub fn bytes(&self) -> usize {
+        4 * (self.slots.len + self.occupancy.len + self.counters.len)
+    }
+
     /// The index of `n_rows` distinct coordinates `[batch, x, y, z]` in any order; two launches.
     ///
     /// # Panics

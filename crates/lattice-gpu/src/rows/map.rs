@@ -1,6 +1,6 @@
 //! A row map on the device.
 
-use lattice_core::{Error, Result, RowEntries, RowMap};
+use lattice_core::{Error, Form, Result, RowEntries, RowMap};
 
 use crate::gpu::{Buffer, Gpu};
 
@@ -132,12 +132,14 @@ impl DeviceRowMap {
         });
         RowEntries { splits, rows, weights }
     }
+}
 
+impl Form for DeviceRowMap {
     /// Bytes of all tables.
-    pub fn bytes(&self) -> usize {
+    fn bytes(&self) -> usize {
         let levels: usize = self.levels.iter().map(|level| level.splits.len).sum();
         let optional = |buffer: &Option<Buffer>| buffer.as_ref().map_or(0, |buffer| buffer.len);
-        4 * (self.rows.len + optional(&self.weights) + levels + optional(&self.owners))
+        4 * (self.rows.len + optional(&self.weights) + self.splits.len + levels + optional(&self.owners))
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::OnceLock;
 
 use cubecl::prelude::*;
-use lattice_core::{Error, Result};
+use lattice_core::{Error, Form, Result};
 
 use super::geometry::Geometry;
 use super::kernel::{BuildShape, Job, MAX_GROUP_TAPS, SPAN_WORDS, build_tiles_kernel};
@@ -166,11 +166,6 @@ impl Tiles {
         self.counts().phases
     }
 
-    /// Bytes of all tables.
-    pub fn bytes(&self) -> usize {
-        4 * (self.rows.len + self.table.len + self.chunks.len + self.halo.len + self.spans.len)
-    }
-
     /// Output rows, place by place.
     pub fn rows_to_host(&self, gpu: &Gpu) -> Vec<u32> {
         gpu.download(&self.rows)
@@ -209,6 +204,13 @@ impl Tiles {
             }
         }
         pairs
+    }
+}
+
+impl Form for Tiles {
+    /// Bytes of all tables.
+    fn bytes(&self) -> usize {
+        4 * (self.rows.len + self.table.len + self.chunks.len + self.halo.len + self.spans.len)
     }
 }
 

@@ -1,5 +1,7 @@
 //! How much of a tile's work is of use: for people and for tests.
 
+use lattice_core::Form;
+
 use super::{CHUNK_ROWS, Tiles};
 
 /// What tiles stage and compute, against what the relation has.

@@ -97,6 +97,14 @@ impl DeviceSupport {
     }
 }
 
+impl core::Form for DeviceSupport {
+    /// Bytes of the rows, of their order and of an index of their own.
+    fn bytes(&self) -> usize {
+        let order = self.order.get().and_then(Option::as_ref).map_or(0, |order| order.len);
+        4 * (self.coords.len + order) + self.index.get().map_or(0, BlockIndex::bytes)
+    }
+}
+
 fn read_rows(gpu: &Gpu, coords: &Buffer) -> Vec<Coord> {
     gpu.download::<i32>(coords).as_chunks::<4>().0.to_vec()
 }

@@ -169,6 +169,11 @@ fn lies_on(device: &Device, argument: &Device, source: &core::Support) -> Option
 /// Rows of each batch item of a support, at least `items` of them; kept with it.
 pub(crate) fn batch_counts(device: &Device, source: &core::Support, items: usize) -> Option<Vec<usize>> {
     struct Counts(Vec<usize>);
+    impl core::Form for Counts {
+        fn bytes(&self) -> usize {
+            size_of_val(self.0.as_slice())
+        }
+    }
     let (gpu, cube) = at_work(device, source.n_rows()).filter(|_| !source.is_read())?;
     let (_, high) = source.bounds()?;
     let all = high[0] as usize + 1;

@@ -1,6 +1,6 @@
 //! The pairs of a relation, grouped by tap.
 
-use lattice_core::{Error, Relation, Result};
+use lattice_core::{Error, Form, Relation, Result};
 
 use super::list::list_pairs;
 use crate::gpu::{Buffer, Gpu};
@@ -76,9 +76,11 @@ impl DevicePairs {
         let taps = (0u32..).zip(splits.windows(2)).flat_map(|(tap, s)| (s[0]..s[1]).map(move |_| tap));
         in_rows.into_iter().zip(out_rows).zip(taps).map(|((i, o), tap)| (i, o, tap)).collect()
     }
+}
 
+impl Form for DevicePairs {
     /// Bytes of all tables.
-    pub fn bytes(&self) -> usize {
+    fn bytes(&self) -> usize {
         4 * (self.in_rows.len + self.out_rows.len + self.splits.len)
     }
 }
