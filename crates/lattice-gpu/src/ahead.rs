@@ -167,24 +167,38 @@ fn shown(client: &Client, hash: u64, start: Start<'_>) -> Option<Arc<Answer>> {
     OPEN.fetch_add(1, Ordering::AcqRel);
     compiler.holds.fetch_add(1, Ordering::AcqRel);
     drop(all);
+    let open = Open { hash, stable, answer: answer.clone(), holds: compiler.holds };
     {
         STAND_IN.set(Some(compiler.nothing.clone()));
         let _showing = Showing;
         start(&compiler.client, CubeCount::Dynamic(compiler.nothing.binding()));
     }
-    let (answered, holds) = (answer.clone(), compiler.holds);
     compiler.bell.submit(move |_| {
-        answered.give();
-        let mut all = compilers();
-        all.know(stable);
-        all.open.remove(&hash);
-        drop(all);
         DONE.fetch_add(1, Ordering::AcqRel);
-        holds.fetch_sub(1, Ordering::AcqRel);
-        OPEN.fetch_sub(1, Ordering::AcqRel);
+        drop(open);
     });
     compiler.bell.flush_queue();
     Some(answer)
+}
+
+/// A kernel that a compiler holds. When it goes, done or given up, whoever waits for it goes on.
+struct Open {
+    hash: u64,
+    stable: StableHash,
+    answer: Arc<Answer>,
+    holds: Arc<AtomicUsize>,
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.answer.give();
+        let mut all = compilers();
+        all.know(self.stable);
+        all.open.remove(&self.hash);
+        drop(all);
+        self.holds.fetch_sub(1, Ordering::AcqRel);
+        OPEN.fetch_sub(1, Ordering::AcqRel);
+    }
 }
 
 /// What a compiler says when it is done with a kernel.
@@ -296,12 +310,37 @@ extern "C" fn wait_for_compilers() {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
 
     #[test]
     fn nothing_stands_in_for_buffers_outside_of_a_showing() {
         assert!(stand_in().is_none());
-        assert!(!is_compiling());
+        let stopped = std::panic::catch_unwind(|| {
+            let _showing = Showing;
+            panic!("as a launch that is refused does")
+        });
+        assert!(stopped.is_err() && stand_in().is_none());
+    }
+
+    #[test]
+    fn whoever_waits_for_a_kernel_goes_on_when_it_is_given_up() {
+        let (answer, holds) = (Arc::new(Answer::default()), Arc::new(AtomicUsize::new(1)));
+        OPEN.fetch_add(1, Ordering::AcqRel);
+        compilers().open.insert(7, answer.clone());
+        let open = Open { hash: 7, stable: 7, answer: answer.clone(), holds: holds.clone() };
+        let waiting = std::thread::spawn(move || {
+            let since = Instant::now();
+            answer.wait();
+            since.elapsed()
+        });
+        let stopped = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            let _open = open;
+            panic!("as a launch that is refused does")
+        }));
+        assert!(stopped.is_err());
+        assert!(waiting.join().unwrap() < PATIENCE / 2);
+        assert_eq!((holds.load(Ordering::Acquire), compilers().open.len()), (0, 0));
     }
 
     #[test]
