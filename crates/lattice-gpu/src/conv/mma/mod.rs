@@ -246,9 +246,13 @@ fn launch<X: Float + CubeElement, F: Float + CubeElement, E: Float>(
     let n_cubes = Gpu::cubes(tiles.n_tiles * shape.cubes() as usize, 1);
     let address = address_of(&[source.x, &y]);
     let arg = |(buffer, lanes): (&Buffer, usize)| buffer.arg(lanes);
-    let lanes = [source.lanes, y_lanes, source.packed.1, source.affine.map_or(1, |(_, lanes)| lanes)];
-    let name = std::any::type_name::<(X, F, E)>();
-    let kernel = ("conv_mma", name, lanes, epilogue.operands(), address, handed.len > 0, shape.compiled());
+    let (packed_lanes, affine_lanes) = (source.packed.1, source.affine.map_or(1, |(_, lanes)| lanes));
+    let kernel = (
+        ("conv_mma", std::any::type_name::<(X, F, E)>()),
+        [source.lanes, y_lanes, packed_lanes, affine_lanes],
+        (epilogue.operands(), address, handed.len > 0),
+        shape.compiled(),
+    );
     gpu.launch(n_cubes, kernel, |client, n_cubes| {
         // SAFETY: tiles hold rows of the source and the target, whose features `x` and `y` are; the operands have the shapes that
         // the epilogue says, packed weights those of `shape`.
@@ -259,10 +263,10 @@ fn launch<X: Float + CubeElement, F: Float + CubeElement, E: Float>(
                 CubeDim::new_1d(plan.units() as u32),
                 address,
                 16 / size_of::<X>(),
-                lanes[0],
-                lanes[1],
-                lanes[2],
-                lanes[3],
+                source.lanes,
+                y_lanes,
+                packed_lanes,
+                affine_lanes,
                 source.x.arg(source.lanes),
                 arg(source.packed),
                 BesideLaunch::new(
