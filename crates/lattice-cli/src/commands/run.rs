@@ -194,8 +194,11 @@ pub fn run(args: &Args) -> Result<()> {
     steps.done();
     // Find out before the work that the results have a place.
     let out = OutFolder::prepare(&args.out, &FILES)?;
-    steps.begin(format!("{} on {} points", spec.name, table::count(cloud.len())));
-    let found = segment(&model, &cloud, &told, voxel_size, &chosen.device)
+    let work = format!("{} on {} points", spec.name, table::count(cloud.len()));
+    if DeviceClass::of(&chosen.device).is_gpu() {
+        steps.begin(format!("{work}, first pass: compiles the kernels that are not known yet"));
+    }
+    let found = segment(&model, &cloud, &told, voxel_size, &chosen.device, || steps.begin(work))
         .map_err(|e| e.context(format!("{scene_name} at voxel size {voxel_size}")))?;
     steps.done();
 
@@ -251,12 +254,14 @@ pub fn run(args: &Args) -> Result<()> {
     }
 }
 
+/// Scores and labels a cloud; says when the pass that is measured begins.
 fn segment(
     model: &Segmenter,
     cloud: &PointCloud,
     told: &[Feature],
     voxel_size: f64,
     device: &Device,
+    begin: impl FnOnce(),
 ) -> Result<Segmentation> {
     let start = Instant::now();
     let positions = scene::positions_f32(cloud);
@@ -278,6 +283,7 @@ fn segment(
         device.sync().map_err(|e| anyhow::anyhow!("{e:?}"))?;
         warmup_ms = clock.elapsed().as_secs_f64() * 1e3;
     }
+    begin();
     let mut voxelize_ms = 0.0;
     let mut network_ms = 0.0;
     let mut devoxelize_ms = 0.0;
@@ -389,6 +395,9 @@ fn with_classes(cloud: &PointCloud, labels: &[u8], names: &[String]) -> PointClo
     out
 }
 
+/// A first pass that took longer has compiled kernels.
+const LONG_WARMUP_MS: f64 = 2000.0;
+
 fn summary(report: &Report, written: &[String], network_ms: f64) -> String {
     let mut lines = vec![report.scene.clone()];
     lines.push(format!(
@@ -447,6 +456,12 @@ fn summary(report: &Report, written: &[String], network_ms: f64) -> String {
         n => format!("tables of relations and maps {} bytes on the device", table::count(n)),
     };
     lines.push(format!("network {network_ms:.0} ms, all {:.0} ms; {bytes}", report.total_ms));
+    if report.warmup_ms > LONG_WARMUP_MS {
+        lines.push(format!(
+            "A first pass of {:.1} s compiled kernels for this device; the next run finds them in the cache folder.",
+            report.warmup_ms / 1e3
+        ));
+    }
     lines.push(format!("wrote {}", written.join(", ")));
     lines.join("\n")
 }
