@@ -424,7 +424,6 @@ impl CoordinateManager {
     pub fn report(&self) -> ManagerReport {
         let maps = self.maps();
         // Sums of integers: the order of a map's values does not show.
-        #[allow(clippy::iter_over_hash_type, reason = "a sum does not depend on order")]
         let sum = |of: fn(&core::RowMap) -> usize| {
             let joined = |join: &JoinMaps| of(join.lhs.to_host()) + of(join.rhs.to_host());
             maps.rows.values().map(|map| of(map.to_host())).sum::<usize>()

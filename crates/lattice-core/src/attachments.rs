@@ -49,10 +49,7 @@ impl Attachments {
 
     /// Bytes of all forms.
     pub fn bytes(&self) -> usize {
-        let forms = self.forms();
-        // A sum of integers does not depend on order.
-        #[allow(clippy::iter_over_hash_type, reason = "a sum does not depend on order")]
-        forms.values().map(|Kept(form, bytes)| bytes(form.as_ref())).sum()
+        self.forms().values().map(|Kept(form, bytes)| bytes(form.as_ref())).sum()
     }
 
     /// Forgets every form.

@@ -37,8 +37,8 @@ struct Entry {
     form: Arc<dyn Any + Send + Sync>,
 }
 
-/// The form under a key, derived by the first caller.
-fn kept<T: Any + Send + Sync>(key: Key, sources: Vec<Buffer>, derive: impl FnOnce() -> T) -> Arc<T> {
+/// The form under a key, derived from its sources by the first caller.
+fn kept<T: Any + Send + Sync>(key: Key, sources: Vec<Buffer>, derive: impl FnOnce(&[Buffer]) -> T) -> Arc<T> {
     static KEPT: Mutex<Option<HashMap<Key, Entry>>> = Mutex::new(None);
     // Entries are inserted whole, so a panic elsewhere leaves the map as it should be.
     let lock = || KEPT.lock().unwrap_or_else(PoisonError::into_inner);
@@ -46,7 +46,7 @@ fn kept<T: Any + Send + Sync>(key: Key, sources: Vec<Buffer>, derive: impl FnOnc
     if let Some(Ok(form)) = found.map(Arc::downcast) {
         return form;
     }
-    let form = Arc::new(derive());
+    let form = Arc::new(derive(&sources));
     // What computed a part of a larger memory may free it without anyone seeing it go: nothing is kept for that.
     if sources.iter().any(Buffer::is_piece) {
         return form;
@@ -65,7 +65,7 @@ pub(super) fn packed_weight<T: Any + Send + Sync>(
     plan: Option<MmaPlan>,
     pack: impl FnOnce() -> T,
 ) -> Arc<T> {
-    kept(Key::Packed(weight.memory(), shape, plan), vec![weight.clone()], pack)
+    kept(Key::Packed(weight.memory(), shape, plan), vec![weight.clone()], |_| pack())
 }
 
 /// The codes of a packed weight in the order that matrix units read, put there once for as long as its tensors live.
@@ -77,7 +77,7 @@ pub(super) fn ordered_codes<T: Any + Send + Sync>(
     pack: impl FnOnce() -> T,
 ) -> Arc<T> {
     let memories = sources.iter().map(Buffer::memory).collect();
-    kept(Key::Codes(memories, shape, plan, elements), sources, pack)
+    kept(Key::Codes(memories, shape, plan, elements), sources, |_| pack())
 }
 
 /// Scale and shift of a norm, from its mean and variance and from its gamma and beta: `fold` makes them, once on a GPU for as long as these
@@ -95,15 +95,17 @@ pub(crate) fn folded(
     // A norm with beta alone is told from one with gamma alone by nothing else.
     let has_gamma = u64::from(affine[0].is_some());
     let key = Key::Folded(buffers.iter().map(Buffer::memory).collect(), [eps.to_bits(), has_gamma]);
-    kept(key, buffers, || fold_at_once(&statistics, &affine, eps).unwrap_or_else(|| fold(statistics, affine)))
-        .as_ref()
-        .clone()
+    let make = |buffers: &[Buffer]| {
+        fold_at_once(&statistics, &affine, buffers, eps).unwrap_or_else(|| fold(statistics, affine))
+    };
+    kept(key, buffers, make).as_ref().clone()
 }
 
-/// Scale and shift in one launch where everything is f32 on one device.
+/// Scale and shift in one launch where everything is f32 on one device; `buffers` are those of the tensors that there are.
 fn fold_at_once(
     statistics: &[Tensor<1>; 2],
     affine: &[Option<Tensor<1>>; 2],
+    buffers: &[Buffer],
     eps: f64,
 ) -> Option<(Tensor<1>, Tensor<1>)> {
     let device = statistics[0].device();
@@ -115,9 +117,10 @@ fn fold_at_once(
     }
     let cube = gpu_device(&device)?;
     let gpu = Gpu::new(cube.client());
-    let [mean, var] = statistics.each_ref().map(buffer_of);
-    let [gamma, beta] = affine.each_ref().map(|operand| operand.as_ref().and_then(buffer_of));
-    let folded = norm::fold(&gpu, [&mean?, &var?], [gamma.as_ref(), beta.as_ref()], eps as f32);
+    let [mean, var, rest @ ..] = buffers else { return None };
+    let mut rest = rest.iter();
+    let [gamma, beta] = affine.each_ref().map(|operand| operand.as_ref().and_then(|_| rest.next()));
+    let folded = norm::fold(&gpu, [mean, var], [gamma, beta], eps as f32);
     let tensor =
         |buffer| Tensor::from_primitive::<CubeBackend>(tensor_of(&gpu, &cube, buffer, [c], DType::F32));
     let [scale, shift] = folded.map(tensor);
@@ -132,7 +135,7 @@ pub(crate) fn cast_bias(bias: Tensor<1>, dtype: FloatDType) -> Tensor<1> {
     }
     let Some(buffer) = buffer_of(&bias) else { return bias.cast(dtype) };
     let key = Key::Cast(buffer.memory(), dtype.into());
-    kept(key, vec![buffer], || bias.cast(dtype)).as_ref().clone()
+    kept(key, vec![buffer], |_| bias.cast(dtype)).as_ref().clone()
 }
 
 /// The memory of a tensor of a GPU without a graph.

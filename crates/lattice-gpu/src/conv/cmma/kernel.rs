@@ -55,14 +55,17 @@ fn ask<F: Float, N: Size>(
     table: &[u32],
     halo: &[u32],
     at_halo: u32,
-    at_words: u32,
-    half: u32,
+    words: u32,
+    tap: u32,
     bits: u32,
     channel: u32,
     first_place: u32,
     lane: u32,
     #[comptime] shape: CmmaShape,
 ) {
+    // Where the local numbers of the tap are, two taps a word.
+    let at_words = (words + tap / 2u32) * comptime!(TILE_ROWS as u32);
+    let half = 16u32 * (tap % 2u32);
     let nx = N::value();
     let width = comptime!(2 * shape.steps as u32);
     let c_in = comptime!(shape.c_in as u32);
@@ -211,16 +214,14 @@ pub(super) fn conv_cmma_kernel<F: Float, N: Size, Y: Size>(
             let mut bits = first_bits;
             let words = tile * comptime!(shape.taps.div_ceil(2));
             if tap < end {
-                let at_words = (words + tap / 2u32) * comptime!(TILE_ROWS as u32);
-                let half = 16u32 * (tap % 2u32);
                 ask::<F, N>(
                     &mut values,
                     x,
                     table,
                     halo,
                     at_halo,
-                    at_words,
-                    half,
+                    words,
+                    tap,
                     bits,
                     channel,
                     first_place,
@@ -234,16 +235,14 @@ pub(super) fn conv_cmma_kernel<F: Float, N: Size, Y: Size>(
                 // The rows of the next tap are on their way during the products of this one.
                 let (next, next_bits) = next_tap(chunk_bits, tap + 1u32, end, tile, plane, shape.taps);
                 if next < end {
-                    let at_words = (words + next / 2u32) * comptime!(TILE_ROWS as u32);
-                    let half = 16u32 * (next % 2u32);
                     ask::<F, N>(
                         &mut values,
                         x,
                         table,
                         halo,
                         at_halo,
-                        at_words,
-                        half,
+                        words,
+                        next,
                         next_bits,
                         channel,
                         first_place,
