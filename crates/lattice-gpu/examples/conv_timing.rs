@@ -57,6 +57,7 @@ fn run_file(gpu: &Gpu, file: &str, channels: &[usize], [plans, few]: [bool; 2], 
         .chunks_exact(16)
         .map(|r| std::array::from_fn(|i| i32::from_le_bytes(r[4 * i..4 * i + 4].try_into().unwrap())))
         .collect();
+    let given = gpu.upload(rows.as_flattened());
     let support = Support::canonical(rows).unwrap();
     let spec = KernelSpec::cube(3, 1).unwrap();
     let relation = Relation::submanifold(&support, &spec).unwrap();
@@ -65,7 +66,7 @@ fn run_file(gpu: &Gpu, file: &str, channels: &[usize], [plans, few]: [bool; 2], 
     let coords = gpu.upload(&flat);
     let geometry = Geometry::new(RelationKind::Submanifold, &spec);
 
-    let index = BlockIndex::build(gpu, &coords, n);
+    let index = BlockIndex::of_canonical(gpu, &coords, n);
     let tiles = Tiles::build(gpu, &index, &coords, n, None, geometry).unwrap();
     println!(
         "\n{file}: {n} rows, {} pairs, {} phases, halo {:.3} a row, {:.1} bytes a row, duplicates {}",
@@ -77,8 +78,20 @@ fn run_file(gpu: &Gpu, file: &str, channels: &[usize], [plans, few]: [bool; 2], 
     );
     check_pairs(gpu, &relation, &tiles);
     time(gpu, "index", || {
-        BlockIndex::build(gpu, &coords, n);
+        BlockIndex::of_canonical(gpu, &coords, n);
     });
+    time(gpu, "index of the rows as they stand", || {
+        BlockIndex::build(gpu, &given, n);
+    });
+    time(gpu, "that and its order", || {
+        assert!(BlockIndex::build(gpu, &given, n).order(gpu).is_some());
+    });
+    let listed = BlockIndex::build(gpu, &given, n);
+    if let Some(order) = listed.order(gpu) {
+        time(gpu, "tiles in that order", || {
+            Tiles::build(gpu, &listed, &given, n, Some(order), geometry).unwrap();
+        });
+    }
     time(gpu, "tiles", || {
         Tiles::build(gpu, &index, &coords, n, None, geometry).unwrap();
     });

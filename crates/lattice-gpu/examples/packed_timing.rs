@@ -67,7 +67,7 @@ fn time_level(gpu: &Gpu, name: &str, support: &Support, c: usize, plans: bool) {
     let n = support.n_rows();
     let flat: Vec<i32> = support.coords().iter().flatten().copied().collect();
     let coords = gpu.upload(&flat);
-    let index = BlockIndex::build(gpu, &coords, n);
+    let index = BlockIndex::of_canonical(gpu, &coords, n);
     let geometry = Geometry::new(RelationKind::Submanifold, &spec);
     let tiles = Tiles::build(gpu, &index, &coords, n, None, geometry).unwrap();
     let ramp = |len: usize| (0..len).map(|i| f16::from_f32(((i * 7919) % 256) as f32 / 128.0 - 1.0));

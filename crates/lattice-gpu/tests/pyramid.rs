@@ -137,7 +137,10 @@ fn rows_in_any_order_give_the_pairs_of_rows_in_canonical_order() {
         let order = canonical_order(&gpu, &coords, &given.bounds().unwrap()).unwrap();
         let index = BlockIndex::build(&gpu, &coords, given.n_rows());
         let geometry = Geometry::of(&relation);
-        let tiles = Tiles::build(&gpu, &index, &coords, given.n_rows(), Some(&order), geometry).unwrap();
-        assert_eq!(pairs(&gpu, &tiles), expected, "{device}");
+        // An order from elsewhere, and that in which the index lists its rows, where those of a tile stand first in its halo.
+        for order in [&order, index.order(&gpu).unwrap()] {
+            let tiles = Tiles::build(&gpu, &index, &coords, given.n_rows(), Some(order), geometry).unwrap();
+            assert_eq!(pairs(&gpu, &tiles), expected, "{device}");
+        }
     }
 }

@@ -84,6 +84,53 @@ fn orders_are_canonical() {
     }
 }
 
+/// The order that an index lists its rows in.
+#[track_caller]
+fn assert_listed_in_order(device: &str, gpu: &Gpu, rows: &[Coord]) {
+    let mut expected: Vec<u32> = (0..rows.len() as u32).collect();
+    expected.sort_by(|&a, &b| canonical_cmp(&rows[a as usize], &rows[b as usize]));
+    let coords = gpu.upload(rows.as_flattened());
+    let index = BlockIndex::build(gpu, &coords, rows.len());
+    let order = index.order(gpu).expect("few rows are listed in order");
+    assert!(gpu.download::<u32>(order) == expected, "{} rows on {device}", rows.len());
+    // Every row is found at its own coordinate, and no other coordinate is.
+    let found = gpu.download::<i32>(&lookup(gpu, &index, &coords));
+    assert!((0..rows.len() as i32).eq(found), "{} rows on {device}", rows.len());
+    let beside: Vec<Coord> = rows.iter().map(|c| [c[0] + 1000, c[1], c[2], c[3]]).collect();
+    let found = gpu.download::<i32>(&lookup(gpu, &index, &gpu.upload(beside.as_flattened())));
+    assert!(found.iter().all(|&row| row == -1), "{} rows on {device}", rows.len());
+}
+
+#[test]
+fn indices_list_rows_in_canonical_order() {
+    for (device, gpu) in devices() {
+        for support in supports() {
+            assert_listed_in_order(&device, &gpu, support.coords());
+        }
+        let mut numbers = Numbers(91);
+        // A row alone in its block, fewer and more blocks than buckets, and the sizes next to those; full blocks.
+        for n in [1, 2, 511, 512, 513, 1023, 1024, 4097] {
+            let alone: Vec<Coord> = (0..n).map(|i| [0, (i * 7919 % n) * 4, -8 * (i % 3), 1]).collect();
+            assert_listed_in_order(&device, &gpu, &alone);
+        }
+        let full: Vec<Coord> =
+            (0..64 * 700).map(|i| [i / (64 * 350), i % 8, i / 8 % 8, i / 64 % 350]).collect();
+        assert_listed_in_order(&device, &gpu, &full);
+        // The ends of the range, both signs and many batch ids: no bits are shared, and one row stands far from all others.
+        let ends = [i32::MIN, -1, 0, i32::MAX];
+        let mut far: Vec<Coord> = Vec::new();
+        for batch in [0, 5, 700] {
+            for (x, y, z) in (0..64).map(|i| (ends[i % 4], ends[i / 4 % 4], ends[i / 16])) {
+                far.push([batch, x, y, z]);
+            }
+        }
+        far.extend(numbers.support(9000, 30).coords());
+        far.sort_unstable_by(|a, b| b.cmp(a));
+        far.dedup();
+        assert_listed_in_order(&device, &gpu, &far);
+    }
+}
+
 #[test]
 fn coarser_rows_are_those_of_the_host() {
     for (device, gpu) in devices() {

@@ -44,7 +44,7 @@ pub(crate) struct Part {
     pub(crate) mask: u32,
 }
 
-/// Sets a slot free, its occupancy to zero, and the counters to zero, of which there are at most as many as slots.
+/// Sets a slot free and its occupancy to zero, and a counter to zero.
 #[cube]
 pub(crate) fn clear_slot(
     at: u32,
@@ -58,13 +58,13 @@ pub(crate) fn clear_slot(
         slots[at as usize] = EMPTY;
         occupancy[(2u32 * at) as usize] = 0u32;
         occupancy[(2u32 * at + 1u32) as usize] = 0u32;
-        if at < n_counters {
-            counters[at as usize] = 0u32;
-        }
+    }
+    if at < n_counters {
+        counters[at as usize] = 0u32;
     }
 }
 
-/// [`clear_slot`] for every slot, and a description of no rows. One unit a slot.
+/// [`clear_slot`] for every slot and counter, and a description of no rows. One unit a slot, and a counter.
 #[cube(launch_unchecked)]
 pub(crate) fn clear_table_kernel(
     slots: &mut [u32],
@@ -136,7 +136,7 @@ pub(crate) fn describe_row(
 
 /// Whether `a` stands before `b` in canonical order: batch, then the axis with the highest differing bit, z above y above x.
 #[cube]
-fn is_below(a: Vector<i32, Const<4>>, b: Vector<i32, Const<4>>) -> bool {
+pub(super) fn is_below(a: Vector<i32, Const<4>>, b: Vector<i32, Const<4>>) -> bool {
     let mut axis_a = a.extract(3usize);
     let mut axis_b = b.extract(3usize);
     let mut differ = u32::cast_from(axis_a ^ axis_b);
@@ -159,8 +159,9 @@ fn is_below(a: Vector<i32, Const<4>>, b: Vector<i32, Const<4>>) -> bool {
 /// Finds or takes the slot of each row's block and marks its cell. One unit a row of any part, and of the rows between parts. Leaders are
 /// numbered among the rows of all parts.
 ///
-/// `counters[1]` counts cells that were marked twice: duplicate coordinates. A single part from row 0 on is described on the way where
-/// `described` (see [`describe_row`]).
+/// `counters[1]` counts cells that were marked twice: duplicate coordinates. A single part of rows in `any_order`, from row 0 on, is
+/// described on the way (see [`describe_row`]); `blocks` lists the slots that were taken, which `counters[2]` counts, and `slot_of_row` that
+/// of each row.
 #[cube(launch_unchecked)]
 pub(crate) fn insert_rows_kernel(
     coords: &[Vector<i32, Const<4>>],
@@ -168,11 +169,14 @@ pub(crate) fn insert_rows_kernel(
     occupancy: &mut [Atomic<u32>],
     counters: &mut [Atomic<u32>],
     description: &mut [Atomic<i32>],
+    blocks: &mut [u32],
+    slot_of_row: &mut [u32],
     parts: Sequence<Part>,
-    #[comptime] described: bool,
+    #[comptime] any_order: bool,
 ) {
     let row = ABSOLUTE_POS as u32;
-    if described {
+    let mut slot_taken = EMPTY.runtime();
+    if any_order {
         describe_row(coords, description, row, parts.index(0usize).n_rows);
     }
     let mut is_row = false;
@@ -193,6 +197,7 @@ pub(crate) fn insert_rows_kernel(
         let (bx, by, bz) = (x >> 2i32, y >> 2i32, z >> 2i32);
         let mut within = hash_block(batch, bx, by, bz) & mask;
         let mut searching = true;
+        let mut leads = false;
         while searching {
             let slot = first_slot + within;
             let mut leader = slots[slot as usize].load();
@@ -209,6 +214,7 @@ pub(crate) fn insert_rows_kernel(
                     && k.extract(3usize) >> 2i32 == bz
                 {
                     searching = false;
+                    leads = leader == row;
                 } else {
                     within = (within + 1u32) & mask;
                 }
@@ -219,6 +225,33 @@ pub(crate) fn insert_rows_kernel(
         let before = occupancy[(2u32 * (first_slot + within) + (bit >> 5u32)) as usize].fetch_or(flag);
         if (before & flag) != 0u32 {
             counters[1].fetch_add(1u32);
+        }
+        if any_order {
+            slot_of_row[row as usize] = first_slot + within;
+            if leads {
+                slot_taken = first_slot + within;
+            }
+        }
+    }
+    // A cube asks for the places of all slots that it took at once.
+    if any_order {
+        let taken = Shared::<[Atomic<u32>]>::new_slice(1usize);
+        let mut base = Shared::<[u32]>::new_slice(1usize);
+        if UNIT_POS == 0u32 {
+            taken[0].store(0u32);
+        }
+        sync_cube();
+        let mut place = 0u32;
+        if slot_taken != EMPTY {
+            place = taken[0].fetch_add(1u32);
+        }
+        sync_cube();
+        if UNIT_POS == 0u32 {
+            base[0] = counters[2].fetch_add(taken[0].load());
+        }
+        sync_cube();
+        if slot_taken != EMPTY {
+            blocks[(base[0] + place) as usize] = slot_taken;
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Builds the block index.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use cubecl::prelude::*;
 
@@ -9,6 +9,7 @@ use super::kernel::{
     COUNTERS, DESCRIPTION, PartLaunch, clear_table_kernel, insert_rows_kernel, place_blocks_kernel,
     place_rows_kernel,
 };
+use super::order::{BUCKET_WORDS, Blocks, MOST_ROWS, list_in_order};
 use crate::gpu::{Buffer, Gpu};
 
 /// Units of a cube of these kernels.
@@ -20,7 +21,7 @@ const LEAST_SLOTS: usize = 128;
 /// The index of distinct coordinates on a device.
 ///
 /// Memory: 12 bytes a slot, of which there are two to four a row at most; for rows that are looked up one by one 4 bytes a slot and a row
-/// more.
+/// more; until then 8 bytes a row where rows may stand in any order.
 #[derive(Clone, Debug)]
 pub struct BlockIndex {
     /// `[n_rows, 4]`.
@@ -41,6 +42,8 @@ pub struct BlockIndex {
     pub(crate) is_canonical: bool,
     /// Counters handed out so far.
     handed_out: Arc<AtomicUsize>,
+    /// What lists its rows, until they are listed, where that sorts them.
+    blocks: Arc<Mutex<Option<Blocks>>>,
     listed: Arc<OnceLock<Listed>>,
 }
 
@@ -54,6 +57,8 @@ pub(crate) struct Listed {
     pub(crate) first: Buffer,
     /// The row at each position.
     pub(crate) rows: Buffer,
+    /// Whether blocks come in canonical order, and rows with them.
+    pub(super) in_order: bool,
 }
 
 /// Lists of counters that an index has cleared beside its own, for tiles that are built from it.
@@ -67,6 +72,7 @@ pub(crate) struct Tables {
     pub(crate) occupancy: Buffer,
     pub(crate) counters: Buffer,
     pub(crate) n_slots: usize,
+    pub(crate) n_counters: usize,
     /// Stands where nothing is written.
     none: Buffer,
     /// First row and number of rows, first slot and number of slots of each support.
@@ -79,7 +85,13 @@ impl Tables {
     /// # Panics
     /// For supports of more than 2^30 rows: a table has two slots a row at least, numbered in 32 bits.
     pub(crate) fn room(gpu: &Gpu, supports: &[(usize, usize)]) -> Self {
+        Self::room_with(gpu, supports, 0)
+    }
+
+    /// [`Tables::room`] with so many counters more.
+    fn room_with(gpu: &Gpu, supports: &[(usize, usize)], more_counters: usize) -> Self {
         let mut n_slots = 0;
+        let n_counters = supports.len() * COUNTERS as usize + more_counters;
         let part = |&(first, n): &(usize, usize)| {
             assert!(n <= 1 << 30, "index: expected at most 2^30 rows, found {n}");
             let slots = (2 * n).next_power_of_two().max(LEAST_SLOTS);
@@ -90,32 +102,32 @@ impl Tables {
         Self {
             slots: gpu.empty(n_slots, 4),
             occupancy: gpu.empty(2 * n_slots, 4),
-            counters: gpu.empty(supports.len() * COUNTERS as usize, 4),
+            counters: gpu.empty(n_counters, 4),
             n_slots,
+            n_counters,
             none: gpu.empty(0, 4),
             parts,
         }
     }
 
-    /// Puts the rows into cleared tables; one launch for all supports. The caller says whether they stand in canonical order.
-    pub(crate) fn insert(self, gpu: &Gpu, all: &Buffer, is_canonical: bool) -> Vec<BlockIndex> {
-        self.insert_and_describe(gpu, all, is_canonical, None)
+    /// Puts rows in canonical order into cleared tables; one launch for all supports.
+    pub(crate) fn insert(self, gpu: &Gpu, all: &Buffer) -> Vec<BlockIndex> {
+        self.insert_rows(gpu, all, None)
     }
 
-    /// [`Tables::insert`]; the rows of the only support are described where there is a description of none.
-    fn insert_and_describe(
-        self,
-        gpu: &Gpu,
-        all: &Buffer,
-        is_canonical: bool,
-        description: Option<&Buffer>,
-    ) -> Vec<BlockIndex> {
+    /// Puts rows into cleared tables; those of the only support may stand in any order where there is a description of no rows, and are then
+    /// described.
+    fn insert_rows(self, gpu: &Gpu, all: &Buffer, description: Option<&Buffer>) -> Vec<BlockIndex> {
         let part = |&[first_row, n_rows, first_slot, slots]: &[usize; 4]| {
             PartLaunch::new(first_row as u32, n_rows as u32, first_slot as u32, slots as u32 - 1)
         };
         let end = self.parts.iter().map(|[first, n, ..]| first + n).max().unwrap_or(0);
+        let listing =
+            description.map(|_| Blocks { slots: gpu.empty(end, 4), slot_of_row: gpu.empty(end, 4) });
+        let (blocks, slot_of_row) =
+            listing.as_ref().map_or((&self.none, &self.none), |blocks| (&blocks.slots, &blocks.slot_of_row));
         if end > 0 {
-            // SAFETY: rows outside of the parts are left out; slots lie within their tables.
+            // SAFETY: rows outside of the parts are left out; slots lie within their tables, and no more are taken than there are rows.
             unsafe {
                 insert_rows_kernel::launch_unchecked(
                     gpu.client(),
@@ -126,6 +138,8 @@ impl Tables {
                     self.occupancy.arg(1),
                     self.counters.arg(1),
                     description.unwrap_or(&self.none).arg(1),
+                    blocks.arg(1),
+                    slot_of_row.arg(1),
                     self.parts.iter().map(part).collect(),
                     description.is_some(),
                 );
@@ -142,16 +156,12 @@ impl Tables {
             counters: self.counters.clone(),
             first_counter: at * COUNTERS as usize,
             n_rows,
-            is_canonical,
+            is_canonical: description.is_none(),
             handed_out: Arc::default(),
+            blocks: Arc::new(Mutex::new(listing.clone().filter(|_| n_rows <= MOST_ROWS))),
             listed: Arc::default(),
         };
         self.parts.iter().enumerate().map(index).collect()
-    }
-
-    /// Counters of all supports.
-    pub(crate) fn n_counters(&self) -> usize {
-        self.parts.len() * COUNTERS as usize
     }
 }
 
@@ -166,7 +176,7 @@ impl BlockIndex {
     /// # Panics
     /// Above 2^30 rows: the table has two slots a row at least, numbered in 32 bits.
     pub fn build(gpu: &Gpu, coords: &Buffer, n_rows: usize) -> Self {
-        Self::indexed(gpu, coords, n_rows, false)
+        Self::described(gpu, coords, n_rows).0
     }
 
     /// [`BlockIndex::build`] for rows in canonical order, which are found without lists of them.
@@ -174,59 +184,67 @@ impl BlockIndex {
     /// # Panics
     /// As [`BlockIndex::build`].
     pub fn of_canonical(gpu: &Gpu, coords: &Buffer, n_rows: usize) -> Self {
-        Self::indexed(gpu, coords, n_rows, true)
+        let (tables, _) = Self::cleared(gpu, n_rows, 0);
+        // The only support of these tables.
+        let index = tables.insert(gpu, coords).remove(0);
+        Self { coords: coords.clone(), ..index }
     }
 
     /// The index, once its rows are known to stand in canonical order.
     #[must_use]
     pub(crate) fn in_canonical_order(self) -> Self {
-        Self { is_canonical: true, ..self }
-    }
-
-    fn indexed(gpu: &Gpu, coords: &Buffer, n_rows: usize, is_canonical: bool) -> Self {
-        let (tables, _) = Self::cleared(gpu, n_rows);
-        // The only support of these tables.
-        let index = tables.insert(gpu, coords, is_canonical).remove(0);
-        Self { coords: coords.clone(), ..index }
+        Self { is_canonical: true, blocks: Arc::default(), ..self }
     }
 
     /// The index of rows in any order, and the [description](DESCRIPTION) of these, for whoever reads it. Two launches.
     pub(crate) fn described(gpu: &Gpu, coords: &Buffer, n_rows: usize) -> (Self, Buffer) {
-        let (tables, description) = Self::cleared(gpu, n_rows);
-        let index = tables.insert_and_describe(gpu, coords, false, Some(&description)).remove(0);
+        let (tables, description) = Self::cleared(gpu, n_rows, BUCKET_WORDS);
+        let index = tables.insert_rows(gpu, coords, Some(&description)).remove(0);
         (Self { coords: coords.clone(), ..index }, description)
     }
 
     /// Empty tables for one support, and a description of no rows.
-    fn cleared(gpu: &Gpu, n_rows: usize) -> (Tables, Buffer) {
-        let tables = Tables::room(gpu, &[(0, n_rows)]);
+    fn cleared(gpu: &Gpu, n_rows: usize, more_counters: usize) -> (Tables, Buffer) {
+        let tables = Tables::room_with(gpu, &[(0, n_rows)], more_counters);
         let description = gpu.empty(DESCRIPTION, 4);
         // SAFETY: positions are checked against the counts given, which are the lengths of the buffers.
         unsafe {
             clear_table_kernel::launch_unchecked(
                 gpu.client(),
-                Gpu::cubes(tables.n_slots, UNITS as usize),
+                Gpu::cubes(tables.n_slots.max(tables.n_counters), UNITS as usize),
                 CubeDim::new_1d(UNITS),
                 tables.slots.arg(1),
                 tables.occupancy.arg(1),
                 tables.counters.arg(1),
                 description.arg(1),
                 tables.n_slots as u32,
-                tables.n_counters() as u32,
+                tables.n_counters as u32,
             );
         }
         (tables, description)
     }
 
-    /// The rows block by block, for lookups of any row; listed by the first caller in two launches.
+    /// The rows in canonical order, up to 2^20 of an index that was built of rows in any order; `None` for others, whose order another
+    /// one has to say. Three launches for the first caller.
+    pub fn order(&self, gpu: &Gpu) -> Option<&Buffer> {
+        let listed = self.listed(gpu);
+        listed.in_order.then_some(&listed.rows)
+    }
+
+    /// The rows block by block, for lookups of any row; listed by the first caller in two launches, or in three that sort them.
     pub(crate) fn listed(&self, gpu: &Gpu) -> &Listed {
         self.listed.get_or_init(|| {
+            let blocks = self.blocks.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if let Some(blocks) = blocks.filter(|_| self.n_rows > 0) {
+                return list_in_order(gpu, self, &blocks, [self.first_counter + 2, COUNTERS as usize]);
+            }
             let n_slots = self.mask as usize + 1;
             let listed = Listed {
                 slots: self.slots.part(self.first_slot, n_slots),
                 occupancy: self.occupancy.part(2 * self.first_slot, 2 * n_slots),
                 first: gpu.empty(n_slots, 4),
                 rows: gpu.empty(self.n_rows, 4),
+                in_order: false,
             };
             let dim = CubeDim::new_1d(UNITS);
             // SAFETY: every kernel checks its position against the counts given, which are the lengths of the buffers; slots read from the

@@ -198,12 +198,12 @@ impl Pyramid {
                     n as u32,
                     n_tiles as u32,
                     tables.n_slots as u32,
-                    tables.n_counters() as u32,
+                    tables.n_counters as u32,
                     order.is_some(),
                 );
             }
         });
-        Self { levels: tables.insert(gpu, &all, true), tiles: Mutex::new(Vec::new()) }
+        Self { levels: tables.insert(gpu, &all), tiles: Mutex::new(Vec::new()) }
     }
 
     /// Levels above the rows.

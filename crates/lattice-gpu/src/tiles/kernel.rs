@@ -32,7 +32,8 @@ pub(crate) struct BuildShape {
     pub(crate) geometry: Geometry,
     /// Taps whose neighbours are held at a time: a multiple of 8.
     pub(crate) group_taps: u32,
-    /// Whether rows of a block are listed, rather than next to each other.
+    /// Whether rows of a block are listed, rather than next to each other: input rows go by their positions in the list then, and by
+    /// their numbers only in the halo.
     pub(crate) listed: bool,
     /// Units of a plane, 8 to 32; 0 where planes are of no use.
     pub(crate) lanes: u32,
@@ -47,6 +48,16 @@ impl BuildShape {
         let phases = taps.div_ceil(self.group_taps) * (self.group_taps.min(taps.next_multiple_of(2)) / 2);
         (phases + 1) * SPAN_WORDS
     }
+}
+
+/// The row at a position.
+#[cube]
+fn row_at(position: u32, rows: &[u32], #[comptime] listed: bool) -> u32 {
+    let mut row = position;
+    if listed {
+        row = rows[position as usize];
+    }
+    row
 }
 
 /// Where the search for a row begins in the set.
@@ -73,8 +84,8 @@ pub(crate) struct Job {
     pub(crate) first_halo: u32,
     pub(crate) halo_capacity: u32,
     pub(crate) first_counter: u32,
-    /// 1 where source and target are one support in the order of tiles: the rows of a tile are then its first input rows, numbered
-    /// as they stand, so that the eight rows that a chunk reads under a tap mostly lie in different banks.
+    /// 1 where source and target are one support whose positions are those of tiles: the rows of a tile are then its first input rows,
+    /// numbered as they stand, so that the eight rows that a chunk reads under a tap mostly lie in different banks.
     pub(crate) same: u32,
 }
 
@@ -224,7 +235,7 @@ pub(crate) fn build_tiles_kernel(
             );
             #[unroll]
             for tap in 0u32..n_taps {
-                let found = near_row(&window, rows, tap, geometry, listed);
+                let found = near_row(&window, tap, geometry);
                 if one_group {
                     neighbours[(tap * units + unit) as usize] = found;
                 }
@@ -239,7 +250,6 @@ pub(crate) fn build_tiles_kernel(
                     slots,
                     occupancy,
                     first,
-                    rows,
                     first_source,
                     first_slot,
                     mask,
@@ -332,7 +342,7 @@ pub(crate) fn build_tiles_kernel(
                 listed,
             );
             for tap in group_begin..group_end {
-                let found = near_row(&window, rows, tap, geometry, listed);
+                let found = near_row(&window, tap, geometry);
                 neighbours[((tap - group_begin) * units + unit) as usize] = found;
                 taps_of_row |= select(found != EMPTY, 1u32 << (tap - group_begin), 0u32);
             }
@@ -345,7 +355,6 @@ pub(crate) fn build_tiles_kernel(
                     slots,
                     occupancy,
                     first,
-                    rows,
                     first_source,
                     first_slot,
                     mask,
@@ -489,7 +498,8 @@ pub(crate) fn build_tiles_kernel(
                     let at_halo = start[0];
                     let mut number = before + own;
                     if unit < own && unit < start[1] {
-                        halo[(first_halo + at_halo + unit) as usize] = tile * units + unit;
+                        halo[(first_halo + at_halo + unit) as usize] =
+                            row_at(tile * units + unit, rows, listed);
                     }
                     let taps = taps_between(sub - group_begin, until - group_begin);
                     // Two numbers a word.
@@ -507,7 +517,7 @@ pub(crate) fn build_tiles_kernel(
                             if is_in {
                                 packed |= number << (16u32 * half);
                                 if number < start[1] {
-                                    halo[(first_halo + at_halo + number) as usize] = id;
+                                    halo[(first_halo + at_halo + number) as usize] = row_at(id, rows, listed);
                                 }
                                 number += 1u32;
                             }

@@ -98,7 +98,11 @@ impl Tiles {
         );
         check_table(n_out, geometry.taps())?;
         let shape = shape_of(gpu, geometry, group_taps, !source.is_canonical);
-        let same = order.is_none() && geometry.is_centred() && source.coords.same_as(targets);
+        let in_place = || match order {
+            None => source.is_canonical,
+            Some(order) => source.order(gpu).is_some_and(|listed| listed.same_as(order)),
+        };
+        let same = geometry.is_centred() && source.coords.same_as(targets) && in_place();
         let part = Part { source, first_target: 0, n_out, same };
         let bound = part.halo_bound(&geometry);
         // Four input rows an output row are more than scans need; where it is not enough, the count says what is.
@@ -220,7 +224,7 @@ struct Part<'a> {
     source: &'a BlockIndex,
     first_target: usize,
     n_out: usize,
-    /// Whether source and target are one support, whose rows stand in the order of tiles, and every row meets itself.
+    /// Whether source and target are one support, whose rows are in the order of tiles where they are looked up, and every row meets itself.
     same: bool,
 }
 

@@ -31,7 +31,8 @@ fn first_of_block(
     }
 }
 
-/// Input row that meets the target coordinate `c` under `tap`, or `EMPTY`. `last` remembers the block that was looked at last.
+/// Position of the input row that meets the target coordinate `c` under `tap`, or `EMPTY`: the row itself, or where it is `listed`.
+/// `last` remembers the block that was looked at last.
 #[cube]
 pub(super) fn input_row(
     c: Vector<i32, Const<4>>,
@@ -40,7 +41,6 @@ pub(super) fn input_row(
     slots: &[u32],
     occupancy: &[u32],
     first: &[u32],
-    rows: &[u32],
     first_source: u32,
     first_slot: u32,
     mask: u32,
@@ -110,9 +110,6 @@ pub(super) fn input_row(
         let bit = cell_bit(x, y, z);
         if (select(bit < 32u32, low, high) >> (bit & 31u32)) & 1u32 == 1u32 {
             found = u32::cast_from(last[6]) + rank(low, high, bit);
-            if listed {
-                found = rows[found as usize];
-            }
         }
     }
     found
@@ -253,15 +250,9 @@ fn block_of(
     (at[0], at[1], at[2])
 }
 
-/// Input row under a tap of a window, or `EMPTY`.
+/// Position of the input row under a tap of a window, or `EMPTY`, as [`input_row`] says it.
 #[cube]
-pub(super) fn near_row(
-    window: &Window,
-    rows: &[u32],
-    tap: u32,
-    #[comptime] geometry: Geometry,
-    #[comptime] listed: bool,
-) -> u32 {
+pub(super) fn near_row(window: &Window, tap: u32, #[comptime] geometry: Geometry) -> u32 {
     let ky = comptime!(geometry.size[1]);
     let kz = comptime!(geometry.size[2]);
     let cell = window.x[(tap / comptime!(ky * kz)) as usize]
@@ -271,9 +262,6 @@ pub(super) fn near_row(
     let (cells, base) = (word.extract(0usize), word.extract(1usize));
     let bit = 1u32 << (cell & 31u32);
     let has = (cells & bit) != 0u32;
-    let mut row = base + u32::cast_from((cells & (bit - 1u32)).count_ones());
-    if listed {
-        row = rows[select(has, row, 0u32) as usize];
-    }
+    let row = base + u32::cast_from((cells & (bit - 1u32)).count_ones());
     select(has, row, EMPTY.runtime())
 }

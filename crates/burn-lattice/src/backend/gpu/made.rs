@@ -86,6 +86,9 @@ impl DeviceSupport {
     pub(super) fn order(&self, gpu: &Gpu) -> Option<&Buffer> {
         let sort = || {
             let bounds = self.host.bounds.filter(|_| !self.host.canonical)?;
+            if let Some(order) = self.index(gpu).order(gpu) {
+                return Some(order.clone());
+            }
             Some(canonical_order(gpu, &self.coords, &bounds).unwrap_or_else(|| {
                 let rows = read_rows(gpu, &self.coords);
                 let mut order: Vec<u32> = (0..rows.len() as u32).collect();
