@@ -57,7 +57,7 @@ fn run_file(gpu: &Gpu, file: &str, channels: &[usize], [plans, few]: [bool; 2], 
         .chunks_exact(16)
         .map(|r| std::array::from_fn(|i| i32::from_le_bytes(r[4 * i..4 * i + 4].try_into().unwrap())))
         .collect();
-    let given = gpu.upload(rows.as_flattened());
+    let as_they_stand = gpu.upload(rows.as_flattened());
     let support = Support::canonical(rows).unwrap();
     let spec = KernelSpec::cube(3, 1).unwrap();
     let relation = Relation::submanifold(&support, &spec).unwrap();
@@ -81,15 +81,15 @@ fn run_file(gpu: &Gpu, file: &str, channels: &[usize], [plans, few]: [bool; 2], 
         BlockIndex::of_canonical(gpu, &coords, n);
     });
     time(gpu, "index of the rows as they stand", || {
-        BlockIndex::build(gpu, &given, n);
+        BlockIndex::build(gpu, &as_they_stand, n);
     });
     time(gpu, "that and its order", || {
-        assert!(BlockIndex::build(gpu, &given, n).order(gpu).is_some());
+        assert!(BlockIndex::build(gpu, &as_they_stand, n).order(gpu).is_some());
     });
-    let listed = BlockIndex::build(gpu, &given, n);
+    let listed = BlockIndex::build(gpu, &as_they_stand, n);
     if let Some(order) = listed.order(gpu) {
         time(gpu, "tiles in that order", || {
-            Tiles::build(gpu, &listed, &given, n, Some(order), geometry).unwrap();
+            Tiles::build(gpu, &listed, &as_they_stand, n, Some(order), geometry).unwrap();
         });
     }
     time(gpu, "tiles", || {

@@ -136,7 +136,7 @@ pub(crate) fn describe_row(
 
 /// Whether `a` stands before `b` in canonical order: batch, then the axis with the highest differing bit, z above y above x.
 #[cube]
-pub(super) fn is_below(a: Vector<i32, Const<4>>, b: Vector<i32, Const<4>>) -> bool {
+fn is_below(a: Vector<i32, Const<4>>, b: Vector<i32, Const<4>>) -> bool {
     let mut axis_a = a.extract(3usize);
     let mut axis_b = b.extract(3usize);
     let mut differ = u32::cast_from(axis_a ^ axis_b);

@@ -2,12 +2,12 @@
 //!
 //! A support has several rows a block, and a block says the order of its own, so blocks are sorted instead of rows. Some of them, sorted by
 //! every cube for itself, split the others into buckets; each row then adds up the rows of the buckets before its own, those of the
-//! blocks before its own in that bucket, and those before it in its block. Coordinates are compared as they are: no key limits them.
+//! blocks before its own in that bucket, and those before it in its block. Keys hold all that coordinates can, so that none limits them.
 //! What chance decides (which row leads a block, where a block is listed) is in no answer.
 
 use cubecl::prelude::*;
 
-use super::kernel::{cell_bit, is_below, rank};
+use super::kernel::{cell_bit, rank};
 use super::launch::{BlockIndex, Listed};
 use crate::arena::Life;
 use crate::gpu::{Buffer, Gpu};
@@ -33,19 +33,74 @@ pub(super) struct Blocks {
     pub(super) slot_of_row: Buffer,
 }
 
-/// Coordinates of a block.
+/// The low ten bits of a value, two places free after each.
 #[cube]
-fn block_of(c: Vector<i32, Const<4>>) -> Vector<i32, Const<4>> {
-    let mut block = c;
-    #[unroll]
-    for axis in 1usize..4usize {
-        let at = c.extract(axis) >> 2i32;
-        block.insert(axis, at);
-    }
-    block
+fn spread(value: u32) -> u32 {
+    let mut bits = value & 0x3FFu32;
+    bits = (bits | (bits << 16u32)) & 0x0300_00FFu32;
+    bits = (bits | (bits << 8u32)) & 0x0300_F00Fu32;
+    bits = (bits | (bits << 4u32)) & 0x030C_30C3u32;
+    (bits | (bits << 2u32)) & 0x0924_9249u32
 }
 
-/// Finds the bucket of every block: `bucket_of_slot` and `places`, which of its blocks a listed one is. `counters` hold the number of
+/// Ten bits of three axes from `first` on, interleaved, x lowest.
+#[cube]
+fn interleaved(x: u32, y: u32, z: u32, #[comptime] first: u32) -> u32 {
+    spread(x >> first) | (spread(y >> first) << 1u32) | (spread(z >> first) << 2u32)
+}
+
+/// A block as four words of which the last counts most: in the order of these, blocks stand in canonical order. The lowest seven bits hold
+/// its rows, then come 90 bits of the block's place and the batch id, of 20 bits at most.
+#[cube]
+fn entry_of(c: Vector<i32, Const<4>>, rows: u32) -> Vector<u32, Const<4>> {
+    // Thirty bits an axis, negative ones first.
+    let bias = 1u32 << 29u32;
+    let x = u32::cast_from(c.extract(1usize) >> 2i32) + bias;
+    let y = u32::cast_from(c.extract(2usize) >> 2i32) + bias;
+    let z = u32::cast_from(c.extract(3usize) >> 2i32) + bias;
+    let low = interleaved(x, y, z, 0u32);
+    let middle = interleaved(x, y, z, 10u32);
+    let high = interleaved(x, y, z, 20u32);
+    let mut entry = Vector::<u32, Const<4>>::empty();
+    entry.insert(0usize, ((low & 0x3FFFu32) << 18u32) | rows);
+    entry.insert(1usize, (low >> 14u32) | ((middle & 0xFFFFu32) << 16u32));
+    entry.insert(2usize, (middle >> 16u32) | ((high & 0x3_FFFFu32) << 14u32));
+    entry.insert(3usize, (high >> 18u32) | (u32::cast_from(c.extract(0usize)) << 12u32));
+    entry
+}
+
+/// Rows of an entry.
+#[cube]
+fn rows_of(entry: Vector<u32, Const<4>>) -> u32 {
+    entry.extract(0usize) & 127u32
+}
+
+/// Whether an entry stands before another one.
+#[cube]
+fn stands_before(a: Vector<u32, Const<4>>, b: Vector<u32, Const<4>>) -> bool {
+    let mut before = a.extract(0usize) < b.extract(0usize);
+    #[unroll]
+    for word in 1usize..4usize {
+        let (of_a, of_b) = (a.extract(word), b.extract(word));
+        before = of_a < of_b || (of_a == of_b && before);
+    }
+    before
+}
+
+/// The entry of the block in a slot.
+#[cube]
+fn entry_at(
+    slot: u32,
+    coords: &[Vector<i32, Const<4>>],
+    slots: &[u32],
+    occupancy: &[u32],
+) -> Vector<u32, Const<4>> {
+    let rows = u32::cast_from(occupancy[(2u32 * slot) as usize].count_ones())
+        + u32::cast_from(occupancy[(2u32 * slot + 1u32) as usize].count_ones());
+    entry_of(coords[slots[slot as usize] as usize], rows)
+}
+
+/// Finds the bucket of every block: `buckets`, and `places` among the blocks of it; `entries` are their [entries](entry_of). `counters` hold the number of
 /// blocks at `n_blocks_at`, and from `first_bucket` on what buckets hold, zero at first. One unit a block.
 #[cube(launch_unchecked)]
 fn share_blocks_kernel(
@@ -54,7 +109,8 @@ fn share_blocks_kernel(
     occupancy: &[u32],
     blocks: &[u32],
     counters: &mut [Atomic<u32>],
-    bucket_of_slot: &mut [u32],
+    entries: &mut [Vector<u32, Const<4>>],
+    buckets: &mut [u32],
     places: &mut [u32],
     n_blocks_at: u32,
     first_bucket: u32,
@@ -64,12 +120,13 @@ fn share_blocks_kernel(
     if first >= n_blocks {
         terminate!();
     }
-    let mut splitters = Shared::<[Vector<i32, Const<4>>]>::new_slice(comptime!(BUCKETS as usize));
+    let mut splitters = Shared::<[Vector<u32, Const<4>>]>::new_slice(comptime!(BUCKETS as usize));
     let step = max(n_blocks / BUCKETS, 1u32);
+    #[unroll]
     for half in 0u32..2u32 {
         let i = half * UNITS + UNIT_POS;
-        let leader = slots[blocks[min(i * step, n_blocks - 1u32) as usize] as usize];
-        splitters[i as usize] = block_of(coords[leader as usize]);
+        let slot = blocks[min(i * step, n_blocks - 1u32) as usize];
+        splitters[i as usize] = entry_at(slot, coords, slots, occupancy);
     }
     sync_cube();
     // Bitonic: of two blocks that stand a power of two apart, the one further on becomes the later or the earlier one.
@@ -80,7 +137,8 @@ fn share_blocks_kernel(
             let at = 2u32 * UNIT_POS - (UNIT_POS & (apart - 1u32));
             let (a, b) = (splitters[at as usize], splitters[(at + apart) as usize]);
             let ascends = (at & run) == 0u32;
-            if (ascends && is_below(b, a)) || (!ascends && is_below(a, b)) {
+            // Equal ones may change places.
+            if stands_before(b, a) == ascends {
                 splitters[at as usize] = b;
                 splitters[(at + apart) as usize] = a;
             }
@@ -91,39 +149,35 @@ fn share_blocks_kernel(
     }
     let at = first + UNIT_POS;
     if at < n_blocks {
-        let slot = blocks[at as usize];
-        let block = block_of(coords[slots[slot as usize] as usize]);
+        let entry = entry_at(blocks[at as usize], coords, slots, occupancy);
         // The last splitter that is not above the block; the first bucket holds those below all, too.
         let mut bucket = 0u32;
         let mut step = comptime!(BUCKETS / 2).runtime();
         while step > 0u32 {
             let probe = bucket + step;
-            if !is_below(block, splitters[probe as usize]) {
+            if !stands_before(entry, splitters[probe as usize]) {
                 bucket = probe;
             }
             step /= 2u32;
         }
-        let rows = u32::cast_from(occupancy[(2u32 * slot) as usize].count_ones())
-            + u32::cast_from(occupancy[(2u32 * slot + 1u32) as usize].count_ones());
-        bucket_of_slot[slot as usize] = bucket;
+        entries[at as usize] = entry;
+        buckets[at as usize] = bucket;
         places[at as usize] = counters[(first_bucket + bucket) as usize].fetch_add(1u32);
-        counters[(first_bucket + BUCKETS + bucket) as usize].fetch_add(rows);
+        counters[(first_bucket + BUCKETS + bucket) as usize].fetch_add(rows_of(entry));
     }
 }
 
-/// Puts the blocks of a bucket next to each other: their coordinates and rows. `starts`: the first block of each bucket and one past the
-/// last of all, then the first row of each. One unit a block.
+/// Puts the entries of a bucket next to each other. `starts`: the first entry of each bucket and one past the last of all, then the first row
+/// of each. `of_slot`: the bucket of a slot's block and its entry. One unit a block.
 #[cube(launch_unchecked)]
 fn gather_blocks_kernel(
-    coords: &[Vector<i32, Const<4>>],
-    slots: &[u32],
-    occupancy: &[u32],
     blocks: &[u32],
     counters: &[u32],
-    bucket_of_slot: &[u32],
+    entries: &[Vector<u32, Const<4>>],
+    buckets: &[u32],
     places: &[u32],
-    blocks_out: &mut [Vector<i32, Const<4>>],
-    rows_out: &mut [u32],
+    gathered: &mut [Vector<u32, Const<4>>],
+    of_slot: &mut [Vector<u32, Const<2>>],
     starts: &mut [u32],
     n_blocks_at: u32,
     first_bucket: u32,
@@ -156,11 +210,13 @@ fn gather_blocks_kernel(
     }
     sync_cube();
     if at < n_blocks {
-        let slot = blocks[at as usize];
-        let to = begins[bucket_of_slot[slot as usize] as usize] + places[at as usize];
-        blocks_out[to as usize] = block_of(coords[slots[slot as usize] as usize]);
-        rows_out[to as usize] = u32::cast_from(occupancy[(2u32 * slot) as usize].count_ones())
-            + u32::cast_from(occupancy[(2u32 * slot + 1u32) as usize].count_ones());
+        let bucket = buckets[at as usize];
+        let to = begins[bucket as usize] + places[at as usize];
+        gathered[to as usize] = entries[at as usize];
+        let mut known = Vector::<u32, Const<2>>::empty();
+        known.insert(0usize, bucket);
+        known.insert(1usize, to);
+        of_slot[blocks[at as usize] as usize] = known;
     }
 }
 
@@ -171,44 +227,45 @@ fn place_in_order_kernel(
     slots: &[u32],
     occupancy: &[u32],
     slot_of_row: &[u32],
-    bucket_of_slot: &[u32],
+    of_slot: &[Vector<u32, Const<2>>],
     starts: &[u32],
-    blocks: &[Vector<i32, Const<4>>],
-    rows_of_block: &[u32],
+    entries: &[Vector<u32, Const<4>>],
     first: &mut [u32],
     rows: &mut [u32],
     n_rows: u32,
 ) {
     let row = ABSOLUTE_POS as u32;
     if row < n_rows {
-        let c = coords[row as usize];
-        let block = block_of(c);
         let slot = slot_of_row[row as usize];
-        let bucket = bucket_of_slot[slot as usize];
+        let known = of_slot[slot as usize];
+        let bucket = known.extract(0usize);
+        let own = entries[known.extract(1usize) as usize];
+        let c = coords[row as usize];
+        let leader = slots[slot as usize];
+        let low = occupancy[(2u32 * slot) as usize];
+        let high = occupancy[(2u32 * slot + 1u32) as usize];
         let mut at = starts[bucket as usize];
         let end = starts[(bucket + 1u32) as usize];
         let mut place = starts[(comptime!(BUCKETS + 1) + bucket) as usize];
         while at < end {
             #[unroll]
             for i in 0u32..AHEAD {
-                let other = min(at + i, end - 1u32);
-                let count = rows_of_block[other as usize];
-                let counts = at + i < end && is_below(blocks[other as usize], block);
-                place += select(counts, count, 0u32);
+                let other = entries[min(at + i, end - 1u32) as usize];
+                let counts = at + i < end && stands_before(other, own);
+                place += select(counts, rows_of(other), 0u32);
             }
             at += AHEAD;
         }
-        if slots[slot as usize] == row {
+        if leader == row {
             first[slot as usize] = place;
         }
         let bit = cell_bit(c.extract(1usize), c.extract(2usize), c.extract(3usize));
-        let low = occupancy[(2u32 * slot) as usize];
-        let high = occupancy[(2u32 * slot + 1u32) as usize];
         rows[(place + rank(low, high, bit)) as usize] = row;
     }
 }
 
-/// Lists the rows of an index whose blocks are known: three launches.
+/// Lists the rows of an index whose blocks are known: three launches. `counters` are where the number of blocks and what buckets hold stand
+/// among those of the index.
 pub(super) fn list_in_order(gpu: &Gpu, index: &BlockIndex, blocks: &Blocks, counters: [usize; 2]) -> Listed {
     let n_slots = index.mask as usize + 1;
     let n = index.n_rows;
@@ -220,8 +277,8 @@ pub(super) fn list_in_order(gpu: &Gpu, index: &BlockIndex, blocks: &Blocks, coun
         in_order: true,
     };
     let passing = |words: usize| gpu.room(words, 4, Life::Passing);
-    let (bucket_of_slot, places) = (passing(n_slots), passing(n));
-    let (sorted, rows_of_block) = (passing(4 * n), passing(n));
+    let (entries, buckets, places) = (passing(4 * n), passing(n), passing(n));
+    let (gathered, of_slot) = (passing(4 * n), passing(2 * n_slots));
     let starts = passing(BUCKET_WORDS + 1);
     let [n_blocks_at, first_bucket] = counters.map(|at| at as u32);
     let (dim, lanes) = (CubeDim::new_1d(UNITS), plane_lanes(gpu));
@@ -239,7 +296,8 @@ pub(super) fn list_in_order(gpu: &Gpu, index: &BlockIndex, blocks: &Blocks, coun
                 listed.occupancy.arg(1),
                 blocks.slots.arg(1),
                 index.counters.arg(1),
-                bucket_of_slot.arg(1),
+                entries.arg(4),
+                buckets.arg(1),
                 places.arg(1),
                 n_blocks_at,
                 first_bucket,
@@ -253,15 +311,13 @@ pub(super) fn list_in_order(gpu: &Gpu, index: &BlockIndex, blocks: &Blocks, coun
                 client,
                 count,
                 dim,
-                index.coords.arg(4),
-                listed.slots.arg(1),
-                listed.occupancy.arg(1),
                 blocks.slots.arg(1),
                 index.counters.arg(1),
-                bucket_of_slot.arg(1),
+                entries.arg(4),
+                buckets.arg(1),
                 places.arg(1),
-                sorted.arg(4),
-                rows_of_block.arg(1),
+                gathered.arg(4),
+                of_slot.arg(2),
                 starts.arg(1),
                 n_blocks_at,
                 first_bucket,
@@ -281,10 +337,9 @@ pub(super) fn list_in_order(gpu: &Gpu, index: &BlockIndex, blocks: &Blocks, coun
                 listed.slots.arg(1),
                 listed.occupancy.arg(1),
                 blocks.slot_of_row.arg(1),
-                bucket_of_slot.arg(1),
+                of_slot.arg(2),
                 starts.arg(1),
-                sorted.arg(4),
-                rows_of_block.arg(1),
+                gathered.arg(4),
                 listed.first.arg(1),
                 listed.rows.arg(1),
                 n as u32,

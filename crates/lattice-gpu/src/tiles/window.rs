@@ -9,13 +9,13 @@ use crate::index::{EMPTY, cell_bit, find_block, hash_block, rank};
 /// first row.
 pub(super) const LAST: usize = 7;
 
-/// The row under the first cell of a block whose leader is known, less the first row of the support; or the first position of its rows,
+/// The row under the first cell of a block whose leader is known with the bit of its cell, less the first row of the support; or the first position of its rows,
 /// where those are listed.
 #[cube]
 fn first_of_block(
     slot: u32,
     leader: u32,
-    k: Vector<i32, Const<4>>,
+    bit: u32,
     low: u32,
     high: u32,
     first: &[u32],
@@ -26,7 +26,6 @@ fn first_of_block(
         first[slot as usize]
     } else {
         // Rows of a block stand next to each other, in the order of their cells.
-        let bit = cell_bit(k.extract(1usize), k.extract(2usize), k.extract(3usize));
         leader - first_source - rank(low, high, bit)
     }
 }
@@ -96,7 +95,8 @@ pub(super) fn input_row(
                 low = occupancy[(2u32 * slot) as usize];
                 high = occupancy[(2u32 * slot + 1u32) as usize];
                 let k = source[leader as usize];
-                base = first_of_block(slot, leader, k, low, high, first, first_source, listed);
+                let bit = cell_bit(k.extract(1usize), k.extract(2usize), k.extract(3usize));
+                base = first_of_block(slot, leader, bit, low, high, first, first_source, listed);
             }
             last[0] = 1i32;
             last[1] = bx;
@@ -173,41 +173,46 @@ pub(super) fn window_of(
     }
 
     let batch = c.extract(0usize);
+    // All blocks go on from slot to slot together, until each is found or known to be missing: in a plane, some row's block mostly stands
+    // past the slot that it is looked for first, and one after the other they would all wait for theirs.
     let mut found = Array::<u32>::new(blocks);
     let mut leaders = Array::<u32>::new(blocks);
+    let mut cells = Array::<u32>::new(blocks);
     #[unroll]
     for b in 0usize..blocks {
         let (bx, by, bz) = block_of(&near, &far, b, geometry);
-        found[b] = first_slot + (hash_block(batch, bx, by, bz) & mask);
+        found[b] = hash_block(batch, bx, by, bz) & mask;
+        cells[b] = 0u32;
     }
-    #[unroll]
-    for b in 0usize..blocks {
-        leaders[b] = slots[found[b] as usize];
+    let mut searching = true;
+    while searching {
+        searching = false;
+        #[unroll]
+        for b in 0usize..blocks {
+            leaders[b] = slots[(first_slot + found[b]) as usize];
+        }
+        #[unroll]
+        for b in 0usize..blocks {
+            let is_there = leaders[b] != EMPTY;
+            let k = source[select(is_there, leaders[b], first_source) as usize];
+            let (bx, by, bz) = block_of(&near, &far, b, geometry);
+            let (x, y, z) = (k.extract(1usize), k.extract(2usize), k.extract(3usize));
+            let is_it = k.extract(0usize) == batch && x >> 2i32 == bx && y >> 2i32 == by && z >> 2i32 == bz;
+            if is_there && !is_it {
+                found[b] = (found[b] + 1u32) & mask;
+                searching = true;
+            }
+            cells[b] = cell_bit(x, y, z);
+        }
     }
     let mut words = Array::<Vector<u32, Const<2>>>::new(comptime!(2 * blocks));
     #[unroll]
     for b in 0usize..blocks {
-        let mut leader = leaders[b];
-        let mut k = source[select(leader != EMPTY, leader, first_source) as usize];
-        let (bx, by, bz) = block_of(&near, &far, b, geometry);
-        let is_it = k.extract(0usize) == batch
-            && k.extract(1usize) >> 2i32 == bx
-            && k.extract(2usize) >> 2i32 == by
-            && k.extract(3usize) >> 2i32 == bz;
-        // Where another block has taken its slot, it stands further on.
-        if leader != EMPTY && !is_it {
-            found[b] = find_block(source, slots, first_slot, mask, batch, bx, by, bz);
-            leader = EMPTY.runtime();
-            if found[b] != EMPTY {
-                leader = slots[found[b] as usize];
-                k = source[leader as usize];
-            }
-        }
-        let is_there = leader != EMPTY;
-        let slot = select(is_there, found[b], first_slot);
+        let is_there = leaders[b] != EMPTY;
+        let slot = first_slot + found[b];
         let low = select(is_there, occupancy[(2u32 * slot) as usize], 0u32);
         let high = select(is_there, occupancy[(2u32 * slot + 1u32) as usize], 0u32);
-        let base = first_of_block(slot, leader, k, low, high, first, first_source, listed);
+        let base = first_of_block(slot, leaders[b], cells[b], low, high, first, first_source, listed);
         let mut one = Vector::<u32, Const<2>>::empty();
         one.insert(0usize, low);
         one.insert(1usize, base);
