@@ -122,8 +122,11 @@ impl Tables {
             PartLaunch::new(first_row as u32, n_rows as u32, first_slot as u32, slots as u32 - 1)
         };
         let end = self.parts.iter().map(|[first, n, ..]| first + n).max().unwrap_or(0);
-        let listing =
-            description.map(|_| Blocks { slots: gpu.empty(end, 4), slot_of_row: gpu.empty(end, 4) });
+        let listing = description.map(|description| Blocks {
+            slots: gpu.empty(end, 4),
+            slot_of_row: gpu.empty(end, 4),
+            description: description.clone(),
+        });
         let (blocks, slot_of_row) =
             listing.as_ref().map_or((&self.none, &self.none), |blocks| (&blocks.slots, &blocks.slot_of_row));
         if end > 0 {
@@ -225,13 +228,13 @@ impl BlockIndex {
     }
 
     /// The rows in canonical order, up to 2^20 of an index that was built of rows in any order; `None` for others, whose order another
-    /// one has to say. Three launches for the first caller.
+    /// one has to say. Four launches for the first caller.
     pub fn order(&self, gpu: &Gpu) -> Option<&Buffer> {
         let listed = self.listed(gpu);
         listed.in_order.then_some(&listed.rows)
     }
 
-    /// The rows block by block, for lookups of any row; listed by the first caller in two launches, or in three that sort them.
+    /// The rows block by block, for lookups of any row; listed by the first caller in two launches, or in four that sort them.
     pub(crate) fn listed(&self, gpu: &Gpu) -> &Listed {
         self.listed.get_or_init(|| {
             let blocks = self.blocks.lock().unwrap_or_else(PoisonError::into_inner).take();

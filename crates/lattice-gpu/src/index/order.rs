@@ -1,8 +1,8 @@
 //! Lists rows block by block in canonical order.
 //!
 //! A support has several rows a block, and a block says the order of its own, so blocks are sorted instead of rows. Some of them, sorted by
-//! every cube for itself, split the others into buckets; each row then adds up the rows of the buckets before its own, those of the
-//! blocks before its own in that bucket, and those before it in its block. Keys hold all that coordinates can, so that none limits them.
+//! every cube for itself, split the others into buckets; each block then adds up the rows of the buckets before its own and those of the
+//! blocks before it in that bucket, and a row those before it in its block. Keys hold all that coordinates can, so that none limits them.
 //! What chance decides (which row leads a block, where a block is listed) is in no answer.
 
 use cubecl::prelude::*;
@@ -21,7 +21,7 @@ const BUCKETS: u32 = 2 * UNITS;
 pub(super) const BUCKET_WORDS: usize = 2 * BUCKETS as usize;
 /// Most rows of which blocks are sorted so: the blocks of a bucket, which every row goes through, grow with them.
 pub(super) const MOST_ROWS: usize = 1 << 20;
-/// Blocks that a row asks for at a time.
+/// Entries that a unit asks for at a time.
 const AHEAD: u32 = 4;
 
 /// What inserting rows lists of their blocks.
@@ -31,6 +31,8 @@ pub(super) struct Blocks {
     pub(super) slots: Buffer,
     /// Slot of each row's block.
     pub(super) slot_of_row: Buffer,
+    /// The description of the rows.
+    pub(super) description: Buffer,
 }
 
 /// The low ten bits of a value, two places free after each.
@@ -87,6 +89,38 @@ fn stands_before(a: Vector<u32, Const<4>>, b: Vector<u32, Const<4>>) -> bool {
     before
 }
 
+/// The highest bit in which two entries differ, counted from the lowest of all; at least 31.
+#[cube]
+fn top_of(a: Vector<u32, Const<4>>, b: Vector<u32, Const<4>>) -> u32 {
+    let mut top = 31u32.runtime();
+    #[unroll]
+    for word in 1usize..4usize {
+        let differ = a.extract(word) ^ b.extract(word);
+        if differ != 0u32 {
+            top = comptime!(32 * word as u32 + 31) - u32::cast_from(differ.leading_zeros());
+        }
+    }
+    top
+}
+
+/// The 32 bits of an entry from bit `top` down: in the order of entries, where those agree above.
+#[cube]
+fn bits_from(entry: Vector<u32, Const<4>>, top: u32) -> u32 {
+    let word = top / 32u32;
+    let bit = top % 32u32;
+    let mut upper = entry.extract(0usize);
+    let mut lower = 0u32;
+    #[unroll]
+    for w in 1usize..4usize {
+        if word == comptime!(w as u32) {
+            upper = entry.extract(w);
+            lower = entry.extract(comptime!(w - 1));
+        }
+    }
+    // A shift by all bits is undefined.
+    (upper << (31u32 - bit)) | select(bit < 31u32, lower >> min(bit + 1u32, 31u32), 0u32)
+}
+
 /// The entry of the block in a slot.
 #[cube]
 fn entry_at(
@@ -109,6 +143,7 @@ fn share_blocks_kernel(
     occupancy: &[u32],
     blocks: &[u32],
     counters: &mut [Atomic<u32>],
+    description: &[i32],
     entries: &mut [Vector<u32, Const<4>>],
     buckets: &mut [u32],
     places: &mut [u32],
@@ -120,16 +155,25 @@ fn share_blocks_kernel(
     if first >= n_blocks {
         terminate!();
     }
-    let mut splitters = Shared::<[Vector<u32, Const<4>>]>::new_slice(comptime!(BUCKETS as usize));
+    // No row stands before the corner of all smallest values, or behind that of all largest.
+    let mut lowest = Vector::<i32, Const<4>>::empty();
+    let mut highest = Vector::<i32, Const<4>>::empty();
+    #[unroll]
+    for column in 0usize..4usize {
+        lowest.insert(column, description[column]);
+        highest.insert(column, description[comptime!(column + 4)]);
+    }
+    let top = top_of(entry_of(lowest, 0u32), entry_of(highest, 0u32));
+    let mut splitters = Shared::<[u32]>::new_slice(comptime!(BUCKETS as usize));
     let step = max(n_blocks / BUCKETS, 1u32);
     #[unroll]
     for half in 0u32..2u32 {
         let i = half * UNITS + UNIT_POS;
         let slot = blocks[min(i * step, n_blocks - 1u32) as usize];
-        splitters[i as usize] = entry_at(slot, coords, slots, occupancy);
+        splitters[i as usize] = bits_from(entry_at(slot, coords, slots, occupancy), top);
     }
     sync_cube();
-    // Bitonic: of two blocks that stand a power of two apart, the one further on becomes the later or the earlier one.
+    // Bitonic: of two places a power of two apart, the one further on takes the larger or the smaller value.
     let mut run = 2u32;
     while run <= BUCKETS {
         let mut apart = run / 2u32;
@@ -137,11 +181,8 @@ fn share_blocks_kernel(
             let at = 2u32 * UNIT_POS - (UNIT_POS & (apart - 1u32));
             let (a, b) = (splitters[at as usize], splitters[(at + apart) as usize]);
             let ascends = (at & run) == 0u32;
-            // Equal ones may change places.
-            if stands_before(b, a) == ascends {
-                splitters[at as usize] = b;
-                splitters[(at + apart) as usize] = a;
-            }
+            splitters[at as usize] = select(ascends, min(a, b), max(a, b));
+            splitters[(at + apart) as usize] = select(ascends, max(a, b), min(a, b));
             sync_cube();
             apart /= 2u32;
         }
@@ -151,11 +192,12 @@ fn share_blocks_kernel(
     if at < n_blocks {
         let entry = entry_at(blocks[at as usize], coords, slots, occupancy);
         // The last splitter that is not above the block; the first bucket holds those below all, too.
+        let bits = bits_from(entry, top);
         let mut bucket = 0u32;
         let mut step = comptime!(BUCKETS / 2).runtime();
         while step > 0u32 {
             let probe = bucket + step;
-            if !stands_before(entry, splitters[probe as usize]) {
+            if bits >= splitters[probe as usize] {
                 bucket = probe;
             }
             step /= 2u32;
@@ -167,8 +209,8 @@ fn share_blocks_kernel(
     }
 }
 
-/// Puts the entries of a bucket next to each other. `starts`: the first entry of each bucket and one past the last of all, then the first row
-/// of each. `of_slot`: the bucket of a slot's block and its entry. One unit a block.
+/// Puts the entries of a bucket next to each other, and says the slot and the bucket of each. `starts`: the first entry of each bucket and one
+/// past the last of all, then the first row of each. One unit a block.
 #[cube(launch_unchecked)]
 fn gather_blocks_kernel(
     blocks: &[u32],
@@ -177,7 +219,7 @@ fn gather_blocks_kernel(
     buckets: &[u32],
     places: &[u32],
     gathered: &mut [Vector<u32, Const<4>>],
-    of_slot: &mut [Vector<u32, Const<2>>],
+    owners: &mut [Vector<u32, Const<2>>],
     starts: &mut [u32],
     n_blocks_at: u32,
     first_bucket: u32,
@@ -213,58 +255,66 @@ fn gather_blocks_kernel(
         let bucket = buckets[at as usize];
         let to = begins[bucket as usize] + places[at as usize];
         gathered[to as usize] = entries[at as usize];
-        let mut known = Vector::<u32, Const<2>>::empty();
-        known.insert(0usize, bucket);
-        known.insert(1usize, to);
-        of_slot[blocks[at as usize] as usize] = known;
+        let mut owner = Vector::<u32, Const<2>>::empty();
+        owner.insert(0usize, blocks[at as usize]);
+        owner.insert(1usize, bucket);
+        owners[to as usize] = owner;
     }
 }
 
-/// Writes each row at its position, and the first position of each slot. One unit a row.
+/// The first position of the rows of every slot. One unit a block, those of a bucket next to each other: they read the same entries.
+#[cube(launch_unchecked)]
+fn rank_blocks_kernel(
+    counters: &[u32],
+    entries: &[Vector<u32, Const<4>>],
+    owners: &[Vector<u32, Const<2>>],
+    starts: &[u32],
+    first: &mut [u32],
+    n_blocks_at: u32,
+) {
+    let at = ABSOLUTE_POS as u32;
+    if at < counters[n_blocks_at as usize] {
+        let own = entries[at as usize];
+        let owner = owners[at as usize];
+        let bucket = owner.extract(1usize);
+        let mut next = starts[bucket as usize];
+        let end = starts[(bucket + 1u32) as usize];
+        let mut place = starts[(comptime!(BUCKETS + 1) + bucket) as usize];
+        while next < end {
+            #[unroll]
+            for i in 0u32..AHEAD {
+                let other = entries[min(next + i, end - 1u32) as usize];
+                let counts = next + i < end && stands_before(other, own);
+                place += select(counts, rows_of(other), 0u32);
+            }
+            next += AHEAD;
+        }
+        first[owner.extract(0usize) as usize] = place;
+    }
+}
+
+/// Writes each row at its position. One unit a row.
 #[cube(launch_unchecked)]
 fn place_in_order_kernel(
     coords: &[Vector<i32, Const<4>>],
-    slots: &[u32],
     occupancy: &[u32],
     slot_of_row: &[u32],
-    of_slot: &[Vector<u32, Const<2>>],
-    starts: &[u32],
-    entries: &[Vector<u32, Const<4>>],
-    first: &mut [u32],
+    first: &[u32],
     rows: &mut [u32],
     n_rows: u32,
 ) {
     let row = ABSOLUTE_POS as u32;
     if row < n_rows {
         let slot = slot_of_row[row as usize];
-        let known = of_slot[slot as usize];
-        let bucket = known.extract(0usize);
-        let own = entries[known.extract(1usize) as usize];
         let c = coords[row as usize];
-        let leader = slots[slot as usize];
         let low = occupancy[(2u32 * slot) as usize];
         let high = occupancy[(2u32 * slot + 1u32) as usize];
-        let mut at = starts[bucket as usize];
-        let end = starts[(bucket + 1u32) as usize];
-        let mut place = starts[(comptime!(BUCKETS + 1) + bucket) as usize];
-        while at < end {
-            #[unroll]
-            for i in 0u32..AHEAD {
-                let other = entries[min(at + i, end - 1u32) as usize];
-                let counts = at + i < end && stands_before(other, own);
-                place += select(counts, rows_of(other), 0u32);
-            }
-            at += AHEAD;
-        }
-        if leader == row {
-            first[slot as usize] = place;
-        }
         let bit = cell_bit(c.extract(1usize), c.extract(2usize), c.extract(3usize));
-        rows[(place + rank(low, high, bit)) as usize] = row;
+        rows[(first[slot as usize] + rank(low, high, bit)) as usize] = row;
     }
 }
 
-/// Lists the rows of an index whose blocks are known: three launches. `counters` are where the number of blocks and what buckets hold stand
+/// Lists the rows of an index whose blocks are known: four launches. `counters` are where the number of blocks and what buckets hold stand
 /// among those of the index.
 pub(super) fn list_in_order(gpu: &Gpu, index: &BlockIndex, blocks: &Blocks, counters: [usize; 2]) -> Listed {
     let n_slots = index.mask as usize + 1;
@@ -278,7 +328,7 @@ pub(super) fn list_in_order(gpu: &Gpu, index: &BlockIndex, blocks: &Blocks, coun
     };
     let passing = |words: usize| gpu.room(words, 4, Life::Passing);
     let (entries, buckets, places) = (passing(4 * n), passing(n), passing(n));
-    let (gathered, of_slot) = (passing(4 * n), passing(2 * n_slots));
+    let (gathered, owners) = (passing(4 * n), passing(2 * n));
     let starts = passing(BUCKET_WORDS + 1);
     let [n_blocks_at, first_bucket] = counters.map(|at| at as u32);
     let (dim, lanes) = (CubeDim::new_1d(UNITS), plane_lanes(gpu));
@@ -296,6 +346,7 @@ pub(super) fn list_in_order(gpu: &Gpu, index: &BlockIndex, blocks: &Blocks, coun
                 listed.occupancy.arg(1),
                 blocks.slots.arg(1),
                 index.counters.arg(1),
+                blocks.description.arg(1),
                 entries.arg(4),
                 buckets.arg(1),
                 places.arg(1),
@@ -317,11 +368,27 @@ pub(super) fn list_in_order(gpu: &Gpu, index: &BlockIndex, blocks: &Blocks, coun
                 buckets.arg(1),
                 places.arg(1),
                 gathered.arg(4),
-                of_slot.arg(2),
+                owners.arg(2),
                 starts.arg(1),
                 n_blocks_at,
                 first_bucket,
                 lanes,
+            );
+        }
+    });
+    gpu.launch(cubes(), "rank_blocks", |client, count| {
+        // SAFETY: positions are checked against the number of blocks; entries lie between the starts of their buckets.
+        unsafe {
+            rank_blocks_kernel::launch_unchecked(
+                client,
+                count,
+                dim,
+                index.counters.arg(1),
+                gathered.arg(4),
+                owners.arg(2),
+                starts.arg(1),
+                listed.first.arg(1),
+                n_blocks_at,
             );
         }
     });
@@ -334,12 +401,8 @@ pub(super) fn list_in_order(gpu: &Gpu, index: &BlockIndex, blocks: &Blocks, coun
                 count,
                 dim,
                 index.coords.arg(4),
-                listed.slots.arg(1),
                 listed.occupancy.arg(1),
                 blocks.slot_of_row.arg(1),
-                of_slot.arg(2),
-                starts.arg(1),
-                gathered.arg(4),
                 listed.first.arg(1),
                 listed.rows.arg(1),
                 n as u32,
