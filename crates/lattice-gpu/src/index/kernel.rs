@@ -160,8 +160,8 @@ fn is_below(a: Vector<i32, Const<4>>, b: Vector<i32, Const<4>>) -> bool {
 /// numbered among the rows of all parts.
 ///
 /// `counters[1]` counts cells that were marked twice: duplicate coordinates. A single part of rows in `any_order`, from row 0 on, is
-/// described on the way (see [`describe_row`]); `blocks` lists the slots that were taken, which `counters[2]` counts, and `slot_of_row` that
-/// of each row.
+/// described on the way (see [`describe_row`]); `leaders` lists those of blocks, which `counters[2]` counts, and `slot_of_row` the slot of each
+/// row.
 #[cube(launch_unchecked)]
 pub(crate) fn insert_rows_kernel(
     coords: &[Vector<i32, Const<4>>],
@@ -169,13 +169,13 @@ pub(crate) fn insert_rows_kernel(
     occupancy: &mut [Atomic<u32>],
     counters: &mut [Atomic<u32>],
     description: &mut [Atomic<i32>],
-    blocks: &mut [u32],
+    leaders: &mut [u32],
     slot_of_row: &mut [u32],
     parts: Sequence<Part>,
     #[comptime] any_order: bool,
 ) {
     let row = ABSOLUTE_POS as u32;
-    let mut slot_taken = EMPTY.runtime();
+    let mut leads = false;
     if any_order {
         describe_row(coords, description, row, parts.index(0usize).n_rows);
     }
@@ -197,7 +197,6 @@ pub(crate) fn insert_rows_kernel(
         let (bx, by, bz) = (x >> 2i32, y >> 2i32, z >> 2i32);
         let mut within = hash_block(batch, bx, by, bz) & mask;
         let mut searching = true;
-        let mut leads = false;
         while searching {
             let slot = first_slot + within;
             let mut leader = slots[slot as usize].load();
@@ -228,30 +227,27 @@ pub(crate) fn insert_rows_kernel(
         }
         if any_order {
             slot_of_row[row as usize] = first_slot + within;
-            if leads {
-                slot_taken = first_slot + within;
-            }
         }
     }
-    // A cube asks for the places of all slots that it took at once.
+    // A cube asks for the places of all leaders that it has at once.
     if any_order {
-        let taken = Shared::<[Atomic<u32>]>::new_slice(1usize);
+        let leading = Shared::<[Atomic<u32>]>::new_slice(1usize);
         let mut base = Shared::<[u32]>::new_slice(1usize);
         if UNIT_POS == 0u32 {
-            taken[0].store(0u32);
+            leading[0].store(0u32);
         }
         sync_cube();
         let mut place = 0u32;
-        if slot_taken != EMPTY {
-            place = taken[0].fetch_add(1u32);
+        if leads {
+            place = leading[0].fetch_add(1u32);
         }
         sync_cube();
         if UNIT_POS == 0u32 {
-            base[0] = counters[2].fetch_add(taken[0].load());
+            base[0] = counters[2].fetch_add(leading[0].load());
         }
         sync_cube();
-        if slot_taken != EMPTY {
-            blocks[(base[0] + place) as usize] = slot_taken;
+        if leads {
+            leaders[(base[0] + place) as usize] = row;
         }
     }
 }

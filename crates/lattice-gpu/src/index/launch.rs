@@ -123,14 +123,15 @@ impl Tables {
         };
         let end = self.parts.iter().map(|[first, n, ..]| first + n).max().unwrap_or(0);
         let listing = description.map(|description| Blocks {
-            slots: gpu.empty(end, 4),
+            leaders: gpu.empty(end, 4),
             slot_of_row: gpu.empty(end, 4),
             description: description.clone(),
         });
-        let (blocks, slot_of_row) =
-            listing.as_ref().map_or((&self.none, &self.none), |blocks| (&blocks.slots, &blocks.slot_of_row));
+        let (leaders, slot_of_row) = listing
+            .as_ref()
+            .map_or((&self.none, &self.none), |blocks| (&blocks.leaders, &blocks.slot_of_row));
         if end > 0 {
-            // SAFETY: rows outside of the parts are left out; slots lie within their tables, and no more are taken than there are rows.
+            // SAFETY: rows outside of the parts are left out; slots lie within their tables, and there are no more leaders than rows.
             unsafe {
                 insert_rows_kernel::launch_unchecked(
                     gpu.client(),
@@ -141,7 +142,7 @@ impl Tables {
                     self.occupancy.arg(1),
                     self.counters.arg(1),
                     description.unwrap_or(&self.none).arg(1),
-                    blocks.arg(1),
+                    leaders.arg(1),
                     slot_of_row.arg(1),
                     self.parts.iter().map(part).collect(),
                     description.is_some(),

@@ -22,13 +22,13 @@ pub(super) const BUCKET_WORDS: usize = 2 * BUCKETS as usize;
 /// Most rows of which blocks are sorted so: the blocks of a bucket, which every row goes through, grow with them.
 pub(super) const MOST_ROWS: usize = 1 << 20;
 /// Entries that a unit asks for at a time.
-const AHEAD: u32 = 4;
+const AHEAD: u32 = 16;
 
 /// What inserting rows lists of their blocks.
 #[derive(Clone, Debug)]
 pub(super) struct Blocks {
-    /// Slots that blocks took, in any order.
-    pub(super) slots: Buffer,
+    /// Leaders, in any order.
+    pub(super) leaders: Buffer,
     /// Slot of each row's block.
     pub(super) slot_of_row: Buffer,
     /// The description of the rows.
@@ -121,27 +121,14 @@ fn bits_from(entry: Vector<u32, Const<4>>, top: u32) -> u32 {
     (upper << (31u32 - bit)) | select(bit < 31u32, lower >> min(bit + 1u32, 31u32), 0u32)
 }
 
-/// The entry of the block in a slot.
-#[cube]
-fn entry_at(
-    slot: u32,
-    coords: &[Vector<i32, Const<4>>],
-    slots: &[u32],
-    occupancy: &[u32],
-) -> Vector<u32, Const<4>> {
-    let rows = u32::cast_from(occupancy[(2u32 * slot) as usize].count_ones())
-        + u32::cast_from(occupancy[(2u32 * slot + 1u32) as usize].count_ones());
-    entry_of(coords[slots[slot as usize] as usize], rows)
-}
-
 /// Finds the bucket of every block: `buckets`, and `places` among the blocks of it; `entries` are their [entries](entry_of). `counters` hold the number of
 /// blocks at `n_blocks_at`, and from `first_bucket` on what buckets hold, zero at first. One unit a block.
 #[cube(launch_unchecked)]
 fn share_blocks_kernel(
     coords: &[Vector<i32, Const<4>>],
-    slots: &[u32],
     occupancy: &[u32],
-    blocks: &[u32],
+    slot_of_row: &[u32],
+    leaders: &[u32],
     counters: &mut [Atomic<u32>],
     description: &[i32],
     entries: &mut [Vector<u32, Const<4>>],
@@ -155,6 +142,13 @@ fn share_blocks_kernel(
     if first >= n_blocks {
         terminate!();
     }
+    // Asked for now, used when the splitters are sorted.
+    let at = first + UNIT_POS;
+    let leader = leaders[min(at, n_blocks - 1u32) as usize];
+    let slot = slot_of_row[leader as usize];
+    let rows = u32::cast_from(occupancy[(2u32 * slot) as usize].count_ones())
+        + u32::cast_from(occupancy[(2u32 * slot + 1u32) as usize].count_ones());
+    let entry = entry_of(coords[leader as usize], rows);
     // No row stands before the corner of all smallest values, or behind that of all largest.
     let mut lowest = Vector::<i32, Const<4>>::empty();
     let mut highest = Vector::<i32, Const<4>>::empty();
@@ -169,8 +163,8 @@ fn share_blocks_kernel(
     #[unroll]
     for half in 0u32..2u32 {
         let i = half * UNITS + UNIT_POS;
-        let slot = blocks[min(i * step, n_blocks - 1u32) as usize];
-        splitters[i as usize] = bits_from(entry_at(slot, coords, slots, occupancy), top);
+        let leader = leaders[min(i * step, n_blocks - 1u32) as usize];
+        splitters[i as usize] = bits_from(entry_of(coords[leader as usize], 0u32), top);
     }
     sync_cube();
     // Bitonic: of two places a power of two apart, the one further on takes the larger or the smaller value.
@@ -188,9 +182,7 @@ fn share_blocks_kernel(
         }
         run *= 2u32;
     }
-    let at = first + UNIT_POS;
     if at < n_blocks {
-        let entry = entry_at(blocks[at as usize], coords, slots, occupancy);
         // The last splitter that is not above the block; the first bucket holds those below all, too.
         let bits = bits_from(entry, top);
         let mut bucket = 0u32;
@@ -213,7 +205,8 @@ fn share_blocks_kernel(
 /// past the last of all, then the first row of each. One unit a block.
 #[cube(launch_unchecked)]
 fn gather_blocks_kernel(
-    blocks: &[u32],
+    slot_of_row: &[u32],
+    leaders: &[u32],
     counters: &[u32],
     entries: &[Vector<u32, Const<4>>],
     buckets: &[u32],
@@ -256,7 +249,7 @@ fn gather_blocks_kernel(
         let to = begins[bucket as usize] + places[at as usize];
         gathered[to as usize] = entries[at as usize];
         let mut owner = Vector::<u32, Const<2>>::empty();
-        owner.insert(0usize, blocks[at as usize]);
+        owner.insert(0usize, slot_of_row[leaders[at as usize] as usize]);
         owner.insert(1usize, bucket);
         owners[to as usize] = owner;
     }
@@ -342,9 +335,9 @@ pub(super) fn list_in_order(gpu: &Gpu, index: &BlockIndex, blocks: &Blocks, coun
                 count,
                 dim,
                 index.coords.arg(4),
-                listed.slots.arg(1),
                 listed.occupancy.arg(1),
-                blocks.slots.arg(1),
+                blocks.slot_of_row.arg(1),
+                blocks.leaders.arg(1),
                 index.counters.arg(1),
                 blocks.description.arg(1),
                 entries.arg(4),
@@ -362,7 +355,8 @@ pub(super) fn list_in_order(gpu: &Gpu, index: &BlockIndex, blocks: &Blocks, coun
                 client,
                 count,
                 dim,
-                blocks.slots.arg(1),
+                blocks.slot_of_row.arg(1),
+                blocks.leaders.arg(1),
                 index.counters.arg(1),
                 entries.arg(4),
                 buckets.arg(1),

@@ -3,6 +3,7 @@
 use cubecl::prelude::*;
 
 use super::geometry::Geometry;
+use super::phases::{WORDS, end_of_phase, fewer_taps, place_of_word, taps_between};
 use super::places::{PLANE, PLANE_KEY_BITS, place_by_counting, place_in_planes};
 use super::window::{LAST, input_row, near_row, window_of};
 use super::{CHUNK_ROWS, HALO_ROWS, TILE_ROWS};
@@ -14,7 +15,7 @@ pub(crate) const NO_ROW: u32 = u32::MAX;
 /// Local number of a missing input row.
 pub(crate) const NO_LOCAL: u32 = HALO_ROWS as u32;
 /// Places of the set that a tile's distinct input rows are gathered in.
-const SET: usize = 2048;
+pub(super) const SET: usize = 2048;
 /// Places looked at before a set counts as full.
 const MAX_STEPS: u32 = 1024;
 /// Says of a pair that it holds the number of its row; no support has a row of this number.
@@ -423,9 +424,11 @@ pub(crate) fn build_tiles_kernel(
             }
             sync_cube();
             let mut mine = 0u32;
-            for at in 0u32..per_unit {
-                if set[(unit * per_unit + at) as usize].load() != EMPTY {
-                    mine += 1u32;
+            for at in 0u32..WORDS {
+                #[unroll]
+                for half in 0u32..2u32 {
+                    let id = set[(place_of_word(at) + half) as usize].load();
+                    mine += select(id != EMPTY, 1u32, 0u32);
                 }
             }
             let (before_all, in_set) = cube_exclusive_sum(mine, &mut sums, comptime!(shape.lanes));
@@ -456,30 +459,24 @@ pub(crate) fn build_tiles_kernel(
                 let mut until = end;
                 let mut before = before_all;
                 let mut total = all;
-                let mut fits = !shared;
-                if shared && sub == begin {
-                    until = begin + fewer_taps(end - begin, total);
+                if shared {
+                    let (first, last) = (sub - group_begin, end - group_begin);
+                    until = group_begin + end_of_phase(&taps_of, &counts, first, last, own);
+                    holds_all = until > sub;
                 }
-                while !fits {
+                if shared && holds_all {
                     let taps = taps_between(sub - group_begin, until - group_begin);
                     let mut mine = 0u32;
-                    for at in 0u32..per_unit {
-                        if taps_of[(unit * per_unit + at) as usize].load() & taps != 0u32 {
-                            mine += 1u32;
+                    for at in 0u32..WORDS {
+                        #[unroll]
+                        for half in 0u32..2u32 {
+                            let under = taps_of[(place_of_word(at) + half) as usize].load() & taps;
+                            mine += select(under != 0u32, 1u32, 0u32);
                         }
                     }
                     let (before_some, some) = cube_exclusive_sum(mine, &mut sums, comptime!(shape.lanes));
                     before = before_some;
                     total = some + own;
-                    fits = total <= comptime!(HALO_ROWS as u32);
-                    if !fits {
-                        if until - sub > 2u32 {
-                            until = sub + fewer_taps(until - sub, total);
-                        } else {
-                            holds_all = false;
-                            fits = true;
-                        }
-                    }
                 }
                 if holds_all {
                     if unit == 0u32 {
@@ -503,12 +500,12 @@ pub(crate) fn build_tiles_kernel(
                     }
                     let taps = taps_between(sub - group_begin, until - group_begin);
                     // Two numbers a word.
-                    for pair in 0u32..per_unit / 2u32 {
-                        let word = unit * (per_unit / 2u32) + pair;
+                    for at in 0u32..WORDS {
+                        let first_place = place_of_word(at);
                         let mut packed = 0u32;
                         #[unroll]
                         for half in 0u32..2u32 {
-                            let place = (2u32 * word + half) as usize;
+                            let place = (first_place + half) as usize;
                             let id = set[place].load();
                             let mut is_in = id != EMPTY;
                             if shared {
@@ -522,7 +519,7 @@ pub(crate) fn build_tiles_kernel(
                                 number += 1u32;
                             }
                         }
-                        numbers[word as usize] = packed;
+                        numbers[(first_place / 2u32) as usize] = packed;
                     }
                     sync_cube();
                     // Local numbers of two taps a word.
@@ -589,19 +586,6 @@ pub(crate) fn build_tiles_kernel(
         spans[(small * span_words) as usize] = n_phases;
         counters[(first_counter + 2u32) as usize].fetch_add(flags[1].load());
     }
-}
-
-/// Bits of the taps of a group from `first` up to `end`, at least one.
-#[cube]
-fn taps_between(first: u32, end: u32) -> u32 {
-    (u32::MAX >> (32u32 - (end - first))) << first
-}
-
-/// An even number of taps, fewer than `taps`, whose halo should be short enough where that of all has `total` rows; at least two.
-#[cube]
-fn fewer_taps(taps: u32, total: u32) -> u32 {
-    let share = taps * comptime!(HALO_ROWS as u32 * 9 / 10) / total;
-    max(min(share, taps - 1u32) / 2u32 * 2u32, 2u32)
 }
 
 /// Marks the taps of every chunk and adds the pairs of the group to `flags[1]`; `of_place` are the taps of the row at this place.

@@ -11,6 +11,7 @@ mod given;
 mod identity;
 mod kernel;
 mod launch;
+mod phases;
 mod places;
 mod read;
 mod report;

@@ -191,10 +191,15 @@ pub(super) fn window_of(
         for b in 0usize..blocks {
             leaders[b] = slots[(first_slot + found[b]) as usize];
         }
+        let mut keys = Array::<Vector<i32, Const<4>>>::new(blocks);
+        #[unroll]
+        for b in 0usize..blocks {
+            keys[b] = source[select(leaders[b] != EMPTY, leaders[b], first_source) as usize];
+        }
         #[unroll]
         for b in 0usize..blocks {
             let is_there = leaders[b] != EMPTY;
-            let k = source[select(is_there, leaders[b], first_source) as usize];
+            let k = keys[b];
             let (bx, by, bz) = block_of(&near, &far, b, geometry);
             let (x, y, z) = (k.extract(1usize), k.extract(2usize), k.extract(3usize));
             let is_it = k.extract(0usize) == batch && x >> 2i32 == bx && y >> 2i32 == by && z >> 2i32 == bz;
