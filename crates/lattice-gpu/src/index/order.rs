@@ -21,8 +21,12 @@ const BUCKETS: u32 = 2 * UNITS;
 pub(super) const BUCKET_WORDS: usize = 2 * BUCKETS as usize;
 /// Most rows of which blocks are sorted so: the blocks of a bucket, which every row goes through, grow with them.
 pub(super) const MOST_ROWS: usize = 1 << 20;
+/// Units that go through the bucket of a block together.
+const PARTS: u32 = 8;
+/// Cubes that rank blocks, at most.
+const RANKING: usize = 1024;
 /// Entries that a unit asks for at a time.
-const AHEAD: u32 = 16;
+const AHEAD: u32 = 4;
 
 /// What inserting rows lists of their blocks.
 #[derive(Clone, Debug)]
@@ -255,7 +259,8 @@ fn gather_blocks_kernel(
     }
 }
 
-/// The first position of the rows of every slot. One unit a block, those of a bucket next to each other: they read the same entries.
+/// The first position of the rows of every slot. [`PARTS`] units a block, those of a bucket next to each other: they read the same entries.
+/// Cubes go on until all blocks are done.
 #[cube(launch_unchecked)]
 fn rank_blocks_kernel(
     counters: &[u32],
@@ -264,25 +269,44 @@ fn rank_blocks_kernel(
     starts: &[u32],
     first: &mut [u32],
     n_blocks_at: u32,
+    n_cubes: u32,
 ) {
-    let at = ABSOLUTE_POS as u32;
-    if at < counters[n_blocks_at as usize] {
-        let own = entries[at as usize];
-        let owner = owners[at as usize];
+    let n_blocks = counters[n_blocks_at as usize];
+    let per_cube = comptime!(UNITS / PARTS);
+    let within = UNIT_POS % per_cube;
+    let part = UNIT_POS / per_cube;
+    let places = Shared::<[Atomic<u32>]>::new_slice(comptime!((UNITS / PARTS) as usize));
+    let mut begin = CUBE_POS as u32 * per_cube;
+    while begin < n_blocks {
+        if part == 0u32 {
+            places[within as usize].store(0u32);
+        }
+        sync_cube();
+        let at = begin + within;
+        let own = entries[min(at, n_blocks - 1u32) as usize];
+        let owner = owners[min(at, n_blocks - 1u32) as usize];
         let bucket = owner.extract(1usize);
-        let mut next = starts[bucket as usize];
         let end = starts[(bucket + 1u32) as usize];
-        let mut place = starts[(comptime!(BUCKETS + 1) + bucket) as usize];
+        let mut next = starts[bucket as usize] + part;
+        let mut before = 0u32;
         while next < end {
             #[unroll]
             for i in 0u32..AHEAD {
-                let other = entries[min(next + i, end - 1u32) as usize];
-                let counts = next + i < end && stands_before(other, own);
-                place += select(counts, rows_of(other), 0u32);
+                let other = entries[min(next + i * PARTS, end - 1u32) as usize];
+                let counts = next + i * PARTS < end && stands_before(other, own);
+                before += select(counts, rows_of(other), 0u32);
             }
-            next += AHEAD;
+            next += comptime!(AHEAD * PARTS);
         }
-        first[owner.extract(0usize) as usize] = place;
+        places[within as usize].fetch_add(before);
+        sync_cube();
+        if part == 0u32 && at < n_blocks {
+            let place = starts[(comptime!(BUCKETS + 1) + bucket) as usize] + places[within as usize].load();
+            first[owner.extract(0usize) as usize] = place;
+        }
+        begin += n_cubes * per_cube;
+        // Places are set to zero again by those who read them.
+        sync_cube();
     }
 }
 
@@ -370,8 +394,9 @@ pub(super) fn list_in_order(gpu: &Gpu, index: &BlockIndex, blocks: &Blocks, coun
             );
         }
     });
-    gpu.launch(cubes(), "rank_blocks", |client, count| {
-        // SAFETY: positions are checked against the number of blocks; entries lie between the starts of their buckets.
+    let ranking = n.div_ceil((UNITS / PARTS) as usize).min(RANKING);
+    gpu.launch(Gpu::cubes(ranking, 1), "rank_blocks", |client, count| {
+        // SAFETY: positions are brought below the number of blocks; entries lie between the starts of their buckets.
         unsafe {
             rank_blocks_kernel::launch_unchecked(
                 client,
@@ -383,6 +408,7 @@ pub(super) fn list_in_order(gpu: &Gpu, index: &BlockIndex, blocks: &Blocks, coun
                 starts.arg(1),
                 listed.first.arg(1),
                 n_blocks_at,
+                ranking as u32,
             );
         }
     });

@@ -5,7 +5,7 @@ use cubecl::prelude::*;
 use super::geometry::Geometry;
 use super::phases::{WORDS, end_of_phase, fewer_taps, place_of_word, taps_between};
 use super::places::{PLANE, PLANE_KEY_BITS, place_by_counting, place_in_planes};
-use super::window::{LAST, input_row, near_row, window_of};
+use super::window::{LAST, input_row, near_row, near_rows, window_of};
 use super::{CHUNK_ROWS, HALO_ROWS, TILE_ROWS};
 use crate::index::EMPTY;
 use crate::sort::cube_exclusive_sum;
@@ -234,9 +234,10 @@ pub(crate) fn build_tiles_kernel(
                 geometry,
                 listed,
             );
+            let positions = near_rows(&window, geometry);
             #[unroll]
             for tap in 0u32..n_taps {
-                let found = near_row(&window, tap, geometry);
+                let found = positions[tap as usize];
                 if one_group {
                     neighbours[(tap * units + unit) as usize] = found;
                 }
@@ -265,15 +266,28 @@ pub(crate) fn build_tiles_kernel(
             }
         }
         taps_of_row = select(has_row, taps_of_row, 0u32);
-        for tap in 0u32..n_taps {
-            let has = (taps_of_row >> tap) & 1u32 == 1u32;
-            if comptime!(shape.lanes > 0) {
-                let peers = plane_ballot(has).extract(0usize);
-                if lane == 0u32 && peers != 0u32 {
-                    counts[tap as usize].fetch_add(u32::cast_from(peers.count_ones()));
+        if comptime!(shape.lanes >= n_taps) {
+            // A lane for each tap keeps what its plane has of it.
+            let mut of_tap = 0u32;
+            #[unroll]
+            for tap in 0u32..n_taps {
+                let peers = plane_ballot((taps_of_row & comptime!(1u32 << tap)) != 0u32).extract(0usize);
+                of_tap = select(lane == tap, u32::cast_from(peers.count_ones()), of_tap);
+            }
+            if lane < n_taps && of_tap != 0u32 {
+                counts[lane as usize].fetch_add(of_tap);
+            }
+        } else {
+            for tap in 0u32..n_taps {
+                let has = (taps_of_row >> tap) & 1u32 == 1u32;
+                if comptime!(shape.lanes > 0) {
+                    let peers = plane_ballot(has).extract(0usize);
+                    if lane == 0u32 && peers != 0u32 {
+                        counts[tap as usize].fetch_add(u32::cast_from(peers.count_ones()));
+                    }
+                } else if has {
+                    counts[tap as usize].fetch_add(1u32);
                 }
-            } else if has {
-                counts[tap as usize].fetch_add(1u32);
             }
         }
         sync_cube();
@@ -529,18 +543,15 @@ pub(crate) fn build_tiles_kernel(
                         #[unroll]
                         for half in 0u32..2u32 {
                             let tap = 2u32 * word + half;
-                            let mut local = NO_LOCAL.runtime();
                             // A tap past the last of the group has no bit.
-                            if tap < until && (here >> (tap - group_begin)) & 1u32 == 1u32 {
-                                let known = neighbours[((tap - group_begin) * units + from) as usize];
-                                if known >= NUMBERED {
-                                    local = known & comptime!(NUMBERED - 1);
-                                } else {
-                                    let place = known & comptime!(PLACED - 1);
-                                    local = (numbers[(place / 2u32) as usize] >> (16u32 * (place % 2u32)))
-                                        & 0xFFFFu32;
-                                }
-                            }
+                            let at = min(tap - group_begin, comptime!(group_taps.min(n_taps) - 1));
+                            let has = tap < until && (here >> at) & 1u32 == 1u32;
+                            let known = neighbours[(at * units + from) as usize];
+                            let place = known & comptime!(SET as u32 - 1);
+                            let two = numbers[(place / 2u32) as usize];
+                            let number = (two >> (16u32 * (place % 2u32))) & 0xFFFFu32;
+                            let row = select(known >= NUMBERED, known & comptime!(NUMBERED - 1), number);
+                            let local = select(has, row, NO_LOCAL.runtime());
                             packed |= local << (16u32 * half);
                         }
                         table[((cube * n_words + word) * units + unit) as usize] = packed;
