@@ -96,7 +96,7 @@ fn assert_listed_in_order(device: &str, gpu: &Gpu, rows: &[Coord]) {
     // Every row is found at its own coordinate, and no other coordinate is.
     let found = gpu.download::<i32>(&lookup(gpu, &index, &coords));
     assert!((0..rows.len() as i32).eq(found), "{} rows on {device}", rows.len());
-    let beside: Vec<Coord> = rows.iter().map(|c| [c[0] + 1000, c[1], c[2], c[3]]).collect();
+    let beside: Vec<Coord> = rows.iter().map(|c| [c[0] ^ 1 << 18, c[1], c[2], c[3]]).collect();
     let found = gpu.download::<i32>(&lookup(gpu, &index, &gpu.upload(beside.as_flattened())));
     assert!(found.iter().all(|&row| row == -1), "{} rows on {device}", rows.len());
 }
@@ -116,6 +116,11 @@ fn indices_list_rows_in_canonical_order() {
         let full: Vec<Coord> =
             (0..64 * 700).map(|i| [i / (64 * 350), i % 8, i / 8 % 8, i / 64 % 350]).collect();
         assert_listed_in_order(&device, &gpu, &full);
+        // Many batch items of few blocks each, with the largest id that there is.
+        let last = lattice_core::MAX_BATCH_ID;
+        let items: Vec<Coord> =
+            (0..6000).map(|i| [last - i % 37, i / 37 * 3 - 200, i % 5, -(i % 11)]).collect();
+        assert_listed_in_order(&device, &gpu, &items);
         // The ends of the range, both signs and many batch ids: no bits are shared, and one row stands far from all others.
         let ends = [i32::MIN, -1, 0, i32::MAX];
         let mut far: Vec<Coord> = Vec::new();

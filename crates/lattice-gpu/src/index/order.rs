@@ -28,6 +28,9 @@ const RANKING: usize = 1024;
 /// Entries that a unit asks for at a time.
 const AHEAD: u32 = 4;
 
+/// Lowest bit of the batch id in the last word of an entry.
+const BATCH_AT: u32 = 12;
+
 /// What inserting rows lists of their blocks.
 #[derive(Clone, Debug)]
 pub(super) struct Blocks {
@@ -71,7 +74,7 @@ fn entry_of(c: Vector<i32, Const<4>>, rows: u32) -> Vector<u32, Const<4>> {
     entry.insert(0usize, ((low & 0x3FFFu32) << 18u32) | rows);
     entry.insert(1usize, (low >> 14u32) | ((middle & 0xFFFFu32) << 16u32));
     entry.insert(2usize, (middle >> 16u32) | ((high & 0x3_FFFFu32) << 14u32));
-    entry.insert(3usize, (high >> 18u32) | (u32::cast_from(c.extract(0usize)) << 12u32));
+    entry.insert(3usize, (high >> 18u32) | (u32::cast_from(c.extract(0usize)) << BATCH_AT));
     entry
 }
 
@@ -107,11 +110,13 @@ fn top_of(a: Vector<u32, Const<4>>, b: Vector<u32, Const<4>>) -> u32 {
     top
 }
 
-/// The 32 bits of an entry from bit `top` down: in the order of entries, where those agree above.
+/// What 32 bits say of an entry: those of its batch id, counted from the first, that differ among all, then those of its place from bit `top`
+/// down. In the order of entries, if not of all.
 #[cube]
-fn bits_from(entry: Vector<u32, Const<4>>, top: u32) -> u32 {
+fn bits_of(entry: Vector<u32, Const<4>>, top: u32, first_batch: u32, batch_bits: u32) -> u32 {
     let word = top / 32u32;
     let bit = top % 32u32;
+    let last = entry.extract(3usize);
     let mut upper = entry.extract(0usize);
     let mut lower = 0u32;
     #[unroll]
@@ -121,8 +126,14 @@ fn bits_from(entry: Vector<u32, Const<4>>, top: u32) -> u32 {
             lower = entry.extract(comptime!(w - 1));
         }
     }
+    if word == 3u32 {
+        upper &= comptime!((1u32 << BATCH_AT) - 1);
+    }
     // A shift by all bits is undefined.
-    (upper << (31u32 - bit)) | select(bit < 31u32, lower >> min(bit + 1u32, 31u32), 0u32)
+    let place = (upper << (31u32 - bit)) | select(bit < 31u32, lower >> min(bit + 1u32, 31u32), 0u32);
+    let batch = (last >> BATCH_AT) - first_batch;
+    let both = (batch << ((32u32 - batch_bits) & 31u32)) | (place >> batch_bits);
+    select(batch_bits > 0u32, both, place)
 }
 
 /// Finds the bucket of every block: `buckets`, and `places` among the blocks of it; `entries` are their [entries](entry_of). `counters` hold the number of
@@ -161,6 +172,10 @@ fn share_blocks_kernel(
         lowest.insert(column, description[column]);
         highest.insert(column, description[comptime!(column + 4)]);
     }
+    let first_batch = u32::cast_from(lowest.extract(0usize));
+    let batch_bits =
+        32u32 - u32::cast_from((u32::cast_from(highest.extract(0usize)) - first_batch).leading_zeros());
+    highest.insert(0usize, lowest.extract(0usize));
     let top = top_of(entry_of(lowest, 0u32), entry_of(highest, 0u32));
     let mut splitters = Shared::<[u32]>::new_slice(comptime!(BUCKETS as usize));
     let step = max(n_blocks / BUCKETS, 1u32);
@@ -168,7 +183,8 @@ fn share_blocks_kernel(
     for half in 0u32..2u32 {
         let i = half * UNITS + UNIT_POS;
         let leader = leaders[min(i * step, n_blocks - 1u32) as usize];
-        splitters[i as usize] = bits_from(entry_of(coords[leader as usize], 0u32), top);
+        splitters[i as usize] =
+            bits_of(entry_of(coords[leader as usize], 0u32), top, first_batch, batch_bits);
     }
     sync_cube();
     // Bitonic: of two places a power of two apart, the one further on takes the larger or the smaller value.
@@ -188,7 +204,7 @@ fn share_blocks_kernel(
     }
     if at < n_blocks {
         // The last splitter that is not above the block; the first bucket holds those below all, too.
-        let bits = bits_from(entry, top);
+        let bits = bits_of(entry, top, first_batch, batch_bits);
         let mut bucket = 0u32;
         let mut step = comptime!(BUCKETS / 2).runtime();
         while step > 0u32 {

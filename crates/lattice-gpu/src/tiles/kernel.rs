@@ -449,8 +449,10 @@ pub(crate) fn build_tiles_kernel(
             let all = in_set + own;
             let overfull = flags[0].load() != 0u32;
             let too_long = all > comptime!(HALO_ROWS as u32);
-            // Where the halo is too long, phases of fewer taps share the set, whose rows then know the taps that they stand under.
-            let shared = comptime!(shape.shares) && too_long && !overfull;
+            // Where the halo is too long, the rows of the tile are gathered like all others, for phases to hold those only that they need.
+            let anew = too_long && !overfull && own > 0u32;
+            // Phases of fewer taps then share the set, whose rows know the taps that they stand under.
+            let shared = comptime!(shape.shares) && too_long && !overfull && !anew;
             let mut holds_all = !overfull && (!too_long || shared);
             if shared {
                 for at in 0u32..per_unit {
@@ -574,13 +576,17 @@ pub(crate) fn build_tiles_kernel(
                         neighbours[cell] = set[(known & comptime!(PLACED - 1)) as usize].load();
                     }
                 }
-                if end - sub <= 2u32 {
-                    // Two taps fit without the rows of the tile itself.
+                if anew {
                     own = 0u32;
+                } else {
+                    if end - sub <= 2u32 {
+                        // Two taps fit without the rows of the tile itself.
+                        own = 0u32;
+                    }
+                    // Two taps share a word, so that a phase begins with an even one. The set may hold far more rows than were counted.
+                    let most = max(all, comptime!(2 * HALO_ROWS as u32));
+                    span_taps = fewer_taps(end - sub, select(overfull, most, all));
                 }
-                // Two taps share a word, so that a phase begins with an even one. The set may hold far more rows than were counted.
-                span_taps =
-                    fewer_taps(end - sub, select(overfull, max(all, comptime!(2 * HALO_ROWS as u32)), all));
                 sync_cube();
             }
             begin = sub;
