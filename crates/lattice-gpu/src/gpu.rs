@@ -48,7 +48,12 @@ impl Buffer {
 
     /// Number of the memory, which no other memory of the process ever has, and where the buffer begins in it.
     pub fn memory(&self) -> (usize, u64) {
-        (self.handle.memory.descriptor().id.value, self.handle.offset_start.unwrap_or(0))
+        Self::memory_of(&self.handle)
+    }
+
+    /// [`Buffer::memory`] of a handle.
+    pub fn memory_of(handle: &Handle) -> (usize, u64) {
+        (handle.memory.descriptor().id.value, handle.offset_start.unwrap_or(0))
     }
 
     /// Whether it is a part of a larger memory, which others may hold.

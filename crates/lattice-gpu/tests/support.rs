@@ -31,9 +31,12 @@ fn rows_are_described_as_they_are() {
     for (device, gpu) in devices() {
         for support in supports() {
             let coords = upload_support(&gpu, &support);
-            let (_, found) = describe(&gpu, &coords, support.n_rows());
+            let (index, found) = describe(&gpu, &coords, support.n_rows());
             assert_eq!(found.bounds, support.bounds(), "{device}");
             assert_eq!((found.canonical, found.duplicates), (support.is_canonical(), 0), "{device}");
+            // Listed on the way or left out, rows are found.
+            let rows = gpu.download::<i32>(&lookup(&gpu, &index, &coords));
+            assert!((0..support.n_rows() as i32).eq(rows), "{device}");
         }
         let twice: Vec<Coord> = vec![[0, 1, 2, 3], [0, 4, 4, 4], [0, 1, 2, 3], [0, 1, 2, 3]];
         let coords = gpu.upload(twice.as_flattened());

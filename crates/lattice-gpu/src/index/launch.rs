@@ -197,7 +197,7 @@ impl BlockIndex {
     /// The index, once its rows are known to stand in canonical order.
     #[must_use]
     pub(crate) fn in_canonical_order(self) -> Self {
-        Self { is_canonical: true, blocks: Arc::default(), ..self }
+        Self { is_canonical: true, blocks: Arc::default(), listed: Arc::default(), ..self }
     }
 
     /// The index of rows in any order, and the [description](DESCRIPTION) of these, for whoever reads it. Two launches.
@@ -238,9 +238,8 @@ impl BlockIndex {
     /// The rows block by block, for lookups of any row; listed by the first caller in two launches, or in four that sort them.
     pub(crate) fn listed(&self, gpu: &Gpu) -> &Listed {
         self.listed.get_or_init(|| {
-            let blocks = self.blocks.lock().unwrap_or_else(PoisonError::into_inner).take();
-            if let Some(blocks) = blocks.filter(|_| self.n_rows > 0) {
-                return list_in_order(gpu, self, &blocks, [self.first_counter + 2, COUNTERS as usize]);
+            if let Some(listed) = self.listed_in_order(gpu, false) {
+                return listed;
             }
             let n_slots = self.mask as usize + 1;
             let listed = Listed {
@@ -281,6 +280,21 @@ impl BlockIndex {
             }
             listed
         })
+    }
+
+    /// Lists rows in any order, before anyone knows whether they stand in canonical order: where they do, the list is left out, and the
+    /// caller goes on with [`BlockIndex::in_canonical_order`].
+    pub(crate) fn list_unless_canonical(&self, gpu: &Gpu) {
+        if let Some(listed) = self.listed_in_order(gpu, true) {
+            self.listed.get_or_init(|| listed);
+        }
+    }
+
+    /// The list of rows whose blocks are known.
+    fn listed_in_order(&self, gpu: &Gpu, unless_canonical: bool) -> Option<Listed> {
+        let blocks = self.blocks.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+        let counters = [self.first_counter + 2, COUNTERS as usize];
+        (self.n_rows > 0).then(|| list_in_order(gpu, self, &blocks, counters, unless_canonical))
     }
 
     /// Where a list of [`LIST`] counters at zero begins that nobody else counts with, among the counters of this index; `None` when all are

@@ -136,6 +136,12 @@ fn bits_of(entry: Vector<u32, Const<4>>, top: u32, first_batch: u32, batch_bits:
     select(batch_bits > 0u32, both, place)
 }
 
+/// Whether rows need no list: those that stand in canonical order, where the host will know that.
+#[cube]
+fn is_spared(description: &[i32], unless_canonical: u32) -> bool {
+    unless_canonical == 1u32 && description[8] == 0i32
+}
+
 /// Finds the bucket of every block: `buckets`, and `places` among the blocks of it; `entries` are their [entries](entry_of). `counters` hold the number of
 /// blocks at `n_blocks_at`, and from `first_bucket` on what buckets hold, zero at first. One unit a block.
 #[cube(launch_unchecked)]
@@ -151,10 +157,11 @@ fn share_blocks_kernel(
     places: &mut [u32],
     n_blocks_at: u32,
     first_bucket: u32,
+    unless_canonical: u32,
 ) {
     let n_blocks = counters[n_blocks_at as usize].load();
     let first = CUBE_POS as u32 * UNITS;
-    if first >= n_blocks {
+    if first >= n_blocks || is_spared(description, unless_canonical) {
         terminate!();
     }
     // Asked for now, used when the splitters are sorted.
@@ -234,14 +241,16 @@ fn gather_blocks_kernel(
     gathered: &mut [Vector<u32, Const<4>>],
     owners: &mut [Vector<u32, Const<2>>],
     starts: &mut [u32],
+    description: &[i32],
     n_blocks_at: u32,
     first_bucket: u32,
+    unless_canonical: u32,
     #[comptime] lanes: u32,
 ) {
     let n_blocks = counters[n_blocks_at as usize];
     let cube = CUBE_POS as u32;
     let at = cube * UNITS + UNIT_POS;
-    if cube * UNITS >= n_blocks {
+    if cube * UNITS >= n_blocks || is_spared(description, unless_canonical) {
         terminate!();
     }
     let mut sums = Shared::<[u32]>::new_slice(comptime!(SUM_UNITS as usize));
@@ -284,9 +293,14 @@ fn rank_blocks_kernel(
     owners: &[Vector<u32, Const<2>>],
     starts: &[u32],
     first: &mut [u32],
+    description: &[i32],
     n_blocks_at: u32,
     n_cubes: u32,
+    unless_canonical: u32,
 ) {
+    if is_spared(description, unless_canonical) {
+        terminate!();
+    }
     let n_blocks = counters[n_blocks_at as usize];
     let per_cube = comptime!(UNITS / PARTS);
     let within = UNIT_POS % per_cube;
@@ -334,10 +348,12 @@ fn place_in_order_kernel(
     slot_of_row: &[u32],
     first: &[u32],
     rows: &mut [u32],
+    description: &[i32],
     n_rows: u32,
+    unless_canonical: u32,
 ) {
     let row = ABSOLUTE_POS as u32;
-    if row < n_rows {
+    if row < n_rows && !is_spared(description, unless_canonical) {
         let slot = slot_of_row[row as usize];
         let c = coords[row as usize];
         let low = occupancy[(2u32 * slot) as usize];
@@ -348,8 +364,15 @@ fn place_in_order_kernel(
 }
 
 /// Lists the rows of an index whose blocks are known: four launches. `counters` are where the number of blocks and what buckets hold stand
-/// among those of the index.
-pub(super) fn list_in_order(gpu: &Gpu, index: &BlockIndex, blocks: &Blocks, counters: [usize; 2]) -> Listed {
+/// among those of the index. Rows in canonical order are left out where the caller asks for that, who then knows them to stand so.
+pub(super) fn list_in_order(
+    gpu: &Gpu,
+    index: &BlockIndex,
+    blocks: &Blocks,
+    counters: [usize; 2],
+    unless_canonical: bool,
+) -> Listed {
+    let unless_canonical = u32::from(unless_canonical);
     let n_slots = index.mask as usize + 1;
     let n = index.n_rows;
     let listed = Listed {
@@ -385,6 +408,7 @@ pub(super) fn list_in_order(gpu: &Gpu, index: &BlockIndex, blocks: &Blocks, coun
                 places.arg(1),
                 n_blocks_at,
                 first_bucket,
+                unless_canonical,
             );
         }
     });
@@ -404,8 +428,10 @@ pub(super) fn list_in_order(gpu: &Gpu, index: &BlockIndex, blocks: &Blocks, coun
                 gathered.arg(4),
                 owners.arg(2),
                 starts.arg(1),
+                blocks.description.arg(1),
                 n_blocks_at,
                 first_bucket,
+                unless_canonical,
                 lanes,
             );
         }
@@ -423,8 +449,10 @@ pub(super) fn list_in_order(gpu: &Gpu, index: &BlockIndex, blocks: &Blocks, coun
                 owners.arg(2),
                 starts.arg(1),
                 listed.first.arg(1),
+                blocks.description.arg(1),
                 n_blocks_at,
                 ranking as u32,
+                unless_canonical,
             );
         }
     });
@@ -441,7 +469,9 @@ pub(super) fn list_in_order(gpu: &Gpu, index: &BlockIndex, blocks: &Blocks, coun
                 blocks.slot_of_row.arg(1),
                 listed.first.arg(1),
                 listed.rows.arg(1),
+                blocks.description.arg(1),
                 n as u32,
+                unless_canonical,
             );
         }
     });

@@ -45,7 +45,8 @@ pub fn bounds(gpu: &Gpu, coords: &Buffer) -> Option<(Coord, Coord)> {
     Described::read(&gpu.download::<i32>(&found), 0).bounds
 }
 
-/// The index of rows that may stand in any order and repeat each other, and what they hold. Two launches, and a wait.
+/// The index of rows that may stand in any order and repeat each other, and what they hold. Two launches, four more that list up to 2^20 rows
+/// in canonical order where they do not stand so, and a wait.
 ///
 /// # Panics
 /// As [`BlockIndex::build`].
@@ -54,6 +55,8 @@ pub fn describe(gpu: &Gpu, coords: &Buffer, n_rows: usize) -> (BlockIndex, Descr
     if n_rows == 0 {
         return (index, Described { bounds: None, canonical: true, duplicates: 0 });
     }
+    // Before the wait, so that the device goes on meanwhile. Repeated rows take each other's places, and nobody looks any up.
+    index.list_unless_canonical(gpu);
     let found = gpu.download_all(&[&description, &index.counters]);
     let words: Vec<i32> = found[0].iter().map(|word| word.cast_signed()).collect();
     let found = Described::read(&words, found[1][1] as usize);

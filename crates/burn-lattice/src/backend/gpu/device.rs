@@ -1,5 +1,6 @@
 //! What is known of a GPU, what it refuses, and what is made for a relation there.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
@@ -35,12 +36,28 @@ pub(super) struct Known {
     pub(super) class: DeviceClass,
     /// Bytes of the largest buffer.
     longest: u64,
+    /// Whether it has features in 32 bits, in f16 and in bf16.
+    floats: [bool; 3],
+}
+
+thread_local! {
+    /// What this thread has asked for already: every operation asks, of one device or two.
+    static ASKED: RefCell<Vec<(u64, Known)>> = const { RefCell::new(Vec::new()) };
 }
 
 /// What is known of a device; asked of the driver once.
 pub(super) fn known(device: &CubeDevice) -> Known {
-    static KNOWN: Mutex<Option<HashMap<u64, Known>>> = Mutex::new(None);
     let key = forms::key(device);
+    let asked = ASKED.with_borrow(|asked| asked.iter().find(|(at, _)| *at == key).map(|(_, known)| *known));
+    asked.unwrap_or_else(|| {
+        let found = asked_once(device, key);
+        ASKED.with_borrow_mut(|asked| asked.push((key, found)));
+        found
+    })
+}
+
+fn asked_once(device: &CubeDevice, key: u64) -> Known {
+    static KNOWN: Mutex<Option<HashMap<u64, Known>>> = Mutex::new(None);
     // Entries are inserted whole, so a panic elsewhere leaves the map as it should be.
     let lock = || KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(found) = lock().as_ref().and_then(|known| known.get(&key).copied()) {
@@ -55,7 +72,9 @@ pub(super) fn known(device: &CubeDevice) -> Known {
         f16: cmma::has_fragments(&gpu, ElemType::Float(FloatKind::F16)),
         bf16: cmma::has_fragments(&gpu, ElemType::Float(FloatKind::BF16)),
     });
-    let found = Known { class, longest: gpu.client().properties().memory.max_page_size };
+    let floats =
+        [DType::F32, DType::F16, DType::BF16].map(|dtype| CubeBackend::supports_dtype(device, dtype));
+    let found = Known { class, longest: gpu.client().properties().memory.max_page_size, floats };
     lock().get_or_insert_default().insert(key, found);
     found
 }
@@ -73,7 +92,15 @@ pub(crate) fn is_software(device: &Device) -> bool {
 /// Whether kernels of this crate compute with features of a type on a device.
 pub(crate) fn takes_dtype(device: &Device, dtype: DType) -> bool {
     match gpu_device(device) {
-        Some(device) => dtype != DType::F64 && CubeBackend::supports_dtype(&device, dtype),
+        Some(device) => {
+            let [f32, f16, bf16] = known(&device).floats;
+            match dtype {
+                DType::F32 => f32,
+                DType::F16 => f16,
+                DType::BF16 => bf16,
+                _ => false,
+            }
+        }
         None => true,
     }
 }

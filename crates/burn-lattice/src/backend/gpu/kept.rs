@@ -5,7 +5,7 @@
 
 use std::any::Any;
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use burn::backend::TensorMetadata;
 use burn::tensor::{DType, FloatDType, Tensor};
@@ -39,19 +39,36 @@ struct Entry {
 
 /// The form under a key, derived from its sources by the first caller.
 fn kept<T: Any + Send + Sync>(key: Key, sources: Vec<Buffer>, derive: impl FnOnce(&[Buffer]) -> T) -> Arc<T> {
-    static KEPT: Mutex<Option<HashMap<Key, Entry>>> = Mutex::new(None);
-    // Entries are inserted whole, so a panic elsewhere leaves the map as it should be.
-    let lock = || KEPT.lock().unwrap_or_else(PoisonError::into_inner);
-    let found = lock().as_ref().and_then(|kept| kept.get(&key)).map(|entry| entry.form.clone());
-    if let Some(Ok(form)) = found.map(Arc::downcast) {
-        return form;
+    match found(&key) {
+        Some(form) => form,
+        None => {
+            let form = derive(&sources);
+            keep(key, sources, form)
+        }
     }
-    let form = Arc::new(derive(&sources));
+}
+
+static KEPT: Mutex<Option<HashMap<Key, Entry>>> = Mutex::new(None);
+
+/// The entries. They are inserted whole, so a panic elsewhere leaves the map as it should be.
+fn entries() -> MutexGuard<'static, Option<HashMap<Key, Entry>>> {
+    KEPT.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The form under a key, where it is kept.
+fn found<T: Any + Send + Sync>(key: &Key) -> Option<Arc<T>> {
+    let form = entries().as_ref()?.get(key)?.form.clone();
+    Arc::downcast(form).ok()
+}
+
+/// Keeps a form for as long as its sources live.
+fn keep<T: Any + Send + Sync>(key: Key, sources: Vec<Buffer>, form: T) -> Arc<T> {
+    let form = Arc::new(form);
     // What computed a part of a larger memory may free it without anyone seeing it go: nothing is kept for that.
     if sources.iter().any(Buffer::is_piece) {
         return form;
     }
-    let mut guard = lock();
+    let mut guard = entries();
     let kept = guard.get_or_insert_default();
     kept.retain(|_, entry| !entry.sources.iter().any(Buffer::is_last));
     kept.insert(key, Entry { sources, form: form.clone() });
@@ -88,17 +105,36 @@ pub(crate) fn folded(
     eps: f64,
     fold: impl FnOnce([Tensor<1>; 2], [Option<Tensor<1>>; 2]) -> (Tensor<1>, Tensor<1>),
 ) -> (Tensor<1>, Tensor<1>) {
-    let sources = statistics.iter().chain(affine.iter().flatten());
-    let Some(buffers) = sources.map(buffer_of).collect::<Option<Vec<_>>>() else {
+    let is_plain = |tensor: &Tensor<1>| gpu_device(&tensor.device()).is_some() && !tensor.is_autodiff();
+    if !statistics.iter().chain(affine.iter().flatten()).all(is_plain) {
         return fold(statistics, affine);
+    }
+    // A clone of a tensor takes as long as all else that a norm which is known costs.
+    let primitive = |tensor: Tensor<1>| {
+        let primitive: CubeTensor =
+            tensor.try_into_primitive::<CubeBackend>().expect("a plain tensor of a GPU");
+        primitive
     };
+    let statistics = statistics.map(primitive);
+    let affine = affine.map(|operand| operand.map(primitive));
+    let tensor = Tensor::from_primitive::<CubeBackend>;
+    let sources = || statistics.iter().chain(affine.iter().flatten());
+    // Views of other tensors have no memory of their own to be known by.
+    if !sources().all(CubeTensor::is_contiguous) {
+        return fold(statistics.map(tensor), affine.map(|operand| operand.map(tensor)));
+    }
     // A norm with beta alone is told from one with gamma alone by nothing else.
     let has_gamma = u64::from(affine[0].is_some());
-    let key = Key::Folded(buffers.iter().map(Buffer::memory).collect(), [eps.to_bits(), has_gamma]);
-    let make = |buffers: &[Buffer]| {
-        fold_at_once(&statistics, &affine, buffers, eps).unwrap_or_else(|| fold(statistics, affine))
-    };
-    kept(key, buffers, make).as_ref().clone()
+    let memories = sources().map(|primitive| Buffer::memory_of(&primitive.handle)).collect();
+    let key = Key::Folded(memories, [eps.to_bits(), has_gamma]);
+    if let Some(folded) = found::<(Tensor<1>, Tensor<1>)>(&key) {
+        return folded.as_ref().clone();
+    }
+    let buffers: Vec<Buffer> = sources().map(buffer).collect();
+    let (statistics, affine) = (statistics.map(tensor), affine.map(|operand| operand.map(tensor)));
+    let at_once = fold_at_once(&statistics, &affine, &buffers, eps);
+    let folded = at_once.unwrap_or_else(|| fold(statistics, affine));
+    keep(key, buffers, folded).as_ref().clone()
 }
 
 /// Scale and shift in one launch where everything is f32 on one device; `buffers` are those of the tensors that there are.
@@ -142,6 +178,9 @@ pub(crate) fn cast_bias(bias: Tensor<1>, dtype: FloatDType) -> Tensor<1> {
 fn buffer_of(tensor: &Tensor<1>) -> Option<Buffer> {
     gpu_device(&tensor.device()).filter(|_| !tensor.is_autodiff())?;
     let primitive: CubeTensor = tensor.clone().try_into_primitive::<CubeBackend>().ok()?;
-    let len = primitive.shape().num_elements();
-    primitive.is_contiguous().then(|| Buffer::from_handle(primitive.handle, len))
+    primitive.is_contiguous().then(|| buffer(&primitive))
+}
+
+fn buffer(primitive: &CubeTensor) -> Buffer {
+    Buffer::from_handle(primitive.handle.clone(), primitive.shape().num_elements())
 }
