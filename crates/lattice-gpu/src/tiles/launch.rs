@@ -16,8 +16,8 @@ use crate::support::LEVELS;
 /// Shared memory of the builder, in bytes, besides a table of neighbours that grows with the taps of a group.
 const FIXED_BYTES: usize = 16_896;
 
-/// Longest halo, in rows of all tiles, that room is made for without counting: 10 MB, to save a wait for the device.
-const UNCOUNTED_HALO: usize = 2_500_000;
+/// Longest halo, in rows of all tiles, that room is made for without counting: 8 MB, to save a wait for the device.
+const UNCOUNTED_HALO: usize = 1 << 21;
 
 /// What the builder counts.
 #[derive(Clone, Copy, Debug)]
