@@ -266,6 +266,8 @@ pub(crate) fn build_tiles_kernel(
             }
         }
         taps_of_row = select(has_row, taps_of_row, 0u32);
+        // Brings the units of a plane together, which searched for their rows each on its own way.
+        sync_cube();
         if comptime!(shape.lanes >= n_taps) {
             // A lane for each tap keeps what its plane has of it.
             let mut of_tap = 0u32;

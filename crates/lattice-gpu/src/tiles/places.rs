@@ -46,6 +46,9 @@ pub(super) fn place_by_counting(key: u32, keys: &mut Shared<[u32]>) -> u32 {
 pub(super) fn place_in_planes(key: u32, keys: &mut Shared<[u32]>) -> (u32, u32) {
     let lane = UNIT_POS % PLANE;
     let plane = UNIT_POS / PLANE;
+    // Brings the units of a plane together, which made their keys in loops of their own: on some compilers a plane operation asks only those
+    // that have arrived.
+    sync_cube();
     // Bitonic: of two lanes that differ in one bit, one keeps the smaller key.
     let mut sorted = (key << 5u32) | lane;
     #[unroll]
