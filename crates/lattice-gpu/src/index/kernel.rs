@@ -19,6 +19,22 @@ pub(crate) fn hash_block(batch: i32, x: i32, y: i32, z: i32) -> u32 {
     h ^ (h >> 16u32)
 }
 
+/// Whether a coordinate lies in a block.
+#[cube]
+pub(crate) fn is_in_block(c: Vector<i32, Const<4>>, batch: i32, bx: i32, by: i32, bz: i32) -> bool {
+    c.extract(0usize) == batch
+        && c.extract(1usize) >> 2i32 == bx
+        && c.extract(2usize) >> 2i32 == by
+        && c.extract(3usize) >> 2i32 == bz
+}
+
+/// Occupied cells of the block in a slot.
+#[cube]
+pub(super) fn cells_in(slot: u32, occupancy: &[u32]) -> u32 {
+    u32::cast_from(occupancy[(2u32 * slot) as usize].count_ones())
+        + u32::cast_from(occupancy[(2u32 * slot + 1u32) as usize].count_ones())
+}
+
 /// Bit of a cell within its block: the low two bits of x, y, z interleaved, x lowest.
 #[cube]
 pub(crate) fn cell_bit(x: i32, y: i32, z: i32) -> u32 {
@@ -207,11 +223,7 @@ pub(crate) fn insert_rows_kernel(
             }
             if leader != EMPTY {
                 let k = coords[leader as usize];
-                if k.extract(0usize) == batch
-                    && k.extract(1usize) >> 2i32 == bx
-                    && k.extract(2usize) >> 2i32 == by
-                    && k.extract(3usize) >> 2i32 == bz
-                {
+                if is_in_block(k, batch, bx, by, bz) {
                     searching = false;
                     leads = leader == row;
                 } else {
@@ -272,9 +284,7 @@ pub(crate) fn place_blocks_kernel(
     let mut offset = 0u32;
     let used = at < n_slots && slots[min(at, n_slots - 1u32) as usize] != EMPTY;
     if used {
-        let count = u32::cast_from(occupancy[(2u32 * at) as usize].count_ones())
-            + u32::cast_from(occupancy[(2u32 * at + 1u32) as usize].count_ones());
-        offset = within[0].fetch_add(count);
+        offset = within[0].fetch_add(cells_in(at, occupancy));
     }
     sync_cube();
     if UNIT_POS == 0u32 {
@@ -339,11 +349,7 @@ pub(crate) fn find_block(
             searching = false;
         } else {
             let k = coords[leader as usize];
-            if k.extract(0usize) == batch
-                && k.extract(1usize) >> 2i32 == bx
-                && k.extract(2usize) >> 2i32 == by
-                && k.extract(3usize) >> 2i32 == bz
-            {
+            if is_in_block(k, batch, bx, by, bz) {
                 found = first_slot + within;
                 searching = false;
             } else {

@@ -11,7 +11,8 @@ mod launch;
 mod order;
 
 pub(crate) use kernel::{
-    DESCRIPTION, EMPTY, cell_bit, clear_slot, describe_row, find_block, hash_block, lookup_row, rank,
+    DESCRIPTION, EMPTY, cell_bit, clear_slot, describe_row, find_block, hash_block, is_in_block, lookup_row,
+    rank,
 };
 pub use launch::BlockIndex;
 pub(crate) use launch::{LIST, Tables};

@@ -7,7 +7,7 @@
 
 use cubecl::prelude::*;
 
-use super::kernel::{cell_bit, rank};
+use super::kernel::{cell_bit, cells_in, rank};
 use super::launch::{BlockIndex, Listed};
 use crate::arena::Life;
 use crate::gpu::{Buffer, Gpu};
@@ -19,7 +19,7 @@ const UNITS: u32 = SUM_UNITS;
 const BUCKETS: u32 = 2 * UNITS;
 /// Words that count what buckets hold: blocks of each, then rows of each.
 pub(super) const BUCKET_WORDS: usize = 2 * BUCKETS as usize;
-/// Most rows of which blocks are sorted so: the blocks of a bucket, which every row goes through, grow with them.
+/// Most rows of which blocks are sorted so: the blocks of a bucket, which each of them goes through, grow with them.
 pub(super) const MOST_ROWS: usize = 1 << 20;
 /// Units that go through the bucket of a block together.
 const PARTS: u32 = 8;
@@ -168,9 +168,7 @@ fn share_blocks_kernel(
     let at = first + UNIT_POS;
     let leader = leaders[min(at, n_blocks - 1u32) as usize];
     let slot = slot_of_row[leader as usize];
-    let rows = u32::cast_from(occupancy[(2u32 * slot) as usize].count_ones())
-        + u32::cast_from(occupancy[(2u32 * slot + 1u32) as usize].count_ones());
-    let entry = entry_of(coords[leader as usize], rows);
+    let entry = entry_of(coords[leader as usize], cells_in(slot, occupancy));
     // No row stands before the corner of all smallest values, or behind that of all largest.
     let mut lowest = Vector::<i32, Const<4>>::empty();
     let mut highest = Vector::<i32, Const<4>>::empty();

@@ -3,14 +3,14 @@
 use cubecl::prelude::*;
 
 use super::geometry::{Geometry, Placement};
-use crate::index::{EMPTY, cell_bit, find_block, hash_block, rank};
+use crate::index::{EMPTY, cell_bit, find_block, hash_block, is_in_block, rank};
 
 /// Words of what is remembered of the block that was looked at last: whether there is one, its coordinates, its occupied cells and its
 /// first row.
 pub(super) const LAST: usize = 7;
 
-/// The row under the first cell of a block whose leader is known with the bit of its cell, less the first row of the support; or the first position of its rows,
-/// where those are listed.
+/// The row under the first cell of a block whose leader is known with the bit of its cell, less the first row of the support; or the first
+/// position of its rows, where those are listed.
 #[cube]
 fn first_of_block(
     slot: u32,
@@ -182,7 +182,6 @@ pub(super) fn window_of(
     for b in 0usize..blocks {
         let (bx, by, bz) = block_of(&near, &far, b, geometry);
         found[b] = hash_block(batch, bx, by, bz) & mask;
-        cells[b] = 0u32;
     }
     let mut searching = true;
     while searching {
@@ -196,13 +195,11 @@ pub(super) fn window_of(
             let is_there = leaders[b] != EMPTY;
             let k = source[select(is_there, leaders[b], first_source) as usize];
             let (bx, by, bz) = block_of(&near, &far, b, geometry);
-            let (x, y, z) = (k.extract(1usize), k.extract(2usize), k.extract(3usize));
-            let is_it = k.extract(0usize) == batch && x >> 2i32 == bx && y >> 2i32 == by && z >> 2i32 == bz;
-            if is_there && !is_it {
+            if is_there && !is_in_block(k, batch, bx, by, bz) {
                 found[b] = (found[b] + 1u32) & mask;
                 searching = true;
             }
-            cells[b] = cell_bit(x, y, z);
+            cells[b] = cell_bit(k.extract(1usize), k.extract(2usize), k.extract(3usize));
         }
     }
     let mut words = Array::<Vector<u32, Const<2>>>::new(comptime!(2 * blocks));

@@ -37,15 +37,9 @@ struct Entry {
     form: Arc<dyn Any + Send + Sync>,
 }
 
-/// The form under a key, derived from its sources by the first caller.
-fn kept<T: Any + Send + Sync>(key: Key, sources: Vec<Buffer>, derive: impl FnOnce(&[Buffer]) -> T) -> Arc<T> {
-    match found(&key) {
-        Some(form) => form,
-        None => {
-            let form = derive(&sources);
-            keep(key, sources, form)
-        }
-    }
+/// The form under a key, derived by the first caller.
+fn kept<T: Any + Send + Sync>(key: Key, sources: Vec<Buffer>, derive: impl FnOnce() -> T) -> Arc<T> {
+    found(&key).unwrap_or_else(|| keep(key, sources, derive()))
 }
 
 static KEPT: Mutex<Option<HashMap<Key, Entry>>> = Mutex::new(None);
@@ -82,7 +76,7 @@ pub(super) fn packed_weight<T: Any + Send + Sync>(
     plan: Option<MmaPlan>,
     pack: impl FnOnce() -> T,
 ) -> Arc<T> {
-    kept(Key::Packed(weight.memory(), shape, plan), vec![weight.clone()], |_| pack())
+    kept(Key::Packed(weight.memory(), shape, plan), vec![weight.clone()], pack)
 }
 
 /// The codes of a packed weight in the order that matrix units read, put there once for as long as its tensors live.
@@ -94,7 +88,7 @@ pub(super) fn ordered_codes<T: Any + Send + Sync>(
     pack: impl FnOnce() -> T,
 ) -> Arc<T> {
     let memories = sources.iter().map(Buffer::memory).collect();
-    kept(Key::Codes(memories, shape, plan, elements), sources, |_| pack())
+    kept(Key::Codes(memories, shape, plan, elements), sources, pack)
 }
 
 /// Scale and shift of a norm, from its mean and variance and from its gamma and beta: `fold` makes them, once on a GPU for as long as these
@@ -171,7 +165,7 @@ pub(crate) fn cast_bias(bias: Tensor<1>, dtype: FloatDType) -> Tensor<1> {
     }
     let Some(buffer) = buffer_of(&bias) else { return bias.cast(dtype) };
     let key = Key::Cast(buffer.memory(), dtype.into());
-    kept(key, vec![buffer], |_| bias.cast(dtype)).as_ref().clone()
+    kept(key, vec![buffer], || bias.cast(dtype)).as_ref().clone()
 }
 
 /// The memory of a tensor of a GPU without a graph.
