@@ -146,6 +146,29 @@ fn fused_convolutions_agree() {
     });
 }
 
+/// Kernels that have equally many operands, of other kinds: where kernels are kept on disk, the second run found that of the first.
+#[test]
+fn kernels_of_equally_many_operands_are_told_apart() {
+    let coords = surface(12);
+    on_every_device(|device, dtype| {
+        let mut r = Results::new();
+        for (bias, has_residual) in [(true, false), (false, true)] {
+            let config = SubmConv3dConfig::new([16, 16]).with_bias(bias);
+            let conv = config.init(device).map(&mut Seed { seed: 0, dtype });
+            let x = sparse(&coords, tensor([coords.len(), 16], 1, dtype, device));
+            let vector = |seed| tensor([16], seed, DType::F32, device);
+            let epilogue = ConvEpilogue {
+                scale_shift: Some((vector(7), vector(8))),
+                residual: has_residual.then(|| tensor([coords.len(), 16], 9, dtype, device)),
+                activation: Activation::LeakyRelu(0.25),
+            };
+            let y = conv.try_forward(&x, epilogue).unwrap();
+            r.push((format!("bias {bias}, residual {has_residual}"), read(y.feats())));
+        }
+        r
+    });
+}
+
 #[test]
 fn two_runs_on_a_device_give_equal_bits() {
     let coords = surface(30);

@@ -8,6 +8,11 @@ use crate::gpu::Buffer;
 /// The operands of an epilogue. One that is absent takes no binding: devices have as few as eight.
 #[derive(CubeType, CubeLaunch)]
 pub(crate) struct Operands<F: Float, N: Size> {
+    /// Which of them there are. CubeCL hashes of an option what is in it, and not whether it is there: by their options alone, kernels of
+    /// bias, scale and shift and of scale, shift and residual have one hash, by which either is kept on disk for both.
+    #[cube(comptime)]
+    #[allow(dead_code, reason = "nobody reads it: it tells kernels apart")]
+    present: [bool; 3],
     /// `[c_out]`
     bias: ComptimeOption<Box<[Vector<F, N>]>>,
     /// `[c_out]`
@@ -36,6 +41,7 @@ pub(crate) fn operands_of<F: Float, N: Size>(epilogue: &Epilogue, lanes: usize) 
     let arg = |buffer: Option<&Buffer>| buffer.map(|buffer| buffer.arg(lanes));
     let scale_shift = epilogue.scale_shift.as_ref();
     OperandsLaunch::new(
+        epilogue.operands(),
         arg(epilogue.bias.as_ref()).into(),
         arg(scale_shift.map(|(scale, _)| scale)).into(),
         arg(scale_shift.map(|(_, shift)| shift)).into(),
@@ -85,4 +91,32 @@ pub(crate) fn finish_sum<F: Float, N: Size>(
         }
     }
     Vector::cast_from(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cubecl_common::hash::StableHasher;
+
+    /// Kernels are kept on disk by this hash, so two of equal hashes would be taken for one another.
+    #[test]
+    fn kernels_of_other_operands_have_other_hashes() {
+        let hash = |present: [bool; 3]| {
+            let option = |is_there: bool| match is_there {
+                true => ComptimeOptionCompilationArg::Some(BufferCompilationArg { inplace: None }),
+                false => ComptimeOptionCompilationArg::None,
+            };
+            let [bias, scale, residual] = present;
+            StableHasher::hash_one(&OperandsCompilationArg::<f32, Const<4>> {
+                present,
+                bias: option(bias),
+                scale: option(scale),
+                shift: option(scale),
+                residual: option(residual),
+            })
+        };
+        let all: Vec<_> = (0..8).map(|bits| hash([0, 1, 2].map(|at| bits >> at & 1 == 1))).collect();
+        let distinct: std::collections::HashSet<_> = all.iter().collect();
+        assert_eq!(distinct.len(), all.len());
+    }
 }
