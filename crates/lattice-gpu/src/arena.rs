@@ -7,12 +7,14 @@
 
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 
 use cubecl::prelude::*;
 use cubecl::server::Handle;
 
 use crate::gpu::{Buffer, Gpu};
 use crate::queue::Queue;
+use crate::tiles::Halos;
 
 /// How long a buffer lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,6 +136,8 @@ struct Arena {
     counters: Option<Buffer>,
     zeroed: Vec<((usize, usize), Buffer)>,
     queue: Queue,
+    /// Halos whose counts are to come along with the next answer.
+    uncounted: Vec<Weak<Halos>>,
 }
 
 impl Arena {
@@ -145,7 +149,8 @@ impl Arena {
                 let pool = |lasting| Pool { blocks: Vec::new(), open: 0, lasting };
                 let [small, large, passing] = [true, true, false].map(pool);
                 let (counters, zeroed, queue) = (None, Vec::new(), Queue::of(client));
-                arenas.push(Self { device, small, large, passing, counters, zeroed, queue });
+                let uncounted = Vec::new();
+                arenas.push(Self { device, small, large, passing, counters, zeroed, queue, uncounted });
                 arenas.len() - 1
             });
             with(&mut arenas[at])
@@ -192,6 +197,17 @@ pub(crate) fn room(client: &Client, bytes: usize, life: Life) -> Handle {
 /// The host waited for a result of the device.
 pub(crate) fn waited(client: &Client) {
     Arena::with(client, |arena| arena.queue.waited());
+}
+
+/// Has the counts of halos come along with the next answer that this thread waits for.
+pub(crate) fn ask_for_counts(client: &Client, halos: &Arc<Halos>) {
+    Arena::with(client, |arena| arena.uncounted.push(Arc::downgrade(halos)));
+}
+
+/// Halos whose counts were asked for and that are still there, once.
+pub(crate) fn take_uncounted(client: &Client) -> Vec<Arc<Halos>> {
+    let taken = Arena::with(client, |arena| std::mem::take(&mut arena.uncounted));
+    taken.iter().filter_map(Weak::upgrade).filter(|halos| halos.is_uncounted()).collect()
 }
 
 /// At least `n` counters at zero, the same ones each time: kernels set those they use back to zero.

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use cubecl::bytes::Bytes;
 use cubecl::prelude::*;
 use cubecl::server::Handle;
 
@@ -184,8 +185,7 @@ impl Gpu {
     /// # Panics
     /// Where the device fails.
     pub fn download<T: bytemuck::Pod>(&self, buffer: &Buffer) -> Vec<T> {
-        let bytes = self.client.read_one_unchecked(buffer.handle.clone());
-        arena::waited(&self.client);
+        let bytes = self.read(&[buffer]).remove(0);
         let values = bytes.chunks_exact(size_of::<T>().max(1)).map(bytemuck::pod_read_unaligned);
         values.take(buffer.len).collect()
     }
@@ -195,14 +195,24 @@ impl Gpu {
     /// # Panics
     /// Where the device fails.
     pub fn download_all(&self, buffers: &[&Buffer]) -> Vec<Vec<u32>> {
-        let handles = buffers.iter().map(|buffer| buffer.handle.clone()).collect();
-        let read = self.client.read(handles).expect("the device answers");
+        self.read(buffers)
+            .iter()
+            .zip(buffers)
+            .map(|(bytes, buffer)| words(bytes).take(buffer.len).collect())
+            .collect()
+    }
+
+    /// Reads buffers, and counts that somebody asked to come along.
+    fn read(&self, buffers: &[&Buffer]) -> Vec<Bytes> {
+        let uncounted = arena::take_uncounted(&self.client);
+        let counters = uncounted.iter().map(|halos| halos.counters());
+        let handles = buffers.iter().copied().chain(counters).map(|buffer| buffer.handle.clone()).collect();
+        let mut found = self.client.read(handles).expect("the device answers");
         arena::waited(&self.client);
-        let words = |(bytes, buffer): (_, &&Buffer)| {
-            let bytes: &[u8] = bytes;
-            bytes.as_chunks::<4>().0.iter().map(|word| u32::from_ne_bytes(*word)).take(buffer.len).collect()
-        };
-        read.iter().map(|bytes| &bytes[..]).zip(buffers).map(words).collect()
+        for (halos, bytes) in uncounted.iter().zip(found.drain(buffers.len()..)) {
+            halos.learn(&words(&bytes).collect::<Vec<_>>());
+        }
+        found
     }
 
     /// Cubes for `units` work items, `per_cube` a cube, spread over two axes where one would pass 65,535.
@@ -213,4 +223,9 @@ impl Gpu {
             false => CubeCount::Static(65_535, cubes.div_ceil(65_535) as u32, 1),
         }
     }
+}
+
+/// Words of 32 bits.
+fn words(bytes: &[u8]) -> impl Iterator<Item = u32> {
+    bytes.as_chunks::<4>().0.iter().map(|word| u32::from_ne_bytes(*word))
 }

@@ -5,7 +5,7 @@
 mod harness;
 
 use harness::{Numbers, cases, devices, upload_support};
-use lattice_core::{Coord, KernelSpec, Relation, RelationKind, Support, SupportPolicy, downsample};
+use lattice_core::{Coord, Form, KernelSpec, Relation, RelationKind, Support, SupportPolicy, downsample};
 use lattice_gpu::index::BlockIndex;
 use lattice_gpu::support::{Pyramid, canonical_order, lookup};
 use lattice_gpu::tiles::{Geometry, Tiles};
@@ -97,6 +97,31 @@ fn tiles_between_levels_have_the_pairs_of_the_host() {
             found.sort_unstable();
             assert_eq!(found, expected, "{levels:?} swapped on {device}");
         }
+    }
+}
+
+#[test]
+fn halos_end_up_in_room_of_their_length() {
+    let support = Numbers(8).support(20_000, 40);
+    let relation = Relation::submanifold(&support, &KernelSpec::cube(3, 1).unwrap()).unwrap();
+    for (device, gpu) in devices() {
+        let coords = upload_support(&gpu, &support);
+        let index = BlockIndex::build(&gpu, &coords, support.n_rows());
+        let geometry = Geometry::of(&relation);
+        let alone =
+            Tiles::build(&gpu, &index, &coords, support.n_rows(), index.order(&gpu), geometry).unwrap();
+        let pyramid = pyramid_of(&gpu, &support);
+        let of_level = |level| pyramid.tiles(&gpu, [level, level], geometry).unwrap().unwrap();
+        let levels = [0, 1, 2].map(of_level);
+        for tiles in levels.iter().map(AsRef::as_ref).chain([&alone]) {
+            // The others of their build move with the first.
+            let (bytes, staged) = (tiles.bytes(), tiles.halo_rows());
+            let places = 256 * tiles.n_tiles();
+            let most = 4 * (places * 15 + tiles.n_tiles() * (27 + 4 * 29 * 14) + staged + 128);
+            assert!(bytes <= most, "{device}: {bytes} bytes, expected {most} at most");
+        }
+        assert_eq!(alone.n_pairs(), relation.n_pairs(), "{device}");
+        assert_eq!(pairs(&gpu, &alone).len(), relation.n_pairs(), "{device}");
     }
 }
 

@@ -226,6 +226,7 @@ fn launch<F: Float + CubeElement>(
     let compiled =
         DirectShape { c_x, c_y, group_x, group_y, taps, span_words, lanes, pointwise, after: epilogue.after };
     let table = |of: fn(&Tiles) -> &Buffer| tiles.map_or(x, of).arg(1);
+    let halo = tiles.map(Tiles::halo);
     // SAFETY: lengths were checked above; tiles hold rows of the source, whose features `x` are, and of the target; operands that the
     // shape says are absent are not read, and units past the result do nothing.
     unsafe {
@@ -243,7 +244,7 @@ fn launch<F: Float + CubeElement>(
             y.arg(y_lanes),
             table(|tiles| &tiles.rows),
             table(|tiles| &tiles.table),
-            table(|tiles| &tiles.halo),
+            halo.as_ref().unwrap_or(x).arg(1),
             table(|tiles| &tiles.spans),
             n_places,
             compiled,

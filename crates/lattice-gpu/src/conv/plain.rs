@@ -311,6 +311,7 @@ fn launch<F: Float + CubeElement>(
         after: epilogue.after,
     };
     let table = |of: fn(&Tiles) -> &Buffer| tiles.map_or(x, of);
+    let halo = tiles.map(Tiles::halo);
     // Without tiles the table is not read; WebGPU wants its stand-in to hold a whole vector all the same, which `x` may not.
     let words = tiles.map_or_else(|| gpu.empty(4, 4), |tiles| tiles.table.clone());
     let n_tiles = n_out.div_ceil(TILE_ROWS);
@@ -349,7 +350,7 @@ fn launch<F: Float + CubeElement>(
                 table(|tiles| &tiles.rows).arg(1),
                 words.arg(4),
                 table(|tiles| &tiles.chunks).arg(1),
-                table(|tiles| &tiles.halo).arg(1),
+                halo.as_ref().unwrap_or(x).arg(1),
                 table(|tiles| &tiles.spans).arg(1),
                 n_out as u32,
                 n_tiles as u32,

@@ -152,7 +152,7 @@ impl DeviceRowMap {
         let sums = tap_weights.as_ref().map(|_| gpu.empty(n_out, 4));
         // What the shape says is absent is not touched.
         let (absent, written) = (gpu.empty(1, 4), gpu.empty(1, 4));
-        let dim = CubeDim::new_1d(UNITS);
+        let (dim, halo) = (CubeDim::new_1d(UNITS), tiles.halo());
         // SAFETY: every kernel checks its tile; rows of tiles are below `n_out`, and each stands in one place. Entries were counted, and
         // there are no more than the tiles say.
         unsafe {
@@ -178,7 +178,7 @@ impl DeviceRowMap {
                 tiles.rows.arg(1),
                 tiles.table.arg(1),
                 tiles.chunks.arg(1),
-                tiles.halo.arg(1),
+                halo.arg(1),
                 tiles.spans.arg(1),
                 splits.arg(1),
                 tap_weights.as_ref().unwrap_or(&absent).arg(1),

@@ -4,8 +4,9 @@ use std::collections::HashMap;
 
 use lattice_core::{Error, Relation, Result};
 
+use super::halo::{Halos, TileCounts};
 use super::kernel::{MAX_GROUP_TAPS, NO_LOCAL, NO_ROW, SPAN_WORDS};
-use super::launch::{TileCounts, Tiles, check_table};
+use super::launch::{Tiles, check_table};
 use super::{CHUNK_ROWS, HALO_ROWS, TILE_ROWS};
 use crate::gpu::Gpu;
 
@@ -56,7 +57,7 @@ impl Tiles {
             rows: gpu.upload(&tables.rows),
             table: gpu.upload(&tables.table),
             chunks: gpu.upload(&tables.chunks),
-            halo: gpu.upload(&tables.halo),
+            halos: (Halos::counted(gpu.upload(&tables.halo), counts), 0),
             spans: gpu.upload(&tables.spans),
             n_tiles,
             taps,
@@ -64,8 +65,6 @@ impl Tiles {
             n_in: relation.n_in(),
             n_out,
             most_pairs: relation.n_pairs(),
-            counters: (gpu.empty(0, 4), 0),
-            counts: counts.into(),
             gpu: gpu.clone(),
         })
     }

@@ -1,12 +1,11 @@
 //! The tiles of one tap under which every row meets itself: a plain product in the form of a relation.
 
-use std::sync::OnceLock;
-
 use cubecl::prelude::*;
 use lattice_core::Result;
 
+use super::halo::{Halos, TileCounts};
 use super::kernel::{NO_LOCAL, NO_ROW, SPAN_WORDS};
-use super::launch::{TileCounts, Tiles, check_table};
+use super::launch::{Tiles, check_table};
 use super::{CHUNK_ROWS, TILE_ROWS};
 use crate::gpu::Gpu;
 
@@ -58,11 +57,12 @@ impl Tiles {
         check_table(n, 1)?;
         let n_tiles = n.div_ceil(TILE_ROWS);
         let places = || gpu.empty(n_tiles * TILE_ROWS, 4);
+        let (halo, counts) = (places(), TileCounts { halo_rows: n, phases: n_tiles, n_pairs: n });
         let tiles = Self {
             rows: places(),
             table: places(),
             chunks: gpu.empty(n_tiles, 4),
-            halo: places(),
+            halos: (Halos::counted(halo.clone(), counts), 0),
             spans: gpu.empty(n_tiles * WORDS as usize, 4),
             n_tiles,
             taps: 1,
@@ -70,8 +70,6 @@ impl Tiles {
             n_in: n,
             n_out: n,
             most_pairs: n,
-            counters: (gpu.empty(0, 4), 0),
-            counts: OnceLock::from(TileCounts { halo_rows: n, phases: n_tiles, n_pairs: n }),
             gpu: gpu.clone(),
         };
         if n_tiles > 0 {
@@ -84,7 +82,7 @@ impl Tiles {
                     tiles.rows.arg(1),
                     tiles.table.arg(1),
                     tiles.chunks.arg(1),
-                    tiles.halo.arg(1),
+                    halo.arg(1),
                     tiles.spans.arg(1),
                     n as u32,
                     n_tiles as u32,

@@ -1,11 +1,12 @@
 //! Builds tiles from two supports and the formula between them.
 
-use std::sync::OnceLock;
+use std::sync::Arc;
 
 use cubecl::prelude::*;
 use lattice_core::{Error, Form, Result};
 
 use super::geometry::Geometry;
+use super::halo::{ALIGNMENT, Halos, TileCounts};
 use super::kernel::{BuildShape, Job, MAX_GROUP_TAPS, SPAN_WORDS, build_tiles_kernel};
 use super::{HALO_ROWS, TILE_ROWS};
 use crate::gpu::{Buffer, Gpu};
@@ -16,25 +17,8 @@ use crate::support::LEVELS;
 /// Shared memory of the builder, in bytes, besides a table of neighbours that grows with the taps of a group.
 const FIXED_BYTES: usize = 16_896;
 
-/// Longest halo, in rows of all tiles, that room is made for without counting: 8 MB, to save a wait for the device.
-const UNCOUNTED_HALO: usize = 1 << 21;
-
-/// What the builder counts.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct TileCounts {
-    pub(super) halo_rows: usize,
-    pub(super) phases: usize,
-    pub(super) n_pairs: usize,
-}
-
-impl TileCounts {
-    fn read(gpu: &Gpu, (counters, first): &(Buffer, usize)) -> Self {
-        let found = gpu.download::<u32>(counters);
-        let found = &found[*first..];
-        let [halo_rows, phases, n_pairs] = [found[0], found[1], found[2]].map(|n| n as usize);
-        Self { halo_rows, phases, n_pairs }
-    }
-}
+/// Longest halo, in rows of all tiles, that room is made for without counting: 32 MB, until the counts are known.
+const UNCOUNTED_HALO: usize = 1 << 23;
 
 /// A relation as tiles; see the [module](super).
 #[derive(Clone, Debug)]
@@ -42,7 +26,8 @@ pub struct Tiles {
     pub(crate) rows: Buffer,
     pub(crate) table: Buffer,
     pub(crate) chunks: Buffer,
-    pub(crate) halo: Buffer,
+    /// Those of all relations that were built together, and which of them this one is.
+    pub(super) halos: (Arc<Halos>, usize),
     pub(crate) spans: Buffer,
     pub(crate) n_tiles: usize,
     pub(crate) taps: u32,
@@ -51,9 +36,6 @@ pub struct Tiles {
     pub(crate) n_out: usize,
     /// Most pairs that there can be.
     pub(super) most_pairs: usize,
-    /// What the builder counted, on the device, and where in the buffer; read when first asked for.
-    pub(super) counters: (Buffer, usize),
-    pub(super) counts: OnceLock<TileCounts>,
     pub(super) gpu: Gpu,
 }
 
@@ -108,21 +90,26 @@ impl Tiles {
         // Four input rows an output row are more than scans need; where it is not enough, the count says what is.
         let mut capacity = bound.unwrap_or(4 * n_out).max(HALO_ROWS);
         loop {
-            let mut tiles = build(gpu, &[part], &[capacity], (targets, order), shape).remove(0);
+            let tiles = build(gpu, &[part], &[capacity], (targets, order), shape).remove(0);
             if bound.is_some() || n_out == 0 {
                 return Ok(tiles);
             }
-            let counts = TileCounts::read(gpu, &tiles.counters);
-            if counts.halo_rows <= capacity {
-                tiles.counts = counts.into();
+            let halo_rows = tiles.counts().halo_rows;
+            if halo_rows <= capacity {
                 return Ok(tiles);
             }
-            capacity = counts.halo_rows;
+            capacity = halo_rows;
         }
     }
 
     fn counts(&self) -> &TileCounts {
-        self.counts.get_or_init(|| TileCounts::read(&self.gpu, &self.counters))
+        let (halos, part) = &self.halos;
+        &halos.counts(&self.gpu)[*part]
+    }
+
+    /// Input rows of all halos, for a launch.
+    pub(crate) fn halo(&self) -> Buffer {
+        self.halos.0.rows(&self.gpu, self.halos.1)
     }
 
     /// Rows of the source.
@@ -157,7 +144,7 @@ impl Tiles {
 
     /// The number of pairs where it was counted, else a number that it does not pass. Never waits.
     pub(crate) fn most_pairs(&self) -> usize {
-        self.counts.get().map_or(self.most_pairs, |counts| counts.n_pairs)
+        self.halos.0.known(self.halos.1).map_or(self.most_pairs, |counts| counts.n_pairs)
     }
 
     /// Input rows that all tiles stage together. Waits as [`Tiles::n_pairs`] does.
@@ -182,7 +169,7 @@ impl Tiles {
         }
         let rows = gpu.download::<u32>(&self.rows);
         let table = gpu.download::<u32>(&self.table);
-        let halo = gpu.download::<u32>(&self.halo);
+        let halo = gpu.download::<u32>(&self.halo());
         let spans = gpu.download::<u32>(&self.spans);
         let chunks = gpu.download::<u32>(&self.chunks);
         let words = self.taps.div_ceil(2) as usize;
@@ -212,9 +199,10 @@ impl Tiles {
 }
 
 impl Form for Tiles {
-    /// Bytes of all tables.
+    /// Bytes of all tables. Waits for the device where halos lie in longer room than they need, and moves them.
     fn bytes(&self) -> usize {
-        4 * (self.rows.len + self.table.len + self.chunks.len + self.halo.len + self.spans.len)
+        let halo = self.halos.0.settled_len(&self.gpu, self.halos.1);
+        4 * (self.rows.len + self.table.len + self.chunks.len + halo + self.spans.len)
     }
 }
 
@@ -235,10 +223,14 @@ impl Part<'_> {
 
     /// Longest halo that there can be, in rows of all tiles, where room is made for it without counting.
     fn halo_bound(&self, geometry: &Geometry) -> Option<usize> {
-        let known = geometry.exclusive_pairs(self.source.n_rows, self.n_out).filter(|_| !self.same);
         // No phase is of fewer than two taps, and none has a longer halo.
         let most = self.n_tiles() * geometry.taps().div_ceil(2) as usize * HALO_ROWS;
-        known.or_else(|| (most <= UNCOUNTED_HALO).then_some(most))
+        self.pairs_bound(geometry).or_else(|| (most <= UNCOUNTED_HALO).then_some(most))
+    }
+
+    /// Most rows of all halos where no row is in two of them: about as many as there are.
+    fn pairs_bound(&self, geometry: &Geometry) -> Option<usize> {
+        geometry.exclusive_pairs(self.source.n_rows, self.n_out).filter(|_| !self.same)
     }
 }
 
@@ -269,9 +261,6 @@ pub(crate) fn build_together(
     Ok(parts.iter().map(|part| part.and_then(|_| tiles.next())).collect())
 }
 
-/// Alignment of the first tile of a relation among the lists of taps and phases of all, which have any length a tile.
-const SPANS_ALIGNMENT: usize = 128;
-
 /// Launches the builder. All parts have one table of slots and one buffer of rows.
 fn build(
     gpu: &Gpu,
@@ -284,7 +273,7 @@ fn build(
     let (taps, span_words) = (geometry.taps(), shape.span_words());
     let words = taps.div_ceil(2) as usize;
     let all_tiles: usize = parts.iter().map(Part::n_tiles).sum();
-    let padded = |n: usize| n.next_multiple_of(SPANS_ALIGNMENT);
+    let padded = |n: usize| n.next_multiple_of(ALIGNMENT);
     // A part alone is not padded.
     let lists = match parts {
         [part] => part.n_tiles(),
@@ -294,14 +283,25 @@ fn build(
     let table = gpu.empty(all_tiles * words * TILE_ROWS, 4);
     let chunks = gpu.empty(lists * taps as usize, 4);
     let spans = gpu.empty(lists * span_words as usize, 4);
-    let halo = gpu.empty(capacities.iter().map(|&n| padded(n)).sum(), 4);
-    let (counters, lists) = lists_of(gpu, parts);
-    let (mut first_tile, mut first_spans, mut first_halo) = (0, 0, 0);
+    // Room that is likely too long is held until the counts are known.
+    let fit = parts.iter().all(|part| part.pairs_bound(geometry).is_some());
+    let mut halo_end = 0;
+    let place = |&capacity: &usize| {
+        let first = halo_end;
+        halo_end += padded(capacity);
+        (first, padded(capacity))
+    };
+    let halo_parts: Vec<_> = capacities.iter().map(place).collect();
+    let halo = gpu.empty(halo_end, 4);
+    let (counters, first_counters) = lists_of(gpu, parts);
+    let places: Vec<_> = halo_parts.iter().map(|&(first, _)| first).zip(first_counters.clone()).collect();
+    let halos = Arc::new(Halos::uncounted(halo.clone(), halo_parts, (counters.clone(), first_counters), fit));
+    halos.ask_for_counts(gpu);
+    let (mut first_tile, mut first_spans) = (0, 0);
     let mut jobs = Vec::with_capacity(parts.len());
     let mut tiles = Vec::with_capacity(parts.len());
-    for ((&Part { source, first_target, n_out, same }, &capacity), first_counter) in
-        parts.iter().zip(capacities).zip(lists)
-    {
+    for (at, &Part { source, first_target, n_out, same }) in parts.iter().enumerate() {
+        let ((first_halo, first_counter), capacity) = (places[at], capacities[at]);
         let n_tiles = n_out.div_ceil(TILE_ROWS);
         jobs.push(Job {
             first_tile: first_tile as u32,
@@ -321,20 +321,17 @@ fn build(
             table: table.part(first_tile * words * TILE_ROWS, n_tiles * words * TILE_ROWS),
             chunks: chunks.part(first_spans * taps as usize, n_tiles * taps as usize),
             spans: spans.part(first_spans * span_words as usize, n_tiles * span_words as usize),
-            halo: halo.part(first_halo, capacity),
+            halos: (halos.clone(), at),
             n_tiles,
             taps,
             span_words,
             n_in: source.n_rows,
             n_out,
             most_pairs: geometry.exclusive_pairs(source.n_rows, n_out).unwrap_or(n_out * taps as usize),
-            counters: (counters.clone(), first_counter),
-            counts: OnceLock::new(),
             gpu: gpu.clone(),
         });
         first_tile += n_tiles;
         first_spans += padded(n_tiles);
-        first_halo += padded(capacity);
     }
     let Some(&Part { source, .. }) = parts.first().filter(|_| all_tiles > 0) else { return tiles };
     let listed = shape.listed.then(|| source.listed(gpu));

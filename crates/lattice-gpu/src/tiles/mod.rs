@@ -8,6 +8,7 @@
 
 mod geometry;
 mod given;
+mod halo;
 mod identity;
 mod kernel;
 mod launch;
@@ -18,6 +19,7 @@ mod report;
 mod window;
 
 pub use geometry::{Geometry, Placement};
+pub(crate) use halo::Halos;
 pub(crate) use kernel::{NO_ROW, SPAN_WORDS};
 pub(crate) use launch::build_together;
 pub use launch::{Tiles, check_table};

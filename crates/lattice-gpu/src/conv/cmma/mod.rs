@@ -84,6 +84,7 @@ pub fn conv_cmma<F: Float + CubeElement>(
     };
     let x_lanes = if c_in.is_multiple_of(8) { 8 } else { 1 };
     let y_lanes = [8, 4, 2].into_iter().find(|&lanes| c_out.is_multiple_of(lanes)).unwrap_or(1);
+    let halo = tiles.halo();
     // SAFETY: tiles hold rows of the source and the target, whose features `x` and `y` are; the operands have the shapes that
     // the epilogue says; packed weights hold whole fragments of every tap.
     unsafe {
@@ -101,7 +102,7 @@ pub fn conv_cmma<F: Float + CubeElement>(
             tiles.rows.arg(1),
             tiles.table.arg(1),
             tiles.chunks.arg(1),
-            tiles.halo.arg(1),
+            halo.arg(1),
             tiles.spans.arg(1),
             tiles.n_out as u32,
             shape,

@@ -244,6 +244,7 @@ fn launch<X: Float + CubeElement, F: Float + CubeElement, E: Float>(
     let handed = gpu.room(n_blocks * shape.handed(), 4, Life::Passing);
     let counters = gpu.counters(if plan.splits() == 1 { 0 } else { n_blocks });
     let n_cubes = Gpu::cubes(tiles.n_tiles * shape.cubes() as usize, 1);
+    let halo = tiles.halo();
     let address = address_of(&[source.x, &y]);
     let arg = |(buffer, lanes): (&Buffer, usize)| buffer.arg(lanes);
     let (packed_lanes, affine_lanes) = (source.packed.1, source.affine.map_or(1, |(_, lanes)| lanes));
@@ -279,7 +280,7 @@ fn launch<X: Float + CubeElement, F: Float + CubeElement, E: Float>(
                 tiles.rows.arg(1),
                 tiles.table.arg(1),
                 tiles.chunks.arg(1),
-                tiles.halo.arg(1),
+                halo.arg(1),
                 tiles.spans.arg(1),
                 handed.arg(if handed.len > 0 { 4 } else { 1 }),
                 counters.arg(1),

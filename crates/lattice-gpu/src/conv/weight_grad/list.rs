@@ -166,6 +166,7 @@ pub(super) fn list_pairs(gpu: &Gpu, tiles: &Tiles) -> [Buffer; 3] {
     let most = tiles.most_pairs();
     let n_pairs = if most <= UNCOUNTED_PAIRS { most } else { tiles.n_pairs() };
     let (in_rows, out_rows) = (gpu.empty(n_pairs, 4), gpu.empty(n_pairs, 4));
+    let halo = tiles.halo();
     // SAFETY: as above; the pairs were counted, so their places lie within both buffers.
     unsafe {
         write_pairs_kernel::launch_unchecked(
@@ -175,7 +176,7 @@ pub(super) fn list_pairs(gpu: &Gpu, tiles: &Tiles) -> [Buffer; 3] {
             tiles.rows.arg(1),
             tiles.table.arg(1),
             tiles.chunks.arg(1),
-            tiles.halo.arg(1),
+            halo.arg(1),
             tiles.spans.arg(1),
             counts.arg(1),
             total.arg(1),
