@@ -7,7 +7,7 @@ mod harness;
 use harness::{Numbers, cases, devices, upload_support};
 use lattice_core::{Coord, Form, KernelSpec, Relation, RelationKind, Support, SupportPolicy, downsample};
 use lattice_gpu::index::BlockIndex;
-use lattice_gpu::support::{Pyramid, canonical_order, lookup};
+use lattice_gpu::support::{Pyramid, canonical_order, describe_and_mark, lookup};
 use lattice_gpu::tiles::{Geometry, Tiles};
 use lattice_gpu::{Buffer, Gpu};
 
@@ -54,6 +54,37 @@ fn levels_are_those_of_the_host() {
                 );
             }
         }
+    }
+}
+
+#[test]
+fn levels_that_are_marked_with_the_description_are_the_same() {
+    let mut numbers = Numbers(9);
+    let given = numbers.support(9000, 30);
+    let mut repeated = given.coords().to_vec();
+    repeated.extend_from_slice(&given.coords()[..700]);
+    let canonical = Support::canonical(given.coords().to_vec()).unwrap();
+    for (device, gpu) in devices() {
+        for support in [&given, &canonical] {
+            let coords = upload_support(&gpu, support);
+            let (index, found, marks) = describe_and_mark(&gpu, &coords, support.n_rows(), true);
+            assert_eq!(found.canonical, support.is_canonical());
+            let (marks, counts) = marks.unwrap();
+            let order = (!found.canonical).then(|| index.order(&gpu).unwrap());
+            let levels = Pyramid::of_marks(&gpu, &coords, order, &marks, &counts);
+            for level in 0..4 {
+                let (coords, n) = levels.rows(level);
+                let expected = level_of(support, level);
+                assert_eq!((n, counts[level] as usize), (expected.n_rows(), n), "{device}");
+                assert!(rows(&gpu, coords) == expected.coords(), "level {level} on {device}");
+            }
+            let (_, _, none) = describe_and_mark(&gpu, &coords, support.n_rows(), false);
+            assert!(none.is_none());
+        }
+        // Not every place of an order of repeated rows is written; nothing that stands there is followed.
+        let coords = gpu.upload(repeated.as_flattened());
+        let (_, found, _) = describe_and_mark(&gpu, &coords, repeated.len(), true);
+        assert_eq!(found.duplicates, 700, "{device}");
     }
 }
 

@@ -290,6 +290,13 @@ impl BlockIndex {
         }
     }
 
+    /// The rows in canonical order, where they were listed so; what is in it is not to be trusted where rows repeat each other or stand in
+    /// canonical order.
+    pub(crate) fn known_order(&self) -> Option<&Buffer> {
+        let listed = self.listed.get()?;
+        listed.in_order.then_some(&listed.rows)
+    }
+
     /// The list of rows whose blocks are known.
     fn listed_in_order(&self, gpu: &Gpu, unless_canonical: bool) -> Option<Listed> {
         let blocks = self.blocks.lock().unwrap_or_else(PoisonError::into_inner).take()?;

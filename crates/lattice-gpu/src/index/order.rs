@@ -12,6 +12,7 @@ use super::launch::{BlockIndex, Listed};
 use crate::arena::Life;
 use crate::gpu::{Buffer, Gpu};
 use crate::sort::{SUM_UNITS, cube_exclusive_sum, plane_lanes};
+use crate::support::is_canonical;
 
 /// Units of a cube.
 const UNITS: u32 = SUM_UNITS;
@@ -139,7 +140,7 @@ fn bits_of(entry: Vector<u32, Const<4>>, top: u32, first_batch: u32, batch_bits:
 /// Whether rows need no list: those that stand in canonical order, where the host will know that.
 #[cube]
 fn is_spared(description: &[i32], unless_canonical: u32) -> bool {
-    unless_canonical == 1u32 && description[8] == 0i32
+    unless_canonical == 1u32 && is_canonical(description)
 }
 
 /// Finds the bucket of every block: `buckets`, and `places` among the blocks of it; `entries` are their [entries](entry_of). `counters` hold the number of

@@ -19,7 +19,8 @@ pub use join::{Joined, count_up, inverse, join_appended, join_inner, join_outer}
 pub(crate) use kernel::{MARK, MARKED};
 pub(crate) use launch::Uncounted;
 pub use launch::{Created, children, coarser, expanded, flattened, kept, lookup, reached};
-pub use order::{Described, bounds, canonical_order, describe};
+pub(crate) use order::is_canonical;
+pub use order::{Described, bounds, canonical_order, describe, describe_and_mark};
 pub(crate) use pyramid::LEVELS;
-pub use pyramid::Pyramid;
+pub use pyramid::{LevelMarks, Pyramid};
 pub use select::{Named, inside, named, top_rows};

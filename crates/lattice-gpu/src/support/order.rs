@@ -4,6 +4,7 @@ use cubecl::prelude::*;
 use lattice_core::Coord;
 
 use super::kernel::{describe_kernel, pack_keys_kernel};
+use super::pyramid::LevelMarks;
 use crate::address::UNITS;
 use crate::arena::Life;
 use crate::gpu::{Buffer, Gpu};
@@ -45,22 +46,47 @@ pub fn bounds(gpu: &Gpu, coords: &Buffer) -> Option<(Coord, Coord)> {
     Described::read(&gpu.download::<i32>(&found), 0).bounds
 }
 
+/// Whether a description is that of rows in canonical order.
+#[cube]
+pub(crate) fn is_canonical(description: &[i32]) -> bool {
+    description[8] == 0i32
+}
+
 /// The index of rows that may stand in any order and repeat each other, and what they hold. Two launches, four more that list up to 2^20 rows
 /// in canonical order where they do not stand so, and a wait.
 ///
 /// # Panics
 /// As [`BlockIndex::build`].
 pub fn describe(gpu: &Gpu, coords: &Buffer, n_rows: usize) -> (BlockIndex, Described) {
+    let (index, found, _) = describe_and_mark(gpu, coords, n_rows, false);
+    (index, found)
+}
+
+/// [`describe`], with the marks of the coarser levels and the rows of each where they are asked for and known without another wait: of up to
+/// 2^20 rows, in two launches more.
+///
+/// # Panics
+/// As [`BlockIndex::build`].
+pub fn describe_and_mark(
+    gpu: &Gpu,
+    coords: &Buffer,
+    n_rows: usize,
+    levels: bool,
+) -> (BlockIndex, Described, Option<(LevelMarks, Vec<u32>)>) {
     let (index, description) = BlockIndex::described(gpu, coords, n_rows);
     if n_rows == 0 {
-        return (index, Described { bounds: None, canonical: true, duplicates: 0 });
+        return (index, Described { bounds: None, canonical: true, duplicates: 0 }, None);
     }
     // Before the wait, so that the device goes on meanwhile. Repeated rows take each other's places, and nobody looks any up.
     index.list_unless_canonical(gpu);
-    let found = gpu.download_all(&[&description, &index.counters]);
-    let words: Vec<i32> = found[0].iter().map(|word| word.cast_signed()).collect();
-    let found = Described::read(&words, found[1][1] as usize);
-    (if found.canonical { index.in_canonical_order() } else { index }, found)
+    let order = index.known_order().filter(|_| levels);
+    let marks = order.map(|order| LevelMarks::new(gpu, coords, Some(order), Some(&description)));
+    let read = [&description, &index.counters].into_iter().chain(marks.as_ref().map(|marks| &marks.counts));
+    let mut answers = gpu.download_all(&read.collect::<Vec<_>>());
+    let words: Vec<i32> = answers[0].iter().map(|word| word.cast_signed()).collect();
+    let found = Described::read(&words, answers[1][1] as usize);
+    let marks = marks.and_then(|marks| Some((marks, answers.drain(2..).next()?)));
+    (if found.canonical { index.in_canonical_order() } else { index }, found, marks)
 }
 
 impl Described {

@@ -10,6 +10,7 @@ use cubecl::prelude::*;
 use lattice_core::Result;
 
 use super::kernel::{ITEMS, MARK, MARKED, shifted_row};
+use super::order::is_canonical;
 use crate::gpu::{Buffer, Gpu};
 use crate::index::{BlockIndex, Tables, clear_slot};
 use crate::sort::{SUM_UNITS, cube_exclusive_sum, plane_lanes, sum_segments};
@@ -17,6 +18,10 @@ use crate::tiles::{Geometry, Tiles, build_together};
 
 /// Levels of a pyramid.
 pub(crate) const LEVELS: usize = 4;
+/// How marks find rows: in the order in which they stand, in another one, or in that where they do not stand in canonical order.
+const AS_THEY_STAND: u32 = 0;
+const ORDERED: u32 = 1;
+const UNLESS_CANONICAL: u32 = 2;
 /// Units of a cube that moves rows.
 const UNITS: u32 = 256;
 /// Rows of a level begin at multiples of this many, so that each is a buffer of its own.
@@ -28,22 +33,27 @@ const ROW_ALIGNMENT: usize = 32;
 fn mark_levels_kernel(
     coords: &[Vector<i32, Const<4>>],
     order: &[u32],
+    description: &[i32],
     places: &mut [u32],
     totals: &mut [u32],
     n: u32,
     n_tiles: u32,
-    #[comptime] ordered: bool,
+    ordered: u32,
     #[comptime] lanes: u32,
 ) {
     let tile = CUBE_POS as u32;
     if tile >= n_tiles {
         terminate!();
     }
+    let mut goes_by_order = ordered == ORDERED;
+    if ordered == UNLESS_CANONICAL {
+        goes_by_order = !is_canonical(description);
+    }
     let items = comptime!(ITEMS as usize);
     let first = (tile * SUM_UNITS + UNIT_POS) * ITEMS;
     let mut before = Vector::<i32, Const<4>>::new(-1i32);
     if first > 0u32 && first < n {
-        before = shifted_row(coords, order, first - 1u32, 0i32, ordered);
+        before = coords[row_at(first - 1u32, order, n, goes_by_order) as usize];
     }
     // How many levels up a row is another one than the row before.
     let mut differs = Array::<u32>::new(items);
@@ -52,7 +62,7 @@ fn mark_levels_kernel(
         let at = first + item as u32;
         let mut height = 0u32;
         if at < n {
-            let c = shifted_row(coords, order, at, 0i32, ordered);
+            let c = coords[row_at(at, order, n, goes_by_order) as usize];
             let bits = u32::cast_from(c.extract(1usize) ^ before.extract(1usize))
                 | u32::cast_from(c.extract(2usize) ^ before.extract(2usize))
                 | u32::cast_from(c.extract(3usize) ^ before.extract(3usize));
@@ -96,6 +106,16 @@ fn mark_levels_kernel(
     }
 }
 
+/// The row at a position. Where rows repeat each other not every place of their order is written: whatever stands there is not followed.
+#[cube]
+fn row_at(at: u32, order: &[u32], n: u32, goes_by_order: bool) -> u32 {
+    let mut row = at;
+    if goes_by_order {
+        row = min(order[at as usize], n - 1u32);
+    }
+    row
+}
+
 /// Moves marked rows of every level to their places, and clears the tables that they will be indexed in. One unit a row and a slot.
 #[cube(launch_unchecked)]
 fn move_levels_kernel(
@@ -130,6 +150,66 @@ fn move_levels_kernel(
     }
 }
 
+/// Which rows of a support are those of its levels, marked in two launches: what a [`Pyramid`] is made from.
+pub struct LevelMarks {
+    places: Buffer,
+    /// Marked rows before each cube, once they are summed.
+    totals: Buffer,
+    /// Rows of each level, on the device.
+    pub(super) counts: Buffer,
+}
+
+impl LevelMarks {
+    /// The marks of rows in an order, if they do not stand in it. With a `description`, only where that says that they do not.
+    pub(super) fn new(
+        gpu: &Gpu,
+        coords: &Buffer,
+        order: Option<&Buffer>,
+        description: Option<&Buffer>,
+    ) -> Self {
+        let n = coords.len / 4;
+        let n_tiles = n.div_ceil(MARKED as usize).max(1);
+        let (places, totals) = (gpu.empty(LEVELS * n, 4), gpu.empty(LEVELS * n_tiles, 4));
+        let ordered = match (order, description) {
+            (None, _) => AS_THEY_STAND,
+            (Some(_), None) => ORDERED,
+            (Some(_), Some(_)) => UNLESS_CANONICAL,
+        };
+        gpu.launch(Gpu::cubes(n_tiles, 1), ("mark_levels", plane_lanes(gpu)), |client, count| {
+            // SAFETY: positions and rows are checked against the count; what is not there is not read.
+            unsafe {
+                mark_levels_kernel::launch_unchecked(
+                    client,
+                    count,
+                    CubeDim::new_1d(SUM_UNITS),
+                    coords.arg(4),
+                    order.unwrap_or(coords).arg(1),
+                    description.unwrap_or(coords).arg(1),
+                    places.arg(1),
+                    totals.arg(1),
+                    n as u32,
+                    n_tiles as u32,
+                    ordered,
+                    plane_lanes(gpu),
+                );
+            }
+        });
+        let counts = sum_segments(gpu, &totals, LEVELS);
+        Self { places, totals, counts }
+    }
+
+    /// Bytes that are held.
+    pub fn bytes(&self) -> usize {
+        4 * (self.places.len + self.totals.len)
+    }
+}
+
+impl std::fmt::Debug for LevelMarks {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "LevelMarks({} rows)", self.places.len / LEVELS)
+    }
+}
+
 /// The distinct `floor(row / 2^level)` for four levels from 1, each in canonical order and indexed.
 pub struct Pyramid {
     levels: Vec<BlockIndex>,
@@ -146,29 +226,26 @@ impl Pyramid {
     /// The levels above rows; `order` is that of rows which do not stand in canonical order. Four launches, and one wait for the numbers of
     /// rows.
     pub fn build(gpu: &Gpu, coords: &Buffer, order: Option<&Buffer>) -> Self {
+        let marks = LevelMarks::new(gpu, coords, order, None);
+        let counts = gpu.download::<u32>(&marks.counts);
+        Self::of_marks(gpu, coords, order, &marks, &counts)
+    }
+
+    /// The levels above rows whose marks were counted. Two launches.
+    ///
+    /// # Panics
+    /// Where the marks are of other rows.
+    pub fn of_marks(
+        gpu: &Gpu,
+        coords: &Buffer,
+        order: Option<&Buffer>,
+        marks: &LevelMarks,
+        counts: &[u32],
+    ) -> Self {
+        let LevelMarks { places, totals, .. } = marks;
         let n = coords.len / 4;
+        assert_eq!((places.len, counts.len()), (LEVELS * n, LEVELS), "pyramid: marks of the rows");
         let n_tiles = n.div_ceil(MARKED as usize).max(1);
-        let (places, totals) = (gpu.empty(LEVELS * n, 4), gpu.empty(LEVELS * n_tiles, 4));
-        let kernel = ("mark_levels", order.is_some(), plane_lanes(gpu));
-        gpu.launch(Gpu::cubes(n_tiles, 1), kernel, |client, count| {
-            // SAFETY: positions are checked against the count; the order lists rows of `coords`.
-            unsafe {
-                mark_levels_kernel::launch_unchecked(
-                    client,
-                    count,
-                    CubeDim::new_1d(SUM_UNITS),
-                    coords.arg(4),
-                    order.unwrap_or(&places).arg(1),
-                    places.arg(1),
-                    totals.arg(1),
-                    n as u32,
-                    n_tiles as u32,
-                    order.is_some(),
-                    plane_lanes(gpu),
-                );
-            }
-        });
-        let counts = gpu.download::<u32>(&sum_segments(gpu, &totals, LEVELS));
         let mut end = 0;
         let part = |&n: &u32| {
             let first = end;
@@ -187,7 +264,7 @@ impl Pyramid {
                     count,
                     CubeDim::new_1d(UNITS),
                     coords.arg(4),
-                    order.unwrap_or(&places).arg(1),
+                    order.unwrap_or(places).arg(1),
                     places.arg(1),
                     totals.arg(1),
                     all.arg(4),

@@ -3,7 +3,8 @@
 //! What can be made without a trip to the host is; where it cannot (keys past 64 bits, strides past `i32`, rows that would leave
 //! `i32`), the functions answer `None` and the host makes the same rows, or the error that says what is wrong.
 
-use std::sync::{Arc, OnceLock};
+use std::cell::Cell;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use burn::tensor::{DType, Device, Int, Tensor};
 use burn_cubecl::kernel::into_contiguous;
@@ -13,7 +14,9 @@ use lattice_core::{
     self as core, Coord, KernelSpec, MAX_BATCH_ID, RelationKind, SupportPolicy, canonical_cmp,
 };
 use lattice_gpu::index::BlockIndex;
-use lattice_gpu::support::{Pyramid, canonical_order, children, coarser, describe, expanded, reached};
+use lattice_gpu::support::{
+    LevelMarks, Pyramid, canonical_order, children, coarser, describe, describe_and_mark, expanded, reached,
+};
 use lattice_gpu::{Buffer, Gpu};
 
 use super::device::gpu_device;
@@ -28,12 +31,21 @@ pub(super) struct DeviceSupport {
     index: OnceLock<BlockIndex>,
     /// The levels above, each coarser by two.
     above: OnceLock<Arc<Pyramid>>,
+    /// What they are made from, where it was marked and counted when the rows were described.
+    marks: Mutex<Option<(LevelMarks, Vec<u32>)>>,
     /// Where it is a level itself.
     level: Option<(Arc<Pyramid>, usize)>,
 }
 
 /// Most rows that levels are made of together: the places of all are numbered in 32 bits.
 const PYRAMID_ROWS: usize = 1 << 28;
+
+thread_local! {
+    /// Whether the levels of the support that this thread checked last were asked for: those of the next one likely are, too, as each scan
+    /// that a network sees comes as a support. Where they are marked before the wait for the check, they need none of their own, a tenth of a
+    /// millisecond; where nobody asks for them, two short launches were in vain, and the next support is not marked.
+    static LEVELS_FOLLOW: Cell<bool> = const { Cell::new(false) };
+}
 
 /// What is known of the rows of a support without reading them.
 #[derive(Clone, Copy)]
@@ -52,7 +64,7 @@ impl Rows {
 impl DeviceSupport {
     pub(super) fn new(coords: Buffer, host: Rows) -> Self {
         let (order, index, above) = (OnceLock::new(), OnceLock::new(), OnceLock::new());
-        Self { coords, host, order, index, above, level: None }
+        Self { coords, host, order, index, above, marks: Mutex::new(None), level: None }
     }
 
     /// The level of a pyramid that these rows are, if they are one.
@@ -65,7 +77,16 @@ impl DeviceSupport {
         match &self.level {
             Some((levels, level)) if level + 1 < levels.n_levels() => (levels.clone(), level + 1),
             _ => {
-                let make = || Arc::new(Pyramid::build(gpu, &self.coords, self.order(gpu)));
+                let make = || {
+                    LEVELS_FOLLOW.set(true);
+                    // Taken whole, so a panic elsewhere leaves it as it should be.
+                    let marks = self.marks.lock().unwrap_or_else(PoisonError::into_inner).take();
+                    let (coords, order) = (&self.coords, self.order(gpu));
+                    Arc::new(match marks {
+                        Some((marks, counts)) => Pyramid::of_marks(gpu, coords, order, &marks, &counts),
+                        None => Pyramid::build(gpu, coords, order),
+                    })
+                };
                 (self.above.get_or_init(make).clone(), 0)
             }
         }
@@ -101,10 +122,12 @@ impl DeviceSupport {
 }
 
 impl core::Form for DeviceSupport {
-    /// Bytes of the rows, of their order and of an index of their own.
+    /// Bytes of the rows, of their order, of an index of their own and of the marks of their levels.
     fn bytes(&self) -> usize {
         let order = self.order.get().and_then(Option::as_ref).map_or(0, |order| order.len);
-        4 * (self.coords.len + order) + self.index.get().map_or(0, BlockIndex::bytes)
+        let marks = self.marks.lock().unwrap_or_else(PoisonError::into_inner);
+        let marks = marks.as_ref().map_or(0, |(marks, _)| marks.bytes());
+        4 * (self.coords.len + order) + self.index.get().map_or(0, BlockIndex::bytes) + marks
     }
 }
 
@@ -145,13 +168,14 @@ pub(crate) fn support_from_tensor(coords: &Tensor<2, Int>) -> Option<core::Suppo
     }
     let gpu = Gpu::new(device.client());
     let coords = int_buffer(coords)?;
-    let (index, found) = describe(&gpu, &coords, n);
+    let (index, found, marks) = describe_and_mark(&gpu, &coords, n, LEVELS_FOLLOW.take());
     let (low, high) = found.bounds?;
     if found.duplicates > 0 || low[0] < 0 || high[0] > MAX_BATCH_ID {
         return None;
     }
     let rows = Rows { n, canonical: found.canonical, bounds: found.bounds };
-    let form = DeviceSupport { index: index.into(), ..DeviceSupport::new(coords, rows) };
+    let form =
+        DeviceSupport { index: index.into(), marks: Mutex::new(marks), ..DeviceSupport::new(coords, rows) };
     made(&gpu, &device, form)
 }
 
