@@ -49,35 +49,77 @@ pub(crate) fn operands_of<F: Float, N: Size>(epilogue: &Epilogue, lanes: usize) 
     )
 }
 
-/// `after((sum + bias) * scale + shift + residual)` of one vector, rounded once. `column` is its place among a row's vectors, `at`
-/// that among all of the result.
+/// What an epilogue has for a vector of output channels; what is absent is zero and not used.
+#[derive(CubeType, Clone, Copy)]
+pub(crate) struct OfColumn<N: Size> {
+    bias: Vector<f32, N>,
+    scale: Vector<f32, N>,
+    shift: Vector<f32, N>,
+}
+
+/// The operands of the `column`th vector of a row.
 #[cube]
-pub(crate) fn finish_sum<F: Float, N: Size>(
+pub(crate) fn of_column<F: Float, N: Size>(operands: &Operands<F, N>, column: usize) -> OfColumn<N> {
+    let mut of =
+        OfColumn::<N> { bias: Vector::new(0.0f32), scale: Vector::new(0.0f32), shift: Vector::new(0.0f32) };
+    #[comptime]
+    match operands.bias.clone() {
+        ComptimeOption::Some(bias) => of.bias = Vector::cast_from(bias[column]),
+        ComptimeOption::None => {}
+    }
+    #[comptime]
+    match operands.scale.clone() {
+        ComptimeOption::Some(scale) => of.scale = scale[column],
+        ComptimeOption::None => {}
+    }
+    #[comptime]
+    match operands.shift.clone() {
+        ComptimeOption::Some(shift) => of.shift = shift[column],
+        ComptimeOption::None => {}
+    }
+    of
+}
+
+/// The `at`th vector of the residual; zero where there is none.
+#[cube]
+pub(crate) fn residual_at<F: Float, N: Size>(operands: &Operands<F, N>, at: usize) -> Vector<F, N> {
+    let mut found = Vector::<F, N>::new(F::from_int(0i64));
+    #[comptime]
+    match operands.residual.clone() {
+        ComptimeOption::Some(residual) => found = residual[at],
+        ComptimeOption::None => {}
+    }
+    found
+}
+
+/// `after((sum + bias) * scale + shift + residual)` of one vector, rounded once.
+#[cube]
+pub(crate) fn finish<F: Float, N: Size>(
     sum: Vector<f32, N>,
-    column: usize,
-    at: usize,
+    of: &OfColumn<N>,
+    residual: Vector<F, N>,
     operands: &Operands<F, N>,
     #[comptime] after: After,
 ) -> Vector<F, N> {
     let mut value = sum;
     #[comptime]
     match operands.bias.clone() {
-        ComptimeOption::Some(bias) => value += Vector::cast_from(bias[column]),
+        ComptimeOption::Some(_) => value += of.bias,
         ComptimeOption::None => {}
     }
     #[comptime]
     match operands.scale.clone() {
-        ComptimeOption::Some(scale) => value *= scale[column],
+        ComptimeOption::Some(_) => value *= of.scale,
         ComptimeOption::None => {}
     }
     #[comptime]
     match operands.shift.clone() {
-        ComptimeOption::Some(shift) => value += shift[column],
+        ComptimeOption::Some(_) => value += of.shift,
         ComptimeOption::None => {}
     }
     #[comptime]
     match operands.residual.clone() {
-        ComptimeOption::Some(residual) => value += Vector::cast_from(residual[at]),
+        ComptimeOption::Some(_) => value += Vector::cast_from(residual),
         ComptimeOption::None => {}
     }
     let zero = Vector::<f32, N>::new(0.0f32);
@@ -91,6 +133,18 @@ pub(crate) fn finish_sum<F: Float, N: Size>(
         }
     }
     Vector::cast_from(value)
+}
+
+/// [`finish`] of the vector that is the `column`th of its row and the `at`th of the result.
+#[cube]
+pub(crate) fn finish_sum<F: Float, N: Size>(
+    sum: Vector<f32, N>,
+    column: usize,
+    at: usize,
+    operands: &Operands<F, N>,
+    #[comptime] after: After,
+) -> Vector<F, N> {
+    finish(sum, &of_column(operands, column), residual_at(operands, at), operands, after)
 }
 
 #[cfg(test)]

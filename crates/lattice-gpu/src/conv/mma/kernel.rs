@@ -10,9 +10,12 @@ use super::places::{TapsOf, pair_of, staged, staged_places};
 use super::plan::{EDGE, LANES};
 use super::products::{Strides, add_taps};
 use super::shape::{MmaShape, Sizes};
-use crate::conv::finish::{Operands, finish_sum};
+use crate::conv::finish::{OfColumn, Operands, finish, of_column, residual_at};
 use crate::last::is_last;
 use crate::tiles::{CHUNK_ROWS, HALO_ROWS, NO_ROW, SPAN_WORDS, TILE_ROWS};
+
+/// Chunks of rows whose residuals are asked for at a time.
+const FINISHED: usize = 4;
 
 /// A size that the kernel is told, or one that it is compiled for.
 #[cube]
@@ -181,15 +184,18 @@ pub(super) fn conv_mma_kernel<X: Float, F: Float, E: Float, P: Size, N: Size, Y:
                 }
             }
             // Several loads are under way at a time: first the rows, then their channels, then the stores.
+            // Rows of the next round are asked for with the channels of this one.
             let mut first = UNIT_POS;
-            while first < n_halo * width {
-                let mut rows = Array::<u32>::new(ahead);
-                let mut values = Array::<Vector<X, P>>::new(ahead);
+            let mut rows = Array::<u32>::new(ahead);
+            if first < n_halo * width {
                 #[unroll]
                 for i in 0usize..ahead {
                     let local = min((first + i as u32 * units) / width, n_halo - 1u32);
                     rows[i] = halo[(at_halo + local) as usize];
                 }
+            }
+            while first < n_halo * width {
+                let mut values = Array::<Vector<X, P>>::new(ahead);
                 #[unroll]
                 for i in 0usize..ahead {
                     let channel = part * depth + ((first + i as u32 * units) % width) * 8u32;
@@ -216,6 +222,12 @@ pub(super) fn conv_mma_kernel<X: Float, F: Float, E: Float, P: Size, N: Size, Y:
                     }
                     values[i] = value;
                 }
+                let next = first + comptime!(ahead as u32) * units;
+                #[unroll]
+                for i in 0usize..ahead {
+                    let local = min((next + i as u32 * units) / width, n_halo - 1u32);
+                    rows[i] = halo[(at_halo + local) as usize];
+                }
                 #[unroll]
                 for i in 0usize..ahead {
                     let piece = first + i as u32 * units;
@@ -223,7 +235,7 @@ pub(super) fn conv_mma_kernel<X: Float, F: Float, E: Float, P: Size, N: Size, Y:
                         stage[staged(piece / width, piece % width, shape) as usize] = values[i];
                     }
                 }
-                first += comptime!(ahead as u32) * units;
+                first = next;
             }
             sync_cube();
             // The last channels may be none.
@@ -315,13 +327,36 @@ pub(super) fn conv_mma_kernel<X: Float, F: Float, E: Float, P: Size, N: Size, Y:
             outs[comptime!(2 * chunk + side)] = tile_rows[place as usize];
         }
     }
+    // What is written might be read next, for all that the compiler knows: operands of several rows are asked for before the first is written.
+    let pieces = comptime!(held / ny);
+    let mut columns = Sequence::<OfColumn<Y>>::new();
     #[unroll]
-    for chunk in 0usize..comptime!(2 * pairs) {
+    for piece in 0usize..pieces {
+        let channel = min(first_channel + comptime!((piece * ny) as u32), c_out - ny as u32);
+        columns.push(of_column(&operands, channel as usize / ny));
+    }
+    let together = comptime!(FINISHED.min(2 * pairs));
+    #[unroll]
+    for turn in 0usize..comptime!(2 * pairs / together) {
+        let mut residuals = Array::<Vector<F, Y>>::new(comptime!(2 * together * pieces));
         #[unroll]
-        for side in 0usize..2usize {
-            let out = outs[comptime!(2 * chunk + side)];
+        for row in 0usize..comptime!(2 * together) {
+            let out = outs[comptime!(2 * turn * together + row)];
             #[unroll]
-            for piece in 0usize..comptime!(held / ny) {
+            for piece in 0usize..pieces {
+                let channel = first_channel + comptime!((piece * ny) as u32);
+                let at = out as usize * (c_out / ny as u32) as usize + channel as usize / ny;
+                let is_there = out != NO_ROW && channel < c_out;
+                residuals[comptime!(row * pieces + piece)] =
+                    residual_at(&operands, select(is_there, at, 0usize));
+            }
+        }
+        #[unroll]
+        for row in 0usize..comptime!(2 * together) {
+            let (chunk, side) = comptime!((turn * together + row / 2, row % 2));
+            let out = outs[comptime!(2 * turn * together + row)];
+            #[unroll]
+            for piece in 0usize..pieces {
                 let mut sum = Vector::<f32, Y>::empty();
                 #[unroll]
                 for i in 0usize..ny {
@@ -332,9 +367,9 @@ pub(super) fn conv_mma_kernel<X: Float, F: Float, E: Float, P: Size, N: Size, Y:
                 }
                 let channel = first_channel + comptime!((piece * ny) as u32);
                 if out != NO_ROW && channel < c_out {
-                    let column = channel as usize / ny;
-                    let at = out as usize * (c_out / ny as u32) as usize + column;
-                    y[at] = finish_sum(sum, column, at, &operands, comptime!(shape.after));
+                    let at = out as usize * (c_out / ny as u32) as usize + channel as usize / ny;
+                    let residual = residuals[comptime!(row * pieces + piece)];
+                    y[at] = finish(sum, columns.index(piece), residual, &operands, comptime!(shape.after));
                 }
             }
         }
