@@ -6,7 +6,7 @@ use crate::index::{describe_row, find_block, lookup_row};
 use crate::sort::{SUM_UNITS, cube_exclusive_sum};
 
 /// Rows that a unit marks.
-pub(crate) const ITEMS: u32 = 8;
+pub(crate) const ITEMS: u32 = 4;
 /// Rows that a cube marks.
 pub(crate) const MARKED: u32 = SUM_UNITS * ITEMS;
 /// Says of a place that its row is a marked one.

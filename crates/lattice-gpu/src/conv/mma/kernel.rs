@@ -207,13 +207,19 @@ pub(super) fn conv_mma_kernel<X: Float, F: Float, E: Float, P: Size, N: Size, Y:
                             );
                         }
                     } else {
+                        // Several vectors make up a piece.
+                        let each = comptime!(nx * halves);
                         #[unroll]
-                        for k in 0usize..piece_lanes {
-                            let half = channel + comptime!((k * halves) as u32);
+                        for k in 0usize..comptime!(piece_lanes / nx) {
+                            let half = channel + comptime!((k * each) as u32);
                             if half < c_in {
-                                let column = half as usize / halves;
-                                let at = rows[i] as usize * (c_in / halves as u32) as usize + column;
-                                value.insert(k, x[at].extract(0usize));
+                                let at =
+                                    rows[i] as usize * (c_in / each as u32) as usize + half as usize / each;
+                                let some = x[at];
+                                #[unroll]
+                                for lane in 0usize..nx {
+                                    value.insert(comptime!(k * nx + lane), some.extract(lane));
+                                }
                             }
                         }
                     }

@@ -123,7 +123,7 @@ pub fn conv_mma<F: Multiplied>(
         after: epilogue.after,
         form: Form::Floats,
     };
-    let lanes = if c_in.is_multiple_of(8 / F::HALVES) { 8 / F::HALVES } else { 1 };
+    let lanes = lanes_of(c_in, 8 / F::HALVES);
     let packed = weights.words();
     let source = Source { x, lanes, packed: (&packed, 4), affine: None, row_sums: None, zero_row: None };
     launch::<F, F, F::As>(gpu, source, tiles, epilogue, shape)
@@ -149,7 +149,7 @@ pub fn conv_codes<F: Multiplied>(
     check_elements::<F>("conv_codes", shape);
     let source = Source {
         x,
-        lanes: if c_in.is_multiple_of(8) { 8 } else { 1 },
+        lanes: lanes_of(c_in, 8),
         packed: (&weights.fragments, words_at_a_time(shape.piece_words())),
         affine: Some((&weights.affine, words_at_a_time(shape.affine_words()))),
         row_sums: None,
@@ -187,6 +187,11 @@ pub fn conv_bytes<F: Float + CubeElement>(
         zero_row: Some((&zero_row, 8)),
     };
     launch::<half::f16, F, half::f16>(gpu, source, tiles, epilogue, shape)
+}
+
+/// Elements of the longest vector that rows of so many channels consist of, of at most 16 bytes.
+fn lanes_of(c_in: usize, most: usize) -> usize {
+    [most, most / 2, most / 4].into_iter().find(|&lanes| lanes > 0 && c_in.is_multiple_of(lanes)).unwrap_or(1)
 }
 
 /// Panics where buffers do not have the lengths, or the weights not the taps, that tiles and channels ask for.
