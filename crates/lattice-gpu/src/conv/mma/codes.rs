@@ -300,12 +300,12 @@ fn expand_codes_kernel<E: Float, W: Size, A: Size>(
         let mut found =
             Array::<Vector<u32, Const<4>>>::new(comptime!(shape.piece_steps() * shape.plan.slices));
         unpack_codes::<E>(&mut found, &codes, &affine, 0usize, shape);
-        let first = ((tap * pieces + piece) * steps) * all_slices + first_slice;
+        let first = ((tap * all_slices + first_slice) * pieces + piece * slices) * steps;
         #[unroll]
         for step in 0usize..comptime!(shape.piece_steps()) {
             #[unroll]
             for slice in 0usize..comptime!(shape.plan.slices) {
-                let fragment = first + step as u32 * all_slices + slice as u32;
+                let fragment = first + step as u32 * slices + slice as u32;
                 weights[(fragment * LANES + lane) as usize] =
                     found[comptime!(step * shape.plan.slices + slice)];
             }

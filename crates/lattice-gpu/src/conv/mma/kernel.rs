@@ -266,8 +266,8 @@ pub(super) fn conv_mma_kernel<X: Float, F: Float, E: Float, P: Size, N: Size, Y:
                 );
             } else {
                 let strides = Strides {
-                    first: part * comptime!(steps as u32) * all_slices + first_slice,
-                    step: all_slices,
+                    first: (first_slice * parts + part * comptime!(plan.slices as u32))
+                        * comptime!(steps as u32),
                     tap: tap_fragments,
                     slice: first_slice,
                 };
@@ -296,22 +296,35 @@ pub(super) fn conv_mma_kernel<X: Float, F: Float, E: Float, P: Size, N: Size, Y:
         if !is_last(counters, of_block, splits, &mut arrived) {
             terminate!();
         }
-        // The sums of all, in their order.
+        // The sums of all, in their order; those of a cube are asked for together.
         #[unroll]
         for fragment in 0usize..fragments {
-            let mut total = Vector::<f32, Const<4>>::new(0.0f32);
-            for other in 0u32..splits {
-                total += handed[first + other as usize * length + comptime!(fragment * plan.units())];
-            }
             let sum = sums.index_mut(fragment);
             #[unroll]
             for i in 0usize..n_c {
-                let mut some = Vector::<f32, NC>::empty();
+                sum[i] = Vector::new(0.0f32);
+            }
+        }
+        for other in 0u32..splits {
+            let mut theirs = Array::<Vector<f32, Const<4>>>::new(fragments);
+            #[unroll]
+            for fragment in 0usize..fragments {
+                theirs[fragment] =
+                    handed[first + other as usize * length + comptime!(fragment * plan.units())];
+            }
+            #[unroll]
+            for fragment in 0usize..fragments {
+                let sum = sums.index_mut(fragment);
+                let four = theirs[fragment];
                 #[unroll]
-                for e in 0usize..nc {
-                    some.insert(e, total.extract(comptime!(i * nc + e)));
+                for i in 0usize..n_c {
+                    let mut some = Vector::<f32, NC>::empty();
+                    #[unroll]
+                    for e in 0usize..nc {
+                        some.insert(e, four.extract(comptime!(i * nc + e)));
+                    }
+                    sum[i] += some;
                 }
-                sum[i] = some;
             }
         }
     }

@@ -8,8 +8,8 @@ use super::plan::{EDGE, LANES, MmaPlan};
 use crate::arena::Life;
 use crate::gpu::{Buffer, Gpu};
 
-/// Weights `[taps, c_in, c_out]` in fragment order `[tap, c_in / 16, c_out / 16, lane, 8]`, missing channels zero; elements of 32 bits
-/// rounded to `E`, in steps of eight channels, four a lane. One unit a lane.
+/// Weights `[taps, c_in, c_out]` in fragment order `[tap, c_out / (16 * held), c_in / 16, held, lane, 8]`, missing channels zero; elements of 32
+/// bits rounded to `E`, in steps of eight channels, four a lane. One unit a lane.
 ///
 /// The rows of the `held` fragments that a plane holds are dealt out so that a lane, which has two rows of each, ends up with
 /// `2 * held` consecutive output channels.
@@ -32,8 +32,8 @@ fn pack_weights_kernel<F: Float, E: Float, P: Size>(
     if at < n_lanes {
         let lane = at % LANES;
         let fragment = at / LANES;
-        let slice = fragment % slices;
-        let step = (fragment / slices) % steps;
+        let step = (fragment / held) % steps;
+        let slice = (fragment / (held * steps)) % (slices / held) * held + fragment % held;
         let mut tap = fragment / (slices * steps);
         if reversed {
             tap = last_tap - tap;

@@ -44,9 +44,10 @@ pub struct MmaPlan {
 /// Shared memory that plans of 128 channels at a time take, in bytes.
 const DEEP_BYTES: usize = 150_000;
 
-/// Most cubes that share a block of one tile, and fewest taps to share.
+/// Most cubes that share a block of one tile.
 const MOST_SPLITS: usize = 4;
-const LEAST_SHARED_TAPS: u32 = 16;
+/// Fewest taps, and taps times parts of the channels, that are shared.
+const LEAST_SHARED: usize = 16;
 
 /// What of a device a plan depends on.
 #[derive(Clone, Copy)]
@@ -147,15 +148,16 @@ impl MmaPlan {
             told: true,
             ..best
         };
-        // More cubes than are at work at once gain nothing, nor do they with few taps.
+        // More cubes than are at work at once gain nothing, nor do they with little work.
         let wanted = (2 * multiprocessors / cubes(&narrow).max(1)).min(MOST_SPLITS);
-        if 5 * cubes(&narrow) > 3 * multiprocessors || taps < LEAST_SHARED_TAPS || !room.coherent {
+        let (taps, parts) = (taps as usize, c_in.div_ceil(depth));
+        if 5 * cubes(&narrow) > 3 * multiprocessors || taps * parts < LEAST_SHARED || !room.coherent {
             return narrow;
         }
         // Parts are shared before taps, for which every cube stages the same rows.
-        let parts = c_in.div_ceil(depth);
         let part_splits = (1..=wanted.min(parts)).rev().find(|&n| parts.is_multiple_of(n)).unwrap_or(1);
-        Self { part_splits, tap_splits: wanted / part_splits, ..narrow }
+        let tap_splits = if taps < LEAST_SHARED { 1 } else { wanted / part_splits };
+        Self { part_splits, tap_splits, ..narrow }
     }
 
     /// The plan for features in bytes, of which two take a half of 16 bits. Where a plane has 64 output channels it takes 64 rows, too:

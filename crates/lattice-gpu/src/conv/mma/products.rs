@@ -12,9 +12,8 @@ use super::unpack::{load_affine, unpack_codes};
 /// Where fragments of weights stand, in fragments.
 #[derive(CubeType, Clone, Copy)]
 pub(super) struct Strides {
-    /// The first of the plane and the part, with the first tap.
+    /// The first of the plane and the part, with the first tap. Those of a step follow each other, and steps.
     pub(super) first: u32,
-    pub(super) step: u32,
     pub(super) tap: u32,
     /// The plane's first among those of all output channels.
     pub(super) slice: u32,
@@ -59,7 +58,7 @@ pub(super) fn add_taps<X: Float, E: Float, P: Size, W: Size, A: Size, NC: Size>(
             load_affine(&mut affine, beside, begin + at_tap, of.part, 0u32, strides.slice, lane, shape);
         } else if comptime!(ahead) {
             let fragment = (begin + at_tap) * strides.tap + strides.first;
-            load_weights(&mut weights, packed, fragment, strides, lane, shape);
+            load_weights(&mut weights, packed, fragment, lane, shape);
         }
         while left != 0u32 {
             let tap = begin + at_tap;
@@ -108,19 +107,19 @@ pub(super) fn add_taps<X: Float, E: Float, P: Size, W: Size, A: Size, NC: Size>(
                         );
                         add_grain::<X, E, P, NC>(sums, &weights, stage, &at, bits, lane, grain, shape);
                     } else if comptime!(!ahead) {
-                        let fragment = fragment + comptime!((grain * plan.grain) as u32) * strides.step;
-                        load_weights(&mut weights, packed, fragment, strides, lane, shape);
+                        let fragment = fragment + comptime!((grain * held) as u32);
+                        load_weights(&mut weights, packed, fragment, lane, shape);
                         add_grain::<X, E, P, NC>(sums, &weights, stage, &at, bits, lane, grain, shape);
                     } else {
                         let mut next = next_fragment;
                         if comptime!(grain + 1 < all_grains) {
-                            next = fragment + comptime!(((grain + 1) * plan.grain) as u32) * strides.step;
+                            next = fragment + comptime!(((grain + 1) * held) as u32);
                         }
                         if comptime!(grain % 2 == 0) {
-                            load_weights(&mut others, packed, next, strides, lane, shape);
+                            load_weights(&mut others, packed, next, lane, shape);
                             add_grain::<X, E, P, NC>(sums, &weights, stage, &at, bits, lane, grain, shape);
                         } else {
-                            load_weights(&mut weights, packed, next, strides, lane, shape);
+                            load_weights(&mut weights, packed, next, lane, shape);
                             add_grain::<X, E, P, NC>(sums, &others, stage, &at, bits, lane, grain, shape);
                         }
                     }
@@ -143,17 +142,16 @@ fn load_weights<W: Size>(
     weights: &mut Array<Vector<u32, Const<4>>>,
     packed: &[Vector<u32, W>],
     first_fragment: u32,
-    strides: &Strides,
     lane: u32,
     #[comptime] shape: MmaShape,
 ) {
+    let first = first_fragment * LANES + lane;
     #[unroll]
     for step in 0usize..comptime!(shape.plan.grain) {
         #[unroll]
         for slice in 0usize..comptime!(shape.plan.slices) {
-            let fragment = first_fragment + step as u32 * strides.step + slice as u32;
-            weights[comptime!(step * shape.plan.slices + slice)] =
-                Vector::cast_from(packed[(fragment * LANES + lane) as usize]);
+            let at = comptime!(step * shape.plan.slices + slice);
+            weights[at] = Vector::cast_from(packed[(first + at as u32 * LANES) as usize]);
         }
     }
 }
