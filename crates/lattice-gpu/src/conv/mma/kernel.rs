@@ -23,6 +23,26 @@ fn size(told: u32, #[comptime] known: u32, #[comptime] is_told: bool) -> u32 {
     if is_told { told } else { known.runtime() }
 }
 
+/// Asks for the input rows of the pieces of 16 bytes that a unit stages from `first` on; past the last, for that of the last.
+#[cube]
+fn ask_for_rows(
+    rows: &mut Array<u32>,
+    halo: &[u32],
+    at_halo: u32,
+    n_halo: u32,
+    first: u32,
+    #[comptime] ahead: usize,
+    #[comptime] shape: MmaShape,
+) {
+    let units = comptime!(shape.plan.units() as u32);
+    let width = comptime!(shape.plan.depth as u32 / 8);
+    #[unroll]
+    for i in 0usize..ahead {
+        let local = min((first + i as u32 * units) / width, n_halo - 1u32);
+        rows[i] = halo[(at_halo + local) as usize];
+    }
+}
+
 /// `y[o] = epilogue(Σ x[i] · weight[tap])` for one tile a cube; every output row is written once.
 ///
 /// Elements of 32 bits are rounded to `E` and multiplied as such. All positions of channels are in halves of 16 bits, so that a word is a
@@ -151,30 +171,34 @@ pub(super) fn conv_mma_kernel<X: Float, F: Float, E: Float, P: Size, N: Size, Y:
             mine |= two << comptime!(2 * slot as u32);
         }
         let taps_of_plane = plane_ballot(mine != 0u32).extract(0usize);
-        for part in first_part..end_part {
-            sync_cube();
-            if comptime!(table_staged) && part == first_part {
-                let first = first_word + begin / 2u32 * comptime!(TILE_ROWS as u32);
-                let n_words = (end.div_ceil(2u32) - begin / 2u32) * comptime!(TILE_ROWS as u32);
-                let each = comptime!((shape.phase_words() * TILE_ROWS).div_ceil(plan.units()));
-                let mut values = Array::<u32>::new(each);
-                #[unroll]
-                for i in 0usize..each {
-                    let at = min(UNIT_POS + i as u32 * units, n_words - 1u32);
-                    values[i] = table[(first + at) as usize];
-                }
-                #[unroll]
-                for i in 0usize..each {
-                    let at = UNIT_POS + i as u32 * units;
-                    if at < n_words {
-                        // Sums of rows of bytes are found by local numbers.
-                        if comptime!(shape.is_bytes()) {
-                            locals[at as usize] = values[i];
-                        } else {
-                            locals[at as usize] = staged_places(values[i], shape);
-                        }
+        // Not before everybody is through with what the last phase staged.
+        sync_cube();
+        if comptime!(table_staged) {
+            let first = first_word + begin / 2u32 * comptime!(TILE_ROWS as u32);
+            let n_words = (end.div_ceil(2u32) - begin / 2u32) * comptime!(TILE_ROWS as u32);
+            let each = comptime!((shape.phase_words() * TILE_ROWS).div_ceil(plan.units()));
+            let mut values = Array::<u32>::new(each);
+            #[unroll]
+            for i in 0usize..each {
+                let at = min(UNIT_POS + i as u32 * units, n_words - 1u32);
+                values[i] = table[(first + at) as usize];
+            }
+            #[unroll]
+            for i in 0usize..each {
+                let at = UNIT_POS + i as u32 * units;
+                if at < n_words {
+                    // Sums of rows of bytes are found by local numbers.
+                    if comptime!(shape.is_bytes()) {
+                        locals[at as usize] = values[i];
+                    } else {
+                        locals[at as usize] = staged_places(values[i], shape);
                     }
                 }
+            }
+        }
+        for part in first_part..end_part {
+            if part != first_part {
+                sync_cube();
             }
             if comptime!(shape.is_bytes()) {
                 stage_sums(&mut row_sums, &beside, halo, at_halo, n_halo, part, shape);
@@ -184,17 +208,18 @@ pub(super) fn conv_mma_kernel<X: Float, F: Float, E: Float, P: Size, N: Size, Y:
                 }
             }
             // Several loads are under way at a time: first the rows, then their channels, then the stores.
-            // Rows of the next round are asked for with the channels of this one.
+            // Rows of the next round are asked for with the channels of this one. Where the number of parts is told, the compiler would keep
+            // where they are read in registers, which cost a cube its place on a multiprocessor.
+            let in_turn = comptime!(!is_told);
             let mut first = UNIT_POS;
             let mut rows = Array::<u32>::new(ahead);
-            if first < n_halo * width {
-                #[unroll]
-                for i in 0usize..ahead {
-                    let local = min((first + i as u32 * units) / width, n_halo - 1u32);
-                    rows[i] = halo[(at_halo + local) as usize];
-                }
+            if comptime!(in_turn) && first < n_halo * width {
+                ask_for_rows(&mut rows, halo, at_halo, n_halo, first, comptime!(ahead), shape);
             }
             while first < n_halo * width {
+                if comptime!(!in_turn) {
+                    ask_for_rows(&mut rows, halo, at_halo, n_halo, first, comptime!(ahead), shape);
+                }
                 let mut values = Array::<Vector<X, P>>::new(ahead);
                 #[unroll]
                 for i in 0usize..ahead {
@@ -229,10 +254,8 @@ pub(super) fn conv_mma_kernel<X: Float, F: Float, E: Float, P: Size, N: Size, Y:
                     values[i] = value;
                 }
                 let next = first + comptime!(ahead as u32) * units;
-                #[unroll]
-                for i in 0usize..ahead {
-                    let local = min((next + i as u32 * units) / width, n_halo - 1u32);
-                    rows[i] = halo[(at_halo + local) as usize];
+                if comptime!(in_turn) {
+                    ask_for_rows(&mut rows, halo, at_halo, n_halo, next, comptime!(ahead), shape);
                 }
                 #[unroll]
                 for i in 0usize..ahead {
@@ -296,7 +319,7 @@ pub(super) fn conv_mma_kernel<X: Float, F: Float, E: Float, P: Size, N: Size, Y:
         if !is_last(counters, of_block, splits, &mut arrived) {
             terminate!();
         }
-        // The sums of all, in their order; those of a cube are asked for together.
+        // The sums of all, in their order; those of two cubes are asked for together.
         #[unroll]
         for fragment in 0usize..fragments {
             let sum = sums.index_mut(fragment);
@@ -305,25 +328,34 @@ pub(super) fn conv_mma_kernel<X: Float, F: Float, E: Float, P: Size, N: Size, Y:
                 sum[i] = Vector::new(0.0f32);
             }
         }
-        for other in 0u32..splits {
-            let mut theirs = Array::<Vector<f32, Const<4>>>::new(fragments);
+        for pair in 0u32..splits.div_ceil(2u32) {
+            let mut theirs = Array::<Vector<f32, Const<4>>>::new(comptime!(2 * fragments));
             #[unroll]
-            for fragment in 0usize..fragments {
-                theirs[fragment] =
-                    handed[first + other as usize * length + comptime!(fragment * plan.units())];
+            for side in 0usize..2usize {
+                let other = min(2u32 * pair + side as u32, splits - 1u32);
+                #[unroll]
+                for fragment in 0usize..fragments {
+                    theirs[comptime!(side * fragments + fragment)] =
+                        handed[first + other as usize * length + comptime!(fragment * plan.units())];
+                }
             }
             #[unroll]
-            for fragment in 0usize..fragments {
-                let sum = sums.index_mut(fragment);
-                let four = theirs[fragment];
-                #[unroll]
-                for i in 0usize..n_c {
-                    let mut some = Vector::<f32, NC>::empty();
+            for side in 0usize..2usize {
+                if 2u32 * pair + (side as u32) < splits {
                     #[unroll]
-                    for e in 0usize..nc {
-                        some.insert(e, four.extract(comptime!(i * nc + e)));
+                    for fragment in 0usize..fragments {
+                        let sum = sums.index_mut(fragment);
+                        let four = theirs[comptime!(side * fragments + fragment)];
+                        #[unroll]
+                        for i in 0usize..n_c {
+                            let mut some = Vector::<f32, NC>::empty();
+                            #[unroll]
+                            for e in 0usize..nc {
+                                some.insert(e, four.extract(comptime!(i * nc + e)));
+                            }
+                            sum[i] += some;
+                        }
                     }
-                    sum[i] += some;
                 }
             }
         }
