@@ -208,9 +208,9 @@ pub(super) fn conv_mma_kernel<X: Float, F: Float, E: Float, P: Size, N: Size, Y:
                 }
             }
             // Several loads are under way at a time: first the rows, then their channels, then the stores.
-            // Rows of the next round are asked for with the channels of this one. Where the number of parts is told, the compiler would keep
-            // where they are read in registers, which cost a cube its place on a multiprocessor.
-            let in_turn = comptime!(!is_told);
+            // Rows of the next round are asked for with the channels of this one. In plans for few rows the compiler would keep where they are
+            // read in registers, which cost a cube its place on a multiprocessor.
+            let in_turn = comptime!(!plan.told);
             let mut first = UNIT_POS;
             let mut rows = Array::<u32>::new(ahead);
             if comptime!(in_turn) && first < n_halo * width {
