@@ -199,9 +199,14 @@ pub(crate) fn waited(client: &Client) {
     Arena::with(client, |arena| arena.queue.waited());
 }
 
-/// Has the counts of halos come along with the next answer that this thread waits for.
-pub(crate) fn ask_for_counts(client: &Client, halos: &Arc<Halos>) {
-    Arena::with(client, |arena| arena.uncounted.push(Arc::downgrade(halos)));
+/// Has the counts of halos come along with the next answer that this thread waits for, and says which halos wait for theirs.
+pub(crate) fn ask_for_counts(client: &Client, halos: &Arc<Halos>) -> Vec<Arc<Halos>> {
+    Arena::with(client, |arena| {
+        arena.uncounted.push(Arc::downgrade(halos));
+        let waiting: Vec<_> = arena.uncounted.iter().filter_map(Weak::upgrade).collect();
+        arena.uncounted.retain(|halos| halos.strong_count() > 1);
+        waiting
+    })
 }
 
 /// Halos whose counts were asked for and that are still there, once.

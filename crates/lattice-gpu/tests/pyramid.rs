@@ -153,6 +153,12 @@ fn halos_end_up_in_room_of_their_length() {
         }
         assert_eq!(alone.n_pairs(), relation.n_pairs(), "{device}");
         assert_eq!(pairs(&gpu, &alone).len(), relation.n_pairs(), "{device}");
+        // 2 MB of room each: more than may wait for their counts at a time.
+        let build =
+            |_| Tiles::build(&gpu, &index, &coords, support.n_rows(), index.order(&gpu), geometry).unwrap();
+        let many: Vec<_> = (0..70).map(build).collect();
+        assert!(many.iter().all(|tiles| tiles.n_pairs() == relation.n_pairs()), "{device}");
+        assert_eq!(pairs(&gpu, &many[0]), pairs(&gpu, &many[69]), "{device}");
     }
 }
 

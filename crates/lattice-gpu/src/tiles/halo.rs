@@ -14,6 +14,8 @@ use crate::support::LEVELS;
 
 /// Units of a cube that moves halos.
 const UNITS: u32 = 256;
+/// Bytes that halos of a thread hold together at most while their counts are on the device.
+const MOST_WAITING: usize = 128 << 20;
 /// Halos begin at multiples of this many rows, so that those of each relation are a buffer of their own.
 pub(super) const ALIGNMENT: usize = 128;
 
@@ -174,20 +176,32 @@ impl Halos {
         *held = Held { rows: moved, parts: parts.into_iter().map(room).collect(), settled: true };
     }
 
-    /// Elements that a part holds once it is where it stays; waits for the device where that is not known.
-    pub(super) fn settled_len(&self, gpu: &Gpu, part: usize) -> usize {
+    /// Moves halos into room of their length; waits for the device where that is not known.
+    fn settle_now(&self, gpu: &Gpu) {
+        self.counts(gpu);
         let mut held = self.held();
         if !held.settled {
-            self.counts(gpu);
             self.settle(&mut held, gpu);
         }
-        held.parts[part].1
     }
 
-    /// Has the counts come along with the next answer that this thread waits for, where they decide how much room is held.
+    /// Elements that a part holds once it is where it stays; waits for the device where that is not known.
+    pub(super) fn settled_len(&self, gpu: &Gpu, part: usize) -> usize {
+        self.settle_now(gpu);
+        self.held().parts[part].1
+    }
+
+    /// Has the counts come along with the next answer that this thread waits for, where they decide how much room is held; to be called when
+    /// the builder was launched. Where such halos hold much room together, the device is asked for their counts now.
     pub(super) fn ask_for_counts(self: &Arc<Self>, gpu: &Gpu) {
-        if !self.held().settled {
-            arena::ask_for_counts(gpu.client(), self);
+        if self.held().settled {
+            return;
+        }
+        let waiting = arena::ask_for_counts(gpu.client(), self);
+        if waiting.iter().map(|halos| 4 * halos.held().rows.len).sum::<usize>() > MOST_WAITING {
+            for halos in waiting {
+                halos.settle_now(gpu);
+            }
         }
     }
 }

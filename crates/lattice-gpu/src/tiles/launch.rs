@@ -296,7 +296,6 @@ fn build(
     let (counters, first_counters) = lists_of(gpu, parts);
     let places: Vec<_> = halo_parts.iter().map(|&(first, _)| first).zip(first_counters.clone()).collect();
     let halos = Arc::new(Halos::uncounted(halo.clone(), halo_parts, (counters.clone(), first_counters), fit));
-    halos.ask_for_counts(gpu);
     let (mut first_tile, mut first_spans) = (0, 0);
     let mut jobs = Vec::with_capacity(parts.len());
     let mut tiles = Vec::with_capacity(parts.len());
@@ -366,6 +365,7 @@ fn build(
             );
         }
     });
+    halos.ask_for_counts(gpu);
     tiles
 }
 

@@ -79,6 +79,8 @@ impl MmaPlan {
     fn of_many_rows(room: Room, c_in: usize, c_out: usize) -> Self {
         let (row_groups, slice_groups, slices) = match c_out {
             0..=16 => (8, 1, 1),
+            // Wider rows leave room for two cubes a multiprocessor: with more planes each.
+            17..=32 if c_in > 32 => (8, 1, 2),
             17..=32 => (4, 1, 2),
             33..=64 => (4, 1, 4),
             65..=96 => (8, 2, 3),
