@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Result, anyhow, bail, ensure};
 use burn::module::Module;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, FloatDType, Tensor};
 use burn_lattice::SparseTensor;
 use burn_lattice::nn::{LayerMut, Layers};
 use burn_lattice::ops::{self, VoxelGrid};
@@ -168,6 +168,15 @@ impl Layers for Segmenter {
 }
 
 impl Segmenter {
+    /// Casts the float weights of layers; norms and biases keep their f32.
+    pub fn cast_weights(&mut self, dtype: FloatDType) {
+        self.visit_layers("", &mut |mut layer| {
+            if let Some(weight) = layer.float_weight() {
+                layer.set_float(weight.cast(dtype));
+            }
+        });
+    }
+
     /// The network on a device.
     pub fn to_device(&self, device: &Device) -> Self {
         match self.clone() {

@@ -81,14 +81,22 @@ pub(super) fn packed_weight<T: Any + Send + Sync>(
 
 /// The codes of a packed weight in the order that matrix units read, put there once for as long as its tensors live.
 pub(super) fn ordered_codes<T: Any + Send + Sync>(
-    sources: Vec<Buffer>,
+    tensors: &[&CubeTensor],
     shape: PackedShape,
     plan: MmaPlan,
     elements: Option<DType>,
     pack: impl FnOnce() -> T,
 ) -> Arc<T> {
-    let memories = sources.iter().map(Buffer::memory).collect();
-    kept(Key::Codes(memories, shape, plan, elements), sources, pack)
+    debug_assert!(
+        tensors.iter().all(|tensor| tensor.is_contiguous()),
+        "packed weights are known by their memory"
+    );
+    let memories = tensors.iter().map(|tensor| Buffer::memory_of(&tensor.handle)).collect();
+    let key = Key::Codes(memories, shape, plan, elements);
+    found(&key).unwrap_or_else(|| {
+        let sources = tensors.iter().map(|tensor| buffer(tensor)).collect();
+        keep(key, sources, pack())
+    })
 }
 
 /// Scale and shift of a norm, from its mean and variance and from its gamma and beta: `fold` makes them, once on a GPU for as long as these

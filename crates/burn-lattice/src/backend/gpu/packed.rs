@@ -4,18 +4,19 @@
 use burn::backend::DType;
 use burn::tensor::{bf16, f16};
 use burn_cubecl::CubeBackend;
+use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::tensor::CubeTensor;
+use lattice_gpu::Life;
 use lattice_gpu::conv::dequantize;
 use lattice_gpu::conv::mma::{
     Direction, MmaPlan, StoredCodes, conv_bytes, conv_codes, conv_mma, expand_codes, pack_bytes, pack_codes,
 };
-use lattice_gpu::{Buffer, Life};
 
 use super::conv::{Weights, epilogue_of, fused};
 use super::forms;
 use super::kept::ordered_codes;
 use super::rows::{Rows, with_gpu_float};
-use crate::backend::{ConvMap, FusedOperands, PackedCall, PackedOperands};
+use crate::backend::{ConvMap, FusedOperands, Operand, PackedCall, PackedOperands};
 use crate::routes::PackedKernel;
 
 /// `sparse_conv_fused` with a packed weight: products of bytes where activations are given, else of unpacked codes.
@@ -41,8 +42,11 @@ pub(super) fn packed_conv(
     if rows * c_out == 0 {
         return x.tensor_from(gpu.empty(0, 4), [rows, c_out], dtype);
     }
+    // Views are copied, so that a weight is known by its memory.
+    let [words, scales, biases] = [weight.words, weight.scales, weight.biases].map(into_contiguous);
+    let stored = || stored([&words, &scales, &biases].map(CubeTensor::clone), call);
     if call.kernel == PackedKernel::Dequantize {
-        let stored = stored(weight.words, weight.scales, weight.biases, call);
+        let stored = stored();
         let dims = [taps, call.weight.c_in(), c_out];
         let values = with_gpu_float!(dtype, T, dequantize::<T>(gpu, &stored));
         let values = x.tensor_from(values, dims, dtype);
@@ -52,28 +56,25 @@ pub(super) fn packed_conv(
         ConvMap::Pointwise => forms::identity_tiles(gpu, device, rows),
         ConvMap::Relation(relation) => forms::tiles(gpu, device, relation.to_host(), Direction::Forward),
     };
-    let steps = weight.activations;
-    let stored = stored(weight.words, weight.scales, weight.biases, call);
-    let sources = |steps: Option<&Buffer>| -> Vec<Buffer> {
-        [&stored.words, &stored.scales, &stored.biases].into_iter().chain(steps).cloned().collect()
-    };
     let (values, epilogue) = (x.buffer(), epilogue_of(operands, call.activation));
-    let y = match steps.buffer() {
-        Some(steps) => {
-            let plan = MmaPlan::for_bytes(gpu, c_in, c_out, stored.taps, tiles.n_tiles());
-            let codes = ordered_codes(sources(Some(&steps)), call.weight, plan.packing(), None, || {
-                pack_bytes(gpu, &stored, &steps, plan, Life::Apart)
+    let y = match weight.activations {
+        Operand::Given(steps) => {
+            let steps = into_contiguous(steps);
+            let plan = MmaPlan::for_bytes(gpu, c_in, c_out, taps as u32, tiles.n_tiles());
+            let sources = [&words, &scales, &biases, &steps];
+            let codes = ordered_codes(&sources, call.weight, plan.packing(), None, || {
+                pack_bytes(gpu, &stored(), &Rows::new(steps.clone()).buffer(), plan, Life::Apart)
             });
             with_gpu_float!(dtype, T, conv_bytes::<T>(gpu, &values, &codes, plan, &tiles, &epilogue))
         }
-        None => {
-            let plan = MmaPlan::fitted(gpu, c_in, c_out, stored.taps, tiles.n_tiles());
+        Operand::Absent => {
+            let plan = MmaPlan::fitted(gpu, c_in, c_out, taps as u32, tiles.n_tiles());
+            let sources = [&words, &scales, &biases];
             macro_rules! codes {
                 ($T:ty) => {{
-                    let codes =
-                        ordered_codes(sources(None), call.weight, plan.packing(), Some(dtype), || {
-                            pack_codes::<$T>(gpu, &stored, plan, Life::Apart)
-                        });
+                    let codes = ordered_codes(&sources, call.weight, plan.packing(), Some(dtype), || {
+                        pack_codes::<$T>(gpu, &stored(), plan, Life::Apart)
+                    });
                     if call.kernel == PackedKernel::ExpandMma {
                         let elements = expand_codes::<$T>(gpu, &codes);
                         conv_mma::<$T>(gpu, &values, &elements, plan, &tiles, &epilogue)
@@ -94,7 +95,7 @@ pub(super) fn packed_conv(
 }
 
 /// A packed weight as the kernels read it.
-fn stored(words: CubeTensor, scales: CubeTensor, biases: CubeTensor, call: PackedCall) -> StoredCodes {
+fn stored([words, scales, biases]: [CubeTensor; 3], call: PackedCall) -> StoredCodes {
     let half_scales = scales.dtype == DType::F16;
     let [words, scales, biases] = [words, scales, biases].map(|tensor| Rows::new(tensor).buffer());
     StoredCodes {

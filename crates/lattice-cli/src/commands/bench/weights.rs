@@ -3,13 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
+use burn::tensor::FloatDType;
 use burn_lattice::nn::Layers;
 use burn_lattice::routes::PACKED_ROUTES;
 use burn_lattice::trace;
 use lattice_scenes::{SceneKind, SceneOptions};
 use lattice_train::INPUT_CHANNELS;
 
-use super::measure::time;
+use super::measure::{FloatKind, time};
 use super::{Case, Plan, Row};
 use crate::segmenter::{self, Segmenter};
 use crate::sweep::Sweep;
@@ -27,11 +28,19 @@ pub fn cases(plan: &Plan, weights: &Path, points: Option<&Path>) -> Result<Vec<C
     let name = format!("{} {}", choice.spec.name, points.map_or("lidar".into(), |p| p.display().to_string()));
     let (weights, points) = (weights.to_path_buf(), points.map(PathBuf::from));
     ensure!(plan.channels.is_empty(), "--channels: expected none beside --weights, which have their own");
-    Ok(vec![Case::new(name, move |plan| measured(plan, &weights, points.as_deref()))])
+    ensure!(
+        plan.dtypes.iter().all(|dtype| matches!(dtype, FloatKind::F32 | FloatKind::F16)),
+        "--dtype: expected f32 or f16 beside --weights, which are kept in them"
+    );
+    let case = |&dtype: &FloatKind| {
+        let (weights, points) = (weights.clone(), points.clone());
+        Case::new(name.clone(), move |plan| measured(plan, dtype, &weights, points.as_deref()))
+    };
+    Ok(plan.dtypes.iter().map(case).collect())
 }
 
-fn measured(plan: &Plan, weights: &Path, points: Option<&Path>) -> Result<Row> {
-    routes::check_for_networks(&plan.device, burn::tensor::DType::F32)?;
+fn measured(plan: &Plan, dtype: FloatKind, weights: &Path, points: Option<&Path>) -> Result<Row> {
+    routes::check_for_networks(&plan.device, dtype.dtype())?;
     let choice = segmenter::choose(None, Some(weights), INPUT_CHANNELS, segmenter::DEFAULT)?;
     let mut model = Segmenter::load(&choice, 0, &plan.device)?;
     let (cloud, workload) = match points {
@@ -40,7 +49,11 @@ fn measured(plan: &Plan, weights: &Path, points: Option<&Path>) -> Result<Row> {
     };
     ensure!(!cloud.is_empty(), "{workload}: expected points, found none; check the file");
     let voxel_size = scene::voxel_size(choice.voxel_size.or(Some(VOXEL_SIZE)), &cloud)?;
-    let sweep = Sweep::of_points(&scene::positions_f32(&cloud), voxel_size as f32, &plan.device)?;
+    let mut sweep = Sweep::of_points(&scene::positions_f32(&cloud), voxel_size as f32, &plan.device)?;
+    if dtype == FloatKind::F16 {
+        model.cast_weights(FloatDType::F16);
+        sweep = sweep.in_f16()?;
+    }
     let (ran, records) = trace::record(|| sweep.forward(&model).map(|_| ()));
     ran?;
     let samples_ms = time(&plan.device, plan.calls, || sweep.forward(&model).map(|_| ()))?;
@@ -52,7 +65,7 @@ fn measured(plan: &Plan, weights: &Path, points: Option<&Path>) -> Result<Row> {
         workload,
         op: "network_fwd".into(),
         variant: if plan.device_name == "cpu" { "cpu".into() } else { "gpu".into() },
-        dtype: "f32",
+        dtype: dtype.name(),
         samples_ms,
         rows: sweep.n_rows(),
         n_out: sweep.n_rows(),

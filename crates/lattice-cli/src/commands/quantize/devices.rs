@@ -2,13 +2,12 @@
 
 use anyhow::Result;
 use burn::tensor::{DType, FloatDType};
-use burn_lattice::nn::Layers;
 use burn_lattice::routes::PACKED_ROUTES;
 use burn_lattice::{DeviceInfo, trace};
 use lattice_train::LabelledScene;
 use serde::Serialize;
 
-use crate::commands::bench::median;
+use crate::commands::bench::{Calls, median, time};
 use crate::device::{BACKENDS, Chosen, found};
 use crate::segmenter::{Choice, Segmenter};
 use crate::sweep::Sweep;
@@ -67,11 +66,7 @@ pub fn measure(
             continue;
         }
         for model in [&mut float, &mut packed] {
-            model.visit_layers("", &mut |mut layer| {
-                if let Some(weight) = layer.float_weight() {
-                    layer.set_float(weight.cast(FloatDType::F16));
-                }
-            });
+            model.cast_weights(FloatDType::F16);
         }
         lines.push(line("f16", &sweep.in_f16()?, [&float, &packed], &device, repeats)?);
     }
@@ -85,23 +80,13 @@ fn line(
     device: &Chosen,
     repeats: usize,
 ) -> Result<DeviceSpeed> {
-    let sync = || device.device.sync().map_err(|e| anyhow::anyhow!("device: {e:?}"));
-    let time = |model: &Segmenter| -> Result<f64> {
-        sweep.forward(model)?;
-        sync()?;
-        let mut samples = Vec::new();
-        for _ in 0..repeats {
-            let clock = std::time::Instant::now();
-            sweep.forward(model)?;
-            sync()?;
-            samples.push(clock.elapsed().as_secs_f64() * 1e3);
-        }
-        Ok(median(&samples))
-    };
+    // A GPU that is waited for after each pass shows its launches.
+    let calls = Calls { warmup: 1, repeats, batch: Calls::default_batch(device.is_gpu()) };
+    let passes = |model: &Segmenter| time(&device.device, calls, || sweep.forward(model).map(|_| ()));
     let (ran, records) = trace::record(|| sweep.forward(packed).map(|_| ()));
     ran?;
     let took = |name: &&str| records.iter().any(|record| record.route == *name);
-    let (float_ms, packed_ms) = (time(float)?, time(packed)?);
+    let (float_ms, packed_ms) = (median(&passes(float)?), median(&passes(packed)?));
     Ok(DeviceSpeed {
         device: device.name.clone(),
         dtype,
