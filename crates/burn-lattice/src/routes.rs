@@ -286,7 +286,7 @@ const INT8_MIN_CHANNELS: usize = 48;
 /// Products a tap, were every row to have it, up to which codes are unpacked in registers: from there on a launch more costs less than planes
 /// that unpack the same codes. Found by `examples/packed_timing.rs` of `lattice-gpu` on an H200: 2,691 rows of 128 channels take 1.09 times
 /// the time of f16 in registers and 1.15 to 1.25 through memory, of 256 channels 1.22 to 1.31 and 1.05.
-const PACKED_MMA_MOST_PRODUCTS: usize = 1 << 27;
+const PACKED_MMA_MOST_PRODUCTS: usize = 1 << 26;
 
 /// All routes of `packed_conv`, those of a device best first.
 pub static PACKED_ROUTES: &[PackedRoute] = &[
