@@ -65,6 +65,11 @@ fn shipped_weights_in_eight_bits_run_everywhere() {
     let bench =
         json(&place, &["bench", "--weights", "q8.safetensors", "--repeats", "1", "--warmup", "0", "--json"]);
     assert_eq!((&bench["op"], &bench["route"]), (&Value::from("network_fwd"), &Value::from("packed_panels")));
+    let once = ["bench", "--weights", "q8.safetensors", "--repeats", "1", "--warmup", "0", "--json"];
+    let both = place.json_lines(&[&once[..], &["--dtype", "f32,f16"]].concat());
+    let dtypes: Vec<_> = both.iter().map(|row| row["dtype"].as_str().unwrap()).collect();
+    assert_eq!(dtypes, ["f32", "f16"]);
+    place.fail(&[&once[..], &["--dtype", "bf16"]].concat(), &["--dtype", "f32 or f16"]);
     let refused = place.run(&["quantize", "q8.safetensors", "--out", "again.safetensors"]);
     assert!(refused.code == 1 && refused.stderr.contains("packed layers"), "{}", refused.stderr);
     assert!(!place.names().contains(&"again.safetensors".to_owned()));
