@@ -29,6 +29,8 @@ const ROW_ALIGNMENT: usize = 32;
 
 /// Marks rows that differ from the one before, divided by `2^level`, for every level from 1: `places[level, p]` counts the marked rows before
 /// `p` among those of the cube, with a bit for its own mark; `totals[level, cube]` counts those of the cube. One cube [`MARKED`] rows.
+///
+/// `ordered` says how rows are found; `description` is read for [`UNLESS_CANONICAL`] alone, and `order` where rows go by it.
 #[cube(launch_unchecked)]
 fn mark_levels_kernel(
     coords: &[Vector<i32, Const<4>>],
