@@ -192,7 +192,8 @@ impl Halos {
     }
 
     /// Has the counts come along with the next answer that this thread waits for, where they decide how much room is held; to be called when
-    /// the builder was launched. Where such halos hold much room together, the device is asked for their counts now.
+    /// the builder was launched, with room for all that it may find: halos are moved by these counts. Where such halos hold much room
+    /// together, the device is asked for their counts now.
     pub(super) fn ask_for_counts(self: &Arc<Self>, gpu: &Gpu) {
         if self.held().settled {
             return;

@@ -92,6 +92,7 @@ impl Tiles {
         loop {
             let tiles = build(gpu, &[part], &[capacity], (targets, order), shape).remove(0);
             if bound.is_some() || n_out == 0 {
+                tiles.halos.0.ask_for_counts(gpu);
                 return Ok(tiles);
             }
             let halo_rows = tiles.counts().halo_rows;
@@ -257,7 +258,10 @@ pub(crate) fn build_together(
         return Ok(vec![None; relations.len()]);
     };
     let shape = shape_of(gpu, geometry, group_taps(gpu), false);
-    let mut tiles = build(gpu, &bounded, &capacities, (&source.all, None), shape).into_iter();
+    let tiles = build(gpu, &bounded, &capacities, (&source.all, None), shape);
+    // One for all.
+    tiles[0].halos.0.ask_for_counts(gpu);
+    let mut tiles = tiles.into_iter();
     Ok(parts.iter().map(|part| part.and_then(|_| tiles.next())).collect())
 }
 
@@ -294,13 +298,13 @@ fn build(
     let halo_parts: Vec<_> = capacities.iter().map(place).collect();
     let halo = gpu.empty(halo_end, 4);
     let (counters, first_counters) = lists_of(gpu, parts);
-    let places: Vec<_> = halo_parts.iter().map(|&(first, _)| first).zip(first_counters.clone()).collect();
-    let halos = Arc::new(Halos::uncounted(halo.clone(), halo_parts, (counters.clone(), first_counters), fit));
+    let of_parts = (counters.clone(), first_counters.clone());
+    let halos = Arc::new(Halos::uncounted(halo.clone(), halo_parts.clone(), of_parts, fit));
     let (mut first_tile, mut first_spans) = (0, 0);
     let mut jobs = Vec::with_capacity(parts.len());
     let mut tiles = Vec::with_capacity(parts.len());
     for (at, &Part { source, first_target, n_out, same }) in parts.iter().enumerate() {
-        let ((first_halo, first_counter), capacity) = (places[at], capacities[at]);
+        let ((first_halo, _), first_counter, capacity) = (halo_parts[at], first_counters[at], capacities[at]);
         let n_tiles = n_out.div_ceil(TILE_ROWS);
         jobs.push(Job {
             first_tile: first_tile as u32,
@@ -365,7 +369,6 @@ fn build(
             );
         }
     });
-    halos.ask_for_counts(gpu);
     tiles
 }
 
