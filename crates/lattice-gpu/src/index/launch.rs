@@ -61,6 +61,13 @@ pub(crate) struct Listed {
     pub(super) in_order: bool,
 }
 
+impl Listed {
+    /// The rows, where they come in canonical order.
+    fn order(&self) -> Option<&Buffer> {
+        self.in_order.then_some(&self.rows)
+    }
+}
+
 /// Lists of counters that an index has cleared beside its own, for tiles that are built from it.
 const SPARE_LISTS: usize = COUNTERS as usize / LIST - 1;
 /// Counters of a list.
@@ -231,8 +238,7 @@ impl BlockIndex {
     /// The rows in canonical order, up to 2^20 of an index that was built of rows in any order; `None` for others, whose order another
     /// one has to say. Four launches for the first caller.
     pub fn order(&self, gpu: &Gpu) -> Option<&Buffer> {
-        let listed = self.listed(gpu);
-        listed.in_order.then_some(&listed.rows)
+        self.listed(gpu).order()
     }
 
     /// The rows block by block, for lookups of any row; listed by the first caller in two launches, or in four that sort them.
@@ -293,8 +299,7 @@ impl BlockIndex {
     /// The rows in canonical order, where they were listed so; what is in it is not to be trusted where rows repeat each other or stand in
     /// canonical order.
     pub(crate) fn known_order(&self) -> Option<&Buffer> {
-        let listed = self.listed.get()?;
-        listed.in_order.then_some(&listed.rows)
+        self.listed.get()?.order()
     }
 
     /// The list of rows whose blocks are known.

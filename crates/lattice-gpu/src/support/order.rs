@@ -82,10 +82,10 @@ pub fn describe_and_mark(
     let order = index.known_order().filter(|_| levels);
     let marks = order.map(|order| LevelMarks::new(gpu, coords, Some(order), Some(&description)));
     let read = [&description, &index.counters].into_iter().chain(marks.as_ref().map(|marks| &marks.counts));
-    let mut answers = gpu.download_all(&read.collect::<Vec<_>>());
+    let answers = gpu.download_all(&read.collect::<Vec<_>>());
     let words: Vec<i32> = answers[0].iter().map(|word| word.cast_signed()).collect();
     let found = Described::read(&words, answers[1][1] as usize);
-    let marks = marks.and_then(|marks| Some((marks, answers.drain(2..).next()?)));
+    let marks = marks.zip(answers.into_iter().nth(2));
     (if found.canonical { index.in_canonical_order() } else { index }, found, marks)
 }
 
