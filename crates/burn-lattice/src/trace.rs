@@ -4,7 +4,7 @@
 //! operation waits for its device, so that times are true and launches no longer overlap. Names come from
 //! [`scope`]s that networks open around their layers.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::time::Instant;
 
 use burn::tensor::Tensor;
@@ -43,6 +43,19 @@ struct State {
 
 thread_local! {
     static STATE: RefCell<State> = RefCell::default();
+    static DERIVED: Cell<u64> = const { Cell::new(0) };
+}
+
+/// How many forms this thread has derived from parameters for the kernels of a GPU: weights in the order of matrix units, cast biases, folded
+/// norms. They are kept while the parameters live, so a second call of a layer derives none.
+pub fn derived_forms() -> u64 {
+    DERIVED.get()
+}
+
+/// Counts one more of [`derived_forms`].
+#[cfg_attr(not(feature = "gpu"), allow(dead_code, reason = "forms are those of GPUs"))]
+pub(crate) fn count_derived_form() {
+    DERIVED.set(DERIVED.get() + 1);
 }
 
 /// Runs `work` with recording on, and returns its result with the records in order.

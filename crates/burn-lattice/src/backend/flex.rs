@@ -161,8 +161,7 @@ impl LatticeBackend for Flex {
         map: ConvMap,
         groups: usize,
     ) -> FloatTensor<Self> {
-        let operands =
-            FusedOperands { bias, scale: Operand::Absent, shift: Operand::Absent, residual: Operand::Absent };
+        let operands = FusedOperands::bias_alone(bias);
         Self::sparse_conv_fused(x, weight, operands, map, groups, Activation::None)
     }
 

@@ -64,6 +64,13 @@ pub struct FusedOperands<B: Backend> {
     pub residual: Operand<B>,
 }
 
+impl<B: Backend> FusedOperands<B> {
+    /// A bias, where there is one, and nothing else.
+    pub fn bias_alone(bias: Operand<B>) -> Self {
+        Self { bias, scale: Operand::Absent, shift: Operand::Absent, residual: Operand::Absent }
+    }
+}
+
 /// Rows of a batch norm and the statistics that it found.
 #[derive(ExtensionType)]
 pub struct BatchNormOutput<B: Backend> {

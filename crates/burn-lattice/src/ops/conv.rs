@@ -8,7 +8,8 @@ use burn::tensor::{DType, Tensor};
 use lattice_cpu::ConvShape;
 
 use crate::backend::{
-    Activation, ConvMap, FusedOperands, LatticeBackend, Operand, check_relation, check_room, prepare,
+    Activation, ConvMap, FusedOperands, LatticeBackend, Operand, cast_bias, check_relation, check_room,
+    prepare,
 };
 use crate::routes::{self, ConvProblem, DeviceClass};
 use crate::support::BatchCounts;
@@ -220,12 +221,6 @@ pub struct ConvEpilogue {
     pub activation: Activation,
 }
 
-impl ConvEpilogue {
-    pub(super) fn is_empty(&self) -> bool {
-        self.scale_shift.is_none() && self.residual.is_none() && self.activation == Activation::None
-    }
-}
-
 fn check_conv(
     op: &'static str,
     x: &SparseTensor,
@@ -330,7 +325,7 @@ pub(super) fn convolve_by(
     };
     let shape = check_conv(op, x, &weight, bias.as_ref(), taps, groups)?;
     // The bias takes the features' type, as the sum is rounded to it once.
-    let bias = bias.map(|b| if b.dtype() == x.dtype() { b } else { b.cast(float_dtype(x.dtype())) });
+    let bias = bias.map(|b| cast_bias(b, float_dtype(x.dtype())));
     let rows = geometry.support.n_rows();
     check_residual(op, &epilogue, rows, shape.c_out)?;
     let pointwise = matches!(geometry.map, ConvMap::Pointwise);
@@ -357,7 +352,7 @@ pub(super) fn convolve_by(
     let clock = Clock::start_on(x.feats());
     let autodiff = x.feats().is_autodiff() || weight.is_autodiff();
     let map = geometry.map.clone();
-    let feats = if autodiff || epilogue.is_empty() {
+    let feats = if autodiff {
         let y = Tensor::<2>::from_dispatch(<Dispatch as LatticeBackend>::sparse_conv(
             x.feats().clone().into_dispatch(),
             weight.into_dispatch(),

@@ -4,7 +4,7 @@ use burn::backend::Dispatch;
 use burn::tensor::{DType, Tensor};
 
 use super::conv::{ConvEpilogue, ConvKind, ConvOptions, convolve, dtype_name, float_dtype, geometry};
-use crate::backend::{ConvMap, LatticeBackend, Operand};
+use crate::backend::{Activation, ConvMap, FusedOperands, LatticeBackend, Operand, cast_bias};
 use crate::tensor::check_features;
 use crate::{Error, KernelSpec, Result, SparseTensor};
 
@@ -77,13 +77,15 @@ pub(crate) fn linear_features_by_columns(
 ) -> Result<Tensor<2>> {
     let weight: Tensor<3> = weight.unsqueeze();
     check_linear(op, feats.dims()[1], feats.dtype(), &weight, bias.as_ref())?;
-    let dtype = float_dtype(feats.dtype());
-    let bias = bias.map_or(Operand::Absent, |b| Operand::Given(b.cast(dtype).into_dispatch()));
-    Ok(Tensor::from_dispatch(<Dispatch as LatticeBackend>::sparse_conv(
-        feats.into_dispatch(),
-        weight.into_dispatch(),
-        bias,
-        ConvMap::Pointwise,
-        1,
-    )))
+    let bias = bias.map_or(Operand::Absent, |b| {
+        Operand::Given(cast_bias(b, float_dtype(feats.dtype())).into_dispatch())
+    });
+    let autodiff = feats.is_autodiff() || weight.is_autodiff();
+    let (feats, weight, map) = (feats.into_dispatch(), weight.into_dispatch(), ConvMap::Pointwise);
+    Ok(Tensor::from_dispatch(if autodiff {
+        <Dispatch as LatticeBackend>::sparse_conv(feats, weight, bias, map, 1)
+    } else {
+        let operands = FusedOperands::bias_alone(bias);
+        <Dispatch as LatticeBackend>::sparse_conv_fused(feats, weight, operands, map, 1, Activation::None)
+    }))
 }

@@ -4,7 +4,7 @@ use burn::module::Module;
 use burn::tensor::{DType, Device, Tensor};
 use burn_lattice::nn::SubmConv3dConfig;
 use burn_lattice::ops::{self, Axis, ConvEpilogue, Target};
-use burn_lattice::{Activation, DeviceInfo, SparseTensor, Support, SupportPolicy, routes};
+use burn_lattice::{Activation, DeviceInfo, SparseTensor, Support, SupportPolicy, routes, trace};
 
 use super::compare::{
     Coord, Results, Seed, compare, on_every_device, options, read, sparse, surface, tensor, with_gradients,
@@ -199,5 +199,44 @@ fn tables_that_a_device_holds_are_counted() {
         let bytes = bytes(&device);
         // A table of 16 bits a tap is 56 bytes a row, the rows that tiles stage and write 4 each; spconv has 216 in all.
         assert!((58 * n..=108 * n).contains(&bytes), "{name}: {bytes} bytes of {n} rows");
+    }
+}
+
+/// A layer's weights are put in the order of the kernels once, though rows of tensors made from data have room between them on some devices,
+/// and views have other strides.
+#[test]
+fn weights_are_put_in_order_once() {
+    let coords = surface(12);
+    for (name, device) in devices::gpus() {
+        let dtype = DType::F16;
+        if !DeviceInfo::of(&device).takes(dtype) {
+            continue;
+        }
+        let x = sparse(&coords, tensor([coords.len(), 96], 1, dtype, &device));
+        let taps = tensor([27, 96, 20], 2, dtype, &device);
+        let view = tensor::<3>([27, 20, 96], 2, dtype, &device).swap_dims(1, 2);
+        let linear = tensor::<2>([96, 20], 3, dtype, &device).transpose();
+        let bias = tensor([20], 4, DType::F32, &device);
+        let mut layers: Vec<(&str, Box<dyn FnMut() -> Vec<f64>>)> = Vec::new();
+        let conv = |weight: Tensor<3>, bias: Option<Tensor<1>>| {
+            let x = x.clone();
+            move || read(ops::subm_conv3d(&x, weight.clone(), bias.clone(), &options(3, 1)).unwrap().feats())
+        };
+        layers.push(("from data", Box::new(conv(taps, Some(bias.clone())))));
+        layers.push(("a view", Box::new(conv(view, None))));
+        let feats = x.feats().clone();
+        layers.push((
+            "linear",
+            Box::new(move || {
+                let (feats, bias) = (feats.clone(), bias.clone());
+                read(&ops::linear_features(feats, linear.clone(), Some(bias)).unwrap())
+            }),
+        ));
+        for (layer, run) in &mut layers {
+            let first = run();
+            let derived = trace::derived_forms();
+            assert_eq!(first, run(), "{layer} on {name}");
+            assert_eq!(derived, trace::derived_forms(), "{layer} on {name}: derived again");
+        }
     }
 }

@@ -36,7 +36,7 @@ pub(super) enum Weights {
 /// Sums of a convolution or of its input gradient by the route of the table.
 pub(super) fn convolve(
     x: &Rows,
-    weight: &Rows,
+    weight: &CubeTensor,
     map: &ConvMap,
     channels: Channels,
     direction: Direction,
@@ -63,20 +63,22 @@ pub(super) fn convolve(
         device: known(device).class,
     };
     let kernel = conv_route(&problem).kernel();
-    let (values, w) = (x.buffer(), weight.buffer());
+    let values = x.buffer();
+    // Kept forms are known by the weight as it lies, so that one whose rows have room between them is not copied for each call.
+    let w = || Rows::new(weight.clone()).buffer();
     let y = with_gpu_float!(x.dtype(), T, {
         match (map, kernel) {
             _ if rows * c_to == 0 => gpu.empty(0, 4),
             (ConvMap::Pointwise, ConvKernel::GpuDirect) => {
-                pointwise_direct::<T>(gpu, &values, &w, rows, shape, direction, epilogue)
+                pointwise_direct::<T>(gpu, &values, &w(), rows, shape, direction, epilogue)
             }
             (ConvMap::Pointwise, ConvKernel::GpuMma | ConvKernel::GpuCmma) => {
                 let tiles = forms::identity_tiles(gpu, device, rows);
                 let units = OnMatrixUnits { kernel, tiles: &tiles, direction, mirrored: false, weights };
-                units.run::<T>([&values, &w], [c_from, c_to], epilogue)
+                units.run::<T>(&values, weight, [c_from, c_to], epilogue)
             }
             (ConvMap::Pointwise, _) => {
-                pointwise_plain::<T>(gpu, &values, &w, rows, shape, direction, epilogue)
+                pointwise_plain::<T>(gpu, &values, &w(), rows, shape, direction, epilogue)
             }
             (ConvMap::Relation(relation), _) => {
                 let tiles = forms::tiles(gpu, device, relation.to_host(), direction);
@@ -85,10 +87,10 @@ pub(super) fn convolve(
                 match kernel {
                     ConvKernel::GpuMma | ConvKernel::GpuCmma => {
                         let units = OnMatrixUnits { kernel, tiles: &tiles, direction, mirrored, weights };
-                        units.run::<T>([&values, &w], [c_from, c_to], epilogue)
+                        units.run::<T>(&values, weight, [c_from, c_to], epilogue)
                     }
                     other => {
-                        let w = if mirrored { reverse_taps::<T>(gpu, &w, relation.taps()) } else { w };
+                        let w = if mirrored { reverse_taps::<T>(gpu, &w(), relation.taps()) } else { w() };
                         match other {
                             ConvKernel::GpuPlain => {
                                 conv_plain::<T>(gpu, &values, &w, &tiles, shape, direction, epilogue)
@@ -116,23 +118,25 @@ struct OnMatrixUnits<'a> {
 impl OnMatrixUnits<'_> {
     fn run<T: CubeFloat + CubeElement + Multiplied>(
         &self,
-        [x, weight]: [&Buffer; 2],
+        x: &Buffer,
+        weight: &CubeTensor,
         [c_from, c_to]: [usize; 2],
         epilogue: &Epilogue,
     ) -> Buffer {
         let Self { tiles, direction, mirrored, .. } = *self;
         let (gpu, taps) = (tiles.gpu(), tiles.taps());
         let (shape, life) = ([taps as usize, c_from, c_to], self.life());
+        let elements = || Rows::new(weight.clone()).buffer();
         if self.kernel == ConvKernel::GpuCmma {
-            let pack =
-                || cmma::pack_fragments::<T>(gpu, weight, taps, [c_from, c_to], (direction, mirrored), life);
+            let order = (direction, mirrored);
+            let pack = || cmma::pack_fragments::<T>(gpu, &elements(), taps, [c_from, c_to], order, life);
             let packed = self.packed(weight, shape, None, pack);
             return cmma::conv_cmma::<T>(gpu, x, &packed, tiles, epilogue);
         }
         let plan = MmaPlan::fitted(gpu, c_from * T::HALVES, c_to, taps, tiles.n_tiles());
         let pack = || match mirrored {
-            true => mma::pack_weights_mirrored::<T>(gpu, weight, taps, [c_from, c_to], plan, life),
-            false => mma::pack_weights::<T>(gpu, weight, taps, [c_from, c_to], plan, direction, life),
+            true => mma::pack_weights_mirrored::<T>(gpu, &elements(), taps, [c_from, c_to], plan, life),
+            false => mma::pack_weights::<T>(gpu, &elements(), taps, [c_from, c_to], plan, direction, life),
         };
         let packed = self.packed(weight, shape, Some(plan.packing()), pack);
         mma::conv_mma::<T>(gpu, x, &packed, plan, tiles, epilogue)
@@ -141,7 +145,7 @@ impl OnMatrixUnits<'_> {
     /// Packed weights, kept where they are [`Life::Apart`].
     fn packed<P: Any + Send + Sync>(
         &self,
-        weight: &Buffer,
+        weight: &CubeTensor,
         shape: [usize; 3],
         plan: Option<MmaPlan>,
         pack: impl FnOnce() -> P,
@@ -181,9 +185,9 @@ pub(super) fn fused(
     activation: Activation,
     weights: Weights,
 ) -> CubeTensor {
-    let (x, weight) = (Rows::new(x), Rows::new(weight));
+    let x = Rows::new(x);
     let [_, c_in] = x.dims();
-    let [_, _, c_out] = weight.dims();
+    let c_out = weight.meta.shape()[2];
     let epilogue = epilogue_of(operands, activation);
     let channels = Channels { c_in, c_out, groups };
     convolve(&x, &weight, map, channels, Direction::Forward, &epilogue, weights)

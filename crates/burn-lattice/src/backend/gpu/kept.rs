@@ -17,15 +17,30 @@ use lattice_gpu::{Buffer, Gpu, norm};
 
 use super::device::gpu_device;
 use super::rows::tensor_of;
+use crate::trace;
+
+/// Where a tensor of known sizes lies. Tensors made from host data have room between their rows on some devices, so that contiguous ones
+/// are not the rule.
+#[derive(PartialEq, Eq, Hash)]
+struct Place {
+    memory: (usize, u64),
+    strides: Vec<usize>,
+}
+
+impl Place {
+    fn of(tensor: &CubeTensor) -> Self {
+        Self { memory: Buffer::memory_of(&tensor.handle), strides: tensor.meta.strides().to_vec() }
+    }
+}
 
 /// What a form was derived from, and how.
 #[derive(PartialEq, Eq, Hash)]
 enum Key {
-    /// Memory, taps and channels of a packed weight, and the plan where the order of its fragments depends on one.
-    Packed((usize, u64), [usize; 3], Option<MmaPlan>),
-    /// Memories of the codes, scales and biases of a packed weight (and of the steps of its activations), its sizes, the plan, and the element
+    /// Place, taps and channels of a packed weight, and the plan where the order of its fragments depends on one.
+    Packed(Place, [usize; 3], Option<MmaPlan>),
+    /// Places of the codes, scales and biases of a packed weight (and of the steps of its activations), its sizes, the plan, and the element
     /// type that codes become; none where they are multiplied with bytes.
-    Codes(Vec<(usize, u64)>, PackedShape, MmaPlan, Option<DType>),
+    Codes(Vec<Place>, PackedShape, MmaPlan, Option<DType>),
     /// Memory of a vector that is cast, and the type it takes.
     Cast((usize, u64), DType),
     /// Memories of the statistics and parameters of a norm, the bits of its `eps`, and whether it has a gamma.
@@ -38,8 +53,15 @@ struct Entry {
 }
 
 /// The form under a key, derived by the first caller.
-fn kept<T: Any + Send + Sync>(key: Key, sources: Vec<Buffer>, derive: impl FnOnce() -> T) -> Arc<T> {
-    found(&key).unwrap_or_else(|| keep(key, sources, derive()))
+fn kept<T: Any + Send + Sync>(
+    key: Key,
+    sources: impl FnOnce() -> Vec<Buffer>,
+    derive: impl FnOnce() -> T,
+) -> Arc<T> {
+    found(&key).unwrap_or_else(|| {
+        let sources = sources();
+        keep(key, sources, derive())
+    })
 }
 
 static KEPT: Mutex<Option<HashMap<Key, Entry>>> = Mutex::new(None);
@@ -57,6 +79,7 @@ fn found<T: Any + Send + Sync>(key: &Key) -> Option<Arc<T>> {
 
 /// Keeps a form for as long as its sources live.
 fn keep<T: Any + Send + Sync>(key: Key, sources: Vec<Buffer>, form: T) -> Arc<T> {
+    trace::count_derived_form();
     let form = Arc::new(form);
     // What computed a part of a larger memory may free it without anyone seeing it go: nothing is kept for that.
     if sources.iter().any(Buffer::is_piece) {
@@ -71,12 +94,12 @@ fn keep<T: Any + Send + Sync>(key: Key, sources: Vec<Buffer>, form: T) -> Arc<T>
 
 /// A weight in the order that matrix units read, packed once for as long as the weight lives.
 pub(super) fn packed_weight<T: Any + Send + Sync>(
-    weight: &Buffer,
+    weight: &CubeTensor,
     shape: [usize; 3],
     plan: Option<MmaPlan>,
     pack: impl FnOnce() -> T,
 ) -> Arc<T> {
-    kept(Key::Packed(weight.memory(), shape, plan), vec![weight.clone()], pack)
+    kept(Key::Packed(Place::of(weight), shape, plan), || vec![buffer(weight)], pack)
 }
 
 /// The codes of a packed weight in the order that matrix units read, put there once for as long as its tensors live.
@@ -87,16 +110,9 @@ pub(super) fn ordered_codes<T: Any + Send + Sync>(
     elements: Option<DType>,
     pack: impl FnOnce() -> T,
 ) -> Arc<T> {
-    debug_assert!(
-        tensors.iter().all(|tensor| tensor.is_contiguous()),
-        "packed weights are known by their memory"
-    );
-    let memories = tensors.iter().map(|tensor| Buffer::memory_of(&tensor.handle)).collect();
-    let key = Key::Codes(memories, shape, plan, elements);
-    found(&key).unwrap_or_else(|| {
-        let sources = tensors.iter().map(|tensor| buffer(tensor)).collect();
-        keep(key, sources, pack())
-    })
+    let places = tensors.iter().map(|tensor| Place::of(tensor)).collect();
+    let sources = || tensors.iter().map(|tensor| buffer(tensor)).collect();
+    kept(Key::Codes(places, shape, plan, elements), sources, pack)
 }
 
 /// Scale and shift of a norm, from its mean and variance and from its gamma and beta: `fold` makes them, once on a GPU for as long as these
@@ -173,7 +189,7 @@ pub(crate) fn cast_bias(bias: Tensor<1>, dtype: FloatDType) -> Tensor<1> {
     }
     let Some(buffer) = buffer_of(&bias) else { return bias.cast(dtype) };
     let key = Key::Cast(buffer.memory(), dtype.into());
-    kept(key, vec![buffer], || bias.cast(dtype)).as_ref().clone()
+    kept(key, || vec![buffer], || bias.cast(dtype)).as_ref().clone()
 }
 
 /// The memory of a tensor of a GPU without a graph.
@@ -183,6 +199,7 @@ fn buffer_of(tensor: &Tensor<1>) -> Option<Buffer> {
     primitive.is_contiguous().then(|| buffer(&primitive))
 }
 
+/// The memory of a tensor, however its rows lie in it.
 fn buffer(primitive: &CubeTensor) -> Buffer {
     Buffer::from_handle(primitive.handle.clone(), primitive.shape().num_elements())
 }

@@ -26,8 +26,7 @@ impl LatticeBackend for CubeBackend {
         map: ConvMap,
         groups: usize,
     ) -> FloatTensor<Self> {
-        let operands =
-            FusedOperands { bias, scale: Operand::Absent, shift: Operand::Absent, residual: Operand::Absent };
+        let operands = FusedOperands::bias_alone(bias);
         fused(x, weight, operands, &map, groups, Activation::None, Weights::Changing)
     }
 
@@ -127,7 +126,7 @@ impl LatticeKernels for CubeBackend {
         groups: usize,
         c_in: usize,
     ) -> FloatTensor<Self> {
-        let (grad, weight) = (Rows::new(grad), Rows::new(weight));
+        let grad = Rows::new(grad);
         let [_, c_out] = grad.dims();
         convolve(
             &grad,

@@ -4,7 +4,6 @@
 use burn::backend::DType;
 use burn::tensor::{bf16, f16};
 use burn_cubecl::CubeBackend;
-use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::tensor::CubeTensor;
 use lattice_gpu::Life;
 use lattice_gpu::conv::dequantize;
@@ -42,8 +41,7 @@ pub(super) fn packed_conv(
     if rows * c_out == 0 {
         return x.tensor_from(gpu.empty(0, 4), [rows, c_out], dtype);
     }
-    // Views are copied, so that a weight is known by its memory.
-    let [words, scales, biases] = [weight.words, weight.scales, weight.biases].map(into_contiguous);
+    let [words, scales, biases] = [weight.words, weight.scales, weight.biases];
     let stored = || stored([&words, &scales, &biases].map(CubeTensor::clone), call);
     if call.kernel == PackedKernel::Dequantize {
         let stored = stored();
@@ -59,7 +57,6 @@ pub(super) fn packed_conv(
     let (values, epilogue) = (x.buffer(), epilogue_of(operands, call.activation));
     let y = match weight.activations {
         Operand::Given(steps) => {
-            let steps = into_contiguous(steps);
             let plan = MmaPlan::for_bytes(gpu, c_in, c_out, taps as u32, tiles.n_tiles());
             let sources = [&words, &scales, &biases, &steps];
             let codes = ordered_codes(&sources, call.weight, plan.packing(), None, || {
