@@ -1,10 +1,11 @@
 //! Times the index, the tiles and the convolutions of a submanifold 3 x 3 x 3 relation on a device, and checks them.
 //!
-//! `conv_timing [--device cuda|vulkan] [--channels 32,64] [--plans] [--few] [--plan PLAN ..] FILE.i32 ..`
+//! `conv_timing [--device cuda|vulkan] [--channels 32,64] [--plans] [--few] [--plan PLAN ..] [--fragments PLAN ..] FILE.i32 ..`
 //!
 //! A file holds little-endian 32-bit rows `batch, x, y, z`; they are taken in canonical order. Times are medians of device time.
 //! Every convolution is compared with sums in f64 on sampled rows. `--plans` times ways to share a tile among planes, `--few` those for few tiles,
-//! `--plan` the one that [`plan_of`] reads, as in `4,1,4,64,2,dsao4`; all without gradients.
+//! `--plan` the one that [`plan_of`] reads, as in `4,1,4,64,2,dsao4`; all without gradients. `--fragments` times only the kernel whose fragments the
+//! device lays out, by the plan `PLANES,SIDES,COLUMNS,STEPS`, or by the one that the library chooses for `chosen`.
 #![allow(clippy::unwrap_used, reason = "a developer's tool")]
 
 use std::time::Instant;
@@ -13,6 +14,7 @@ use half::f16;
 use lattice_core::{Form, KernelSpec, Relation, RelationKind, Support};
 use lattice_gpu::Life;
 use lattice_gpu::conv::ConvShape;
+use lattice_gpu::conv::cmma::{CmmaPlan, conv_cmma, pack_fragments};
 use lattice_gpu::conv::mma::{Direction, Epilogue, MmaPlan, conv_mma, pack_weights};
 use lattice_gpu::conv::weight_grad::{DevicePairs, weight_grad};
 use lattice_gpu::index::BlockIndex;
@@ -27,7 +29,7 @@ fn main() {
 pub fn run(mut args: impl Iterator<Item = String>) {
     let mut device = "cuda".to_string();
     let (mut channels, mut files, mut plans, mut few) = (vec![16, 32, 64, 96, 128], Vec::new(), false, false);
-    let mut given = Vec::new();
+    let (mut given, mut fragments) = (Vec::new(), Vec::new());
     while let Some(arg) = args.next() {
         match arg.as_str() {
             "--device" => device = args.next().unwrap(),
@@ -35,6 +37,7 @@ pub fn run(mut args: impl Iterator<Item = String>) {
             "--plans" => plans = true,
             "--few" => few = true,
             "--plan" => given.push(plan_of(&args.next().unwrap())),
+            "--fragments" => fragments.push(args.next().unwrap()),
             _ => files.push(arg),
         }
     }
@@ -47,11 +50,18 @@ pub fn run(mut args: impl Iterator<Item = String>) {
     let gpu = Gpu::new(device.client());
     println!("{device:?}: {:?}", gpu.client().properties().hardware);
     for file in &files {
-        run_file(&gpu, file, &channels, [plans, few], &given);
+        run_file(&gpu, file, &channels, [plans, few], &given, &fragments);
     }
 }
 
-fn run_file(gpu: &Gpu, file: &str, channels: &[usize], [plans, few]: [bool; 2], given: &[MmaPlan]) {
+fn run_file(
+    gpu: &Gpu,
+    file: &str,
+    channels: &[usize],
+    [plans, few]: [bool; 2],
+    given: &[MmaPlan],
+    fragments: &[String],
+) {
     let bytes = std::fs::read(file).unwrap();
     let rows: Vec<[i32; 4]> = bytes
         .chunks_exact(16)
@@ -77,6 +87,12 @@ fn run_file(gpu: &Gpu, file: &str, channels: &[usize], [plans, few]: [bool; 2], 
         index.duplicates(gpu)
     );
     check_pairs(gpu, &relation, &tiles);
+    if !fragments.is_empty() {
+        for &c in channels {
+            time_fragments(gpu, &relation, &tiles, c, fragments);
+        }
+        return;
+    }
     time(gpu, "index", || {
         BlockIndex::of_canonical(gpu, &coords, n);
     });
@@ -188,6 +204,35 @@ fn run_file(gpu: &Gpu, file: &str, channels: &[usize], [plans, few]: [bool; 2], 
         time(gpu, "pack weights", || {
             pack_weights::<f16>(gpu, &dw, 27, [c, c], plan, Direction::Forward, Life::Lasting);
         });
+    }
+}
+
+/// Times the kernel whose fragments the device lays out, by plans in words.
+fn time_fragments(gpu: &Gpu, relation: &Relation, tiles: &Tiles, c: usize, plans: &[String]) {
+    let (x, w) = (ramp(tiles.n_in() * c), ramp(27 * c * c));
+    let (dx, dw) = (upload(gpu, &x), upload(gpu, &w));
+    let order = (Direction::Forward, false);
+    let weights = pack_fragments::<f16>(gpu, &dw, 27, [c, c], order, Life::Lasting);
+    for words in plans {
+        let plan = match words.as_str() {
+            "chosen" => CmmaPlan::choose(c, c),
+            words => {
+                let mut numbers = words.split(',').map(|n| n.parse::<usize>().unwrap());
+                let [planes, sides, columns, steps] = std::array::from_fn(|_| numbers.next().unwrap());
+                CmmaPlan { planes: planes as u32, sides, columns, steps }
+            }
+        };
+        if plan.columns.max(plan.steps) * 16 > c.max(16) {
+            continue;
+        }
+        let y = conv_cmma::<f16>(gpu, &dx, &weights, plan, tiles, &Epilogue::none());
+        let error = sampled_error(relation, &x, &w, &download(gpu, &y), c);
+        let ms = time(gpu, &format!("fragments {c}: {plan:?}"), || {
+            conv_cmma::<f16>(gpu, &dx, &weights, plan, tiles, &Epilogue::none());
+        });
+        let products = 2.0 * relation.n_pairs() as f64 * (c * c) as f64;
+        println!("    {:.1} TFLOP/s, error {error:.1e}", products / ms / 1e9);
+        assert!(error < 2e-3, "the error is above rounding");
     }
 }
 

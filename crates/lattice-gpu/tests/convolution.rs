@@ -7,7 +7,7 @@ mod harness;
 use half::{bf16, f16};
 use harness::{Element, Numbers, absolute, assert_close, cases, devices, is_software, upload_support, wide};
 use lattice_core::{KernelSpec, Relation, Support, SupportPolicy};
-use lattice_gpu::conv::cmma::{conv_cmma, has_fragments, pack_fragments};
+use lattice_gpu::conv::cmma::{CmmaPlan, conv_cmma, has_fragments, pack_fragments};
 use lattice_gpu::conv::direct::{conv_direct, pointwise_direct};
 use lattice_gpu::conv::mma::{
     After, Direction, Epilogue, MmaPlan, conv_mma, has_matrix_units, has_tf32, pack_weights,
@@ -124,15 +124,18 @@ impl Case {
                 pack_fragments::<T>(gpu, w, taps as u32, channels, (direction, reversed), Life::Passing)
             };
             let packed = fragments(&w, [shape.c_in, shape.c_out], FORWARD, false);
-            let found = conv_cmma::<T>(gpu, &x, &packed, &self.tiles, &none);
-            assert_close(&what("cmma"), &read(&found), &y, &y_size);
+            for plan in fragment_plans(shape.c_in, shape.c_out) {
+                let found = conv_cmma::<T>(gpu, &x, &packed, plan, &self.tiles, &none);
+                assert_close(&what(&format!("cmma, {plan:?}")), &read(&found), &y, &y_size);
+            }
             let back = [shape.c_out, shape.c_in];
+            let plan = CmmaPlan::choose(shape.c_out, shape.c_in);
             let packed = fragments(&w, back, BACKWARD, false);
-            let found = conv_cmma::<T>(gpu, &g, &packed, &self.swapped, &none);
+            let found = conv_cmma::<T>(gpu, &g, &packed, plan, &self.swapped, &none);
             assert_close(&what("input gradient, cmma"), &read(&found), &dx, &dx_size);
             if self.relation.is_symmetric() {
                 let packed = fragments(&w, back, BACKWARD, true);
-                let found = conv_cmma::<T>(gpu, &g, &packed, &self.tiles, &none);
+                let found = conv_cmma::<T>(gpu, &g, &packed, plan, &self.tiles, &none);
                 assert_close(&what("input gradient by mirrored fragments"), &read(&found), &dx, &dx_size);
             }
         }
@@ -177,6 +180,12 @@ impl Case {
 }
 
 /// Whether a device multiplies elements of this type with fragments that kernels lay out.
+/// Ways to share a tile among planes whose fragments the device lays out: the one that is chosen, and one with a single fragment of rows.
+fn fragment_plans(c_in: usize, c_out: usize) -> [CmmaPlan; 2] {
+    let chosen = CmmaPlan::choose(c_in, c_out);
+    [chosen, CmmaPlan { planes: 8, sides: 1, columns: chosen.columns.div_ceil(2), steps: 1 }]
+}
+
 fn on_matrix_units<T: Element>(gpu: &Gpu) -> bool {
     if T::HALVES == 1 { has_matrix_units(gpu) } else { has_tf32(gpu) }
 }
@@ -562,8 +571,11 @@ fn epilogue<T: Element>(device: &str, gpu: &Gpu, case: &Case, c_in: usize, c_out
     if size_of::<T>() == 2 && has_fragments(gpu, T::elem_type_native()) {
         let taps = case.tiles.taps();
         let packed = pack_fragments::<T>(gpu, &w, taps, [c_in, c_out], (FORWARD, false), Life::Lasting);
-        let found = conv_cmma::<T>(gpu, &x, &packed, &case.tiles, &epilogue);
-        assert_close(&what("cmma"), &gpu.download::<T>(&found), &expected, &size);
+        for plan in fragment_plans(c_in, c_out) {
+            let found = conv_cmma::<T>(gpu, &x, &packed, plan, &case.tiles, &epilogue);
+            let what = what(&format!("cmma, {plan:?}"));
+            assert_close(&what, &gpu.download::<T>(&found), &expected, &size);
+        }
     }
     if on_matrix_units::<T>(gpu) {
         for plan in plans(gpu, c_in * T::HALVES, c_out) {

@@ -131,7 +131,8 @@ impl OnMatrixUnits<'_> {
             let order = (direction, mirrored);
             let pack = || cmma::pack_fragments::<T>(gpu, &elements(), taps, [c_from, c_to], order, life);
             let packed = self.packed(weight, shape, None, pack);
-            return cmma::conv_cmma::<T>(gpu, x, &packed, tiles, epilogue);
+            let plan = cmma::CmmaPlan::choose(c_from, c_to);
+            return cmma::conv_cmma::<T>(gpu, x, &packed, plan, tiles, epilogue);
         }
         let plan = MmaPlan::fitted(gpu, c_from * T::HALVES, c_to, taps, tiles.n_tiles());
         let pack = || match mirrored {

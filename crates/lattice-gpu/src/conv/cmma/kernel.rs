@@ -5,14 +5,10 @@ use cubecl::prelude::*;
 
 use super::EDGE;
 use super::pack::FRAGMENT_VECTORS;
+use super::plan::CmmaPlan;
 use crate::conv::finish::{Operands, finish_sum};
 use crate::conv::mma::After;
 use crate::tiles::{CHUNK_ROWS, HALO_ROWS, NO_ROW, SPAN_WORDS, TILE_ROWS};
-
-/// Planes of a cube.
-pub(super) const PLANES: u32 = 8;
-/// Rows of a tile that a plane does: two fragments.
-const PLANE_ROWS: usize = TILE_ROWS / PLANES as usize;
 
 /// Sizes and options that the kernel is compiled for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -23,79 +19,109 @@ pub(super) struct CmmaShape {
     pub(super) span_words: u32,
     /// Units of a plane.
     pub(super) lanes: u32,
-    /// Fragments of output channels a plane holds.
-    pub(super) columns: usize,
-    /// Fragments of input channels gathered at a time.
-    pub(super) steps: usize,
+    pub(super) plan: CmmaPlan,
     pub(super) after: After,
 }
 
 impl CmmaShape {
     /// Blocks of output channels, a cube each.
     pub(super) fn blocks(&self) -> u32 {
-        self.c_out.div_ceil(EDGE * self.columns) as u32
+        self.c_out.div_ceil(EDGE * self.plan.columns) as u32
     }
 
-    /// Vectors of eight that a row takes where it is gathered: one more than it has channels, so that rows fall on different banks.
-    fn row_vectors(&self) -> usize {
-        2 * self.steps + 1
+    /// Vectors of a plane's gathered rows that a unit takes.
+    const fn pieces(&self) -> usize {
+        (self.plan.rows() * 2 * self.plan.steps).div_ceil(self.lanes as usize)
+    }
+
+    /// A bit for each chunk of a plane.
+    const fn chunk_mask(&self) -> u32 {
+        (1 << (self.plan.rows() / CHUNK_ROWS)) - 1
     }
 }
 
-/// Vectors of a plane's gathered rows that a unit takes.
-const fn pieces(shape: &CmmaShape) -> usize {
-    (PLANE_ROWS * 2 * shape.steps).div_ceil(shape.lanes as usize)
+/// No tap.
+const NO_TAP: u32 = u32::MAX;
+
+/// Which chunks of a plane have the tap of each lane, the first lane's being `first`; none outside of a phase.
+#[cube]
+fn chunks_of_taps(
+    chunk_bits: &[u32],
+    tile: u32,
+    first: u32,
+    begin: u32,
+    end: u32,
+    first_place: u32,
+    lane: u32,
+    #[comptime] shape: CmmaShape,
+) -> u32 {
+    let tap = first + lane;
+    let mut bits = 0u32;
+    if tap >= begin && tap < end {
+        let word = chunk_bits[(tile * comptime!(shape.taps) + tap) as usize];
+        bits = (word >> (first_place / comptime!(CHUNK_ROWS as u32))) & comptime!(shape.chunk_mask());
+    }
+    bits
 }
 
-/// Asks for the channels from `channel` on of a plane's rows under a tap; rows that lack it get zeros, fragments without the tap nothing.
+/// The first tap from one on among those of the lanes that one of the plane's chunks has.
+#[cube]
+fn tap_from(mine: u32, first: u32, from: u32, lane: u32) -> u32 {
+    let tap = first + lane;
+    plane_min(select(mine != 0u32 && tap >= from, tap, NO_TAP))
+}
+
+/// A word of the table, with what the row of a lane has for a tap and another one.
+#[cube]
+fn word_of(table: &[u32], first_word: u32, tap: u32, lane_place: u32) -> u32 {
+    table[((first_word + tap / 2u32) * comptime!(TILE_ROWS as u32) + lane_place) as usize]
+}
+
+/// The input row of a lane's row under a tap, of the word that has it, or [`NO_ROW`].
+#[cube]
+fn source_of(word: u32, sources: &Shared<[u32]>, tap: u32) -> u32 {
+    let local = (word >> (16u32 * (tap % 2u32))) & 0xFFFFu32;
+    let has = local < comptime!(HALO_ROWS as u32);
+    select(has, sources[select(has, local, 0u32) as usize], NO_ROW)
+}
+
+/// Asks for the channels from `channel` on of a plane's rows, each lane knowing the `source` of one; zeros where there is none.
 #[cube]
 fn ask<F: Float, N: Size>(
     values: &mut Array<Vector<F, Const<8>>>,
     x: &[Vector<F, N>],
-    table: &[u32],
-    halo: &[u32],
-    at_halo: u32,
-    words: u32,
-    tap: u32,
-    bits: u32,
+    source: u32,
     channel: u32,
-    first_place: u32,
     lane: u32,
     #[comptime] shape: CmmaShape,
 ) {
-    // Where the local numbers of the tap are, two taps a word.
-    let at_words = (words + tap / 2u32) * comptime!(TILE_ROWS as u32);
-    let half = 16u32 * (tap % 2u32);
     let nx = N::value();
-    let width = comptime!(2 * shape.steps as u32);
+    let width = comptime!(2 * shape.plan.steps as u32);
     let c_in = comptime!(shape.c_in as u32);
+    let rows = comptime!(shape.plan.rows() as u32);
+    let mut sources = Array::<u32>::new(comptime!(shape.pieces()));
     #[unroll]
-    for i in 0usize..comptime!(pieces(&shape)) {
+    for i in 0usize..comptime!(shape.pieces()) {
+        let row = (comptime!(i as u32 * shape.lanes) + lane) / width;
+        sources[i] = plane_shuffle(source, row % rows);
+    }
+    #[unroll]
+    for i in 0usize..comptime!(shape.pieces()) {
         let piece = comptime!(i as u32 * shape.lanes) + lane;
-        let row = piece / width;
-        let v = piece % width;
-        let inside = row < comptime!(PLANE_ROWS as u32);
+        let from = channel + piece % width * 8u32;
         let mut value = Vector::<F, Const<8>>::new(F::from_int(0i64));
-        if inside && (bits >> (row / comptime!(EDGE as u32) * 2u32)) & 3u32 != 0u32 {
-            let place = first_place + row;
-            let local = (table[(at_words + place) as usize] >> half) & 0xFFFFu32;
-            let from = channel + v * 8u32;
-            if local < comptime!(HALO_ROWS as u32) {
-                let source = halo[(at_halo + local) as usize] as usize;
-                if comptime!(nx == 8) {
-                    if from < c_in {
-                        value =
-                            Vector::cast_from(x[source * comptime!(shape.c_in / 8) + (from / 8u32) as usize]);
-                    }
-                } else {
-                    #[unroll]
-                    for k in 0usize..8usize {
-                        if from + (k as u32) < c_in {
-                            value.insert(
-                                k,
-                                x[source * comptime!(shape.c_in) + from as usize + k].extract(0usize),
-                            );
-                        }
+        if sources[i] != NO_ROW && piece < comptime!(rows * width) {
+            let source = sources[i] as usize;
+            if comptime!(nx == 8) {
+                if from < c_in {
+                    value = Vector::cast_from(x[source * comptime!(shape.c_in / 8) + (from / 8u32) as usize]);
+                }
+            } else {
+                #[unroll]
+                for k in 0usize..8usize {
+                    if from + (k as u32) < c_in {
+                        value
+                            .insert(k, x[source * comptime!(shape.c_in) + from as usize + k].extract(0usize));
                     }
                 }
             }
@@ -110,46 +136,89 @@ fn put<F: Float>(
     values: &Array<Vector<F, Const<8>>>,
     gathered: &mut Shared<[Vector<F, Const<8>>]>,
     bits: u32,
-    first_place: u32,
+    first_row: u32,
     lane: u32,
     #[comptime] shape: CmmaShape,
 ) {
-    let width = comptime!(2 * shape.steps as u32);
+    let width = comptime!(2 * shape.plan.steps as u32);
     #[unroll]
-    for i in 0usize..comptime!(pieces(&shape)) {
+    for i in 0usize..comptime!(shape.pieces()) {
         let piece = comptime!(i as u32 * shape.lanes) + lane;
         let row = piece / width;
-        let inside = row < comptime!(PLANE_ROWS as u32);
+        let inside = row < comptime!(shape.plan.rows() as u32);
         if inside && (bits >> (row / comptime!(EDGE as u32) * 2u32)) & 3u32 != 0u32 {
-            let at = (first_place + row) * comptime!(shape.row_vectors() as u32) + piece % width;
+            let at = (first_row + row) * comptime!(shape.plan.row_vectors() as u32) + piece % width;
             gathered[at as usize] = values[i];
         }
     }
 }
 
-/// The first tap from one on that a plane's chunks have, or `end`; and which of its chunks, two a fragment of rows.
+/// Adds the products of a plane's gathered rows with the weights of a tap; a fragment without it holds what the last one left, and is skipped.
 #[cube]
-fn next_tap(
-    chunk_bits: &[u32],
-    from: u32,
-    end: u32,
-    tile: u32,
-    plane: u32,
-    #[comptime] taps: u32,
-) -> (u32, u32) {
-    let mut tap = from;
-    let mut bits = 0u32;
-    while tap < end && bits == 0u32 {
-        let word = chunk_bits[(tile * taps + tap) as usize];
-        bits = (word >> (plane * comptime!((PLANE_ROWS / CHUNK_ROWS) as u32))) & 15u32;
-        if bits == 0u32 {
-            tap += 1u32;
+fn multiply<F: Float>(
+    sums: &Sequence<Matrix<f32>>,
+    gathered: &Shared<[Vector<F, Const<8>>]>,
+    packed: &[Vector<F, Const<8>>],
+    tap: u32,
+    bits: u32,
+    first_step: u32,
+    first_column: u32,
+    first_row: u32,
+    #[comptime] shape: CmmaShape,
+) {
+    let all_steps = comptime!(shape.c_in.div_ceil(EDGE) as u32);
+    let all_columns = comptime!(shape.c_out.div_ceil(EDGE) as u32);
+    let columns = comptime!(shape.plan.columns);
+    let row_vectors = comptime!(shape.plan.row_vectors());
+    let steps_even = comptime!(all_steps.is_multiple_of(shape.plan.steps as u32));
+    let columns_even = comptime!(all_columns.is_multiple_of(shape.plan.columns as u32));
+    #[unroll]
+    for step in 0usize..comptime!(shape.plan.steps) {
+        let at_step = first_step + step as u32;
+        if steps_even || at_step < all_steps {
+            let mut rows = Sequence::<Matrix<F>>::new();
+            #[unroll]
+            for side in 0usize..comptime!(shape.plan.sides) {
+                // SAFETY: loaded before it is read.
+                let mut a = unsafe {
+                    Matrix::<F>::uninitialized(MatrixIdent::A, EDGE, EDGE, EDGE, MatrixLayout::RowMajor)
+                };
+                let from = (first_row as usize + comptime!(side * EDGE)) * row_vectors + comptime!(2 * step);
+                cmma::load(
+                    &mut a,
+                    &gathered[from..from + comptime!((EDGE - 1) * row_vectors + 2)],
+                    comptime!(8 * row_vectors as u32).runtime(),
+                );
+                rows.push(a);
+            }
+            let at = (tap * all_steps + at_step) * all_columns + first_column;
+            #[unroll]
+            for column in 0usize..columns {
+                if columns_even || first_column + (column as u32) < all_columns {
+                    // SAFETY: loaded before it is read.
+                    let mut b = unsafe {
+                        Matrix::<F>::uninitialized(MatrixIdent::B, EDGE, EDGE, EDGE, MatrixLayout::ColMajor)
+                    };
+                    let from = (at as usize + column) * FRAGMENT_VECTORS;
+                    cmma::load(
+                        &mut b,
+                        &packed[from..from + FRAGMENT_VECTORS],
+                        comptime!(EDGE as u32).runtime(),
+                    );
+                    #[unroll]
+                    for side in 0usize..comptime!(shape.plan.sides) {
+                        let sum = sums.index(comptime!(side * columns + column));
+                        if (bits >> comptime!(2 * side as u32)) & 3u32 != 0u32 {
+                            cmma::execute(rows.index(side), &b, sum, sum);
+                        }
+                    }
+                }
+            }
         }
     }
-    (tap, bits)
 }
 
-/// `y[o] = epilogue(Σ x[i] · weight[tap])` for one tile and block of output channels a cube; every output row is written once.
+/// `y[o] = epilogue(Σ x[i] · weight[tap])` for rows of one tile and a block of output channels a cube; every output row is written once.
 #[cube(launch_unchecked, address_type = "dynamic")]
 pub(super) fn conv_cmma_kernel<F: Float, N: Size, Y: Size>(
     x: &[Vector<F, N>],
@@ -164,31 +233,36 @@ pub(super) fn conv_cmma_kernel<F: Float, N: Size, Y: Size>(
     n_rows: u32,
     #[comptime] shape: CmmaShape,
 ) {
+    let plan = comptime!(shape.plan);
     let cube = CUBE_POS_X + CUBE_POS_Y * 65_535u32;
-    let tile = cube / comptime!(shape.blocks());
     let block = cube % comptime!(shape.blocks());
-    let first_row = tile * comptime!(TILE_ROWS as u32);
-    if first_row >= n_rows {
+    let part = cube / comptime!(shape.blocks()) % comptime!(plan.parts());
+    let tile = cube / comptime!(shape.blocks() * plan.parts());
+    let first_of_tile = tile * comptime!(TILE_ROWS as u32);
+    if first_of_tile >= n_rows {
         terminate!();
     }
     let lanes = comptime!(shape.lanes);
     let lane = UNIT_POS % lanes;
     let plane = UNIT_POS / lanes;
-    let first_place = plane * comptime!(PLANE_ROWS as u32);
-    let c_in = comptime!(shape.c_in as u32);
-    let all_steps = comptime!(shape.c_in.div_ceil(EDGE) as u32);
-    let all_columns = comptime!(shape.c_out.div_ceil(EDGE) as u32);
-    let first_column = block * comptime!(shape.columns as u32);
+    // Where a plane's rows are in its cube and in the tile, and where a lane's row is there.
+    let first_row = plane * comptime!(plan.rows() as u32);
+    let first_place = part * comptime!(plan.planes * plan.rows() as u32) + first_row;
+    let lane_place = first_place + lane % comptime!(plan.rows() as u32);
+    let first_column = block * comptime!(plan.columns as u32);
     let ny = Y::value();
-    let row_vectors = comptime!(shape.row_vectors());
 
-    let mut gathered =
-        Shared::<[Vector<F, Const<8>>]>::new_aligned_slice(comptime!(TILE_ROWS * row_vectors), 32usize);
-    let mut values = Array::<Vector<F, Const<8>>>::new(comptime!(pieces(&shape)));
-    let mut finished = Shared::<[f32]>::new_aligned_slice(comptime!(PLANES as usize * EDGE * EDGE), 32usize);
+    let mut gathered = Shared::<[Vector<F, Const<8>>]>::new_aligned_slice(
+        comptime!(plan.planes as usize * plan.rows() * plan.row_vectors()),
+        32usize,
+    );
+    let mut sources = Shared::<[u32]>::new_slice(HALO_ROWS);
+    let mut values = Array::<Vector<F, Const<8>>>::new(comptime!(shape.pieces()));
+    let mut finished =
+        Shared::<[f32]>::new_aligned_slice(comptime!(plan.planes as usize * EDGE * EDGE), 32usize);
     let mut sums = Sequence::<Matrix<f32>>::new();
     #[unroll]
-    for _ in 0usize..comptime!(2 * shape.columns) {
+    for _ in 0usize..comptime!(plan.sides * plan.columns) {
         sums.push(Matrix::<f32>::from_value(
             MatrixIdent::Accumulator,
             EDGE,
@@ -199,130 +273,85 @@ pub(super) fn conv_cmma_kernel<F: Float, N: Size, Y: Size>(
         ));
     }
 
+    let first_word = tile * comptime!(shape.taps.div_ceil(2));
     let first_span = tile * comptime!(shape.span_words);
     let n_phases = spans[first_span as usize];
     for phase in 0u32..n_phases {
         let span = first_span + (phase + 1u32) * SPAN_WORDS;
         let at_halo = spans[span as usize];
+        let n_halo = spans[(span + 1u32) as usize];
         let begin = spans[(span + 2u32) as usize];
         let end = spans[(span + 3u32) as usize];
-        for part in 0u32..comptime!(shape.c_in.div_ceil(EDGE * shape.steps) as u32) {
-            let first_step = part * comptime!(shape.steps as u32);
+        sync_cube();
+        for i in range_stepped(UNIT_POS, n_halo, CUBE_DIM) {
+            sources[i as usize] = halo[(at_halo + i) as usize];
+        }
+        sync_cube();
+        for at_part in 0u32..comptime!(shape.c_in.div_ceil(EDGE * plan.steps) as u32) {
+            let first_step = at_part * comptime!(plan.steps as u32);
             let channel = first_step * comptime!(EDGE as u32);
-            let (first_tap, first_bits) = next_tap(chunk_bits, begin, end, tile, plane, shape.taps);
-            let mut tap = first_tap;
-            let mut bits = first_bits;
-            let words = tile * comptime!(shape.taps.div_ceil(2));
-            if tap < end {
-                ask::<F, N>(
-                    &mut values,
-                    x,
-                    table,
-                    halo,
-                    at_halo,
-                    words,
-                    tap,
-                    bits,
-                    channel,
-                    first_place,
-                    lane,
-                    shape,
-                );
-            }
-            while tap < end {
-                put::<F>(&values, &mut gathered, bits, first_place, lane, shape);
+            // A tap a lane at a time.
+            for group in 0u32..comptime!(shape.taps.div_ceil(lanes)) {
+                let first = group * lanes;
+                let mine = chunks_of_taps(chunk_bits, tile, first, begin, end, first_place, lane, shape);
                 sync_plane();
-                // The rows of the next tap are on their way during the products of this one.
-                let (next, next_bits) = next_tap(chunk_bits, tap + 1u32, end, tile, plane, shape.taps);
-                if next < end {
-                    ask::<F, N>(
-                        &mut values,
-                        x,
-                        table,
-                        halo,
-                        at_halo,
-                        words,
-                        next,
-                        next_bits,
-                        channel,
-                        first_place,
-                        lane,
+                let mut tap = tap_from(mine, first, first, lane);
+                let mut next = NO_TAP.runtime();
+                let mut word = 0u32;
+                let mut bits = 0u32;
+                if tap != NO_TAP {
+                    bits = plane_shuffle(mine, tap - first);
+                    let source = source_of(word_of(table, first_word, tap, lane_place), &sources, tap);
+                    next = tap_from(mine, first, tap + 1u32, lane);
+                    if next != NO_TAP {
+                        word = word_of(table, first_word, next, lane_place);
+                    }
+                    ask::<F, N>(&mut values, x, source, channel, lane, shape);
+                }
+                while tap != NO_TAP {
+                    put::<F>(&values, &mut gathered, bits, first_row, lane, shape);
+                    sync_plane();
+                    // During the products of a tap the rows of the next one are on their way, and so are the numbers of those of the one after.
+                    let mut after = NO_TAP.runtime();
+                    let mut next_bits = 0u32;
+                    if next != NO_TAP {
+                        next_bits = plane_shuffle(mine, next - first);
+                        let source = source_of(word, &sources, next);
+                        after = tap_from(mine, first, next + 1u32, lane);
+                        if after != NO_TAP {
+                            word = word_of(table, first_word, after, lane_place);
+                        }
+                        ask::<F, N>(&mut values, x, source, channel, lane, shape);
+                    }
+                    sync_plane();
+                    multiply::<F>(
+                        &sums,
+                        &gathered,
+                        packed,
+                        tap,
+                        bits,
+                        first_step,
+                        first_column,
+                        first_row,
                         shape,
                     );
+                    sync_plane();
+                    tap = next;
+                    bits = next_bits;
+                    next = after;
                 }
-                #[unroll]
-                for step in 0usize..comptime!(shape.steps) {
-                    let at_step = first_step + step as u32;
-                    if at_step * comptime!(EDGE as u32) < c_in {
-                        let at = ((tap * all_steps + at_step) * all_columns + first_column) as usize;
-                        let mut rows = Sequence::<Matrix<F>>::new();
-                        #[unroll]
-                        for side in 0usize..2usize {
-                            // SAFETY: loaded before it is read.
-                            let mut a = unsafe {
-                                Matrix::<F>::uninitialized(
-                                    MatrixIdent::A,
-                                    EDGE,
-                                    EDGE,
-                                    EDGE,
-                                    MatrixLayout::RowMajor,
-                                )
-                            };
-                            // A fragment without the tap holds what the last one left, and is not multiplied.
-                            let from = (first_place as usize + comptime!(side * EDGE)) * row_vectors
-                                + comptime!(2 * step);
-                            cmma::load(
-                                &mut a,
-                                &gathered[from..from + comptime!((EDGE - 1) * row_vectors + 2)],
-                                comptime!(8 * row_vectors as u32).runtime(),
-                            );
-                            rows.push(a);
-                        }
-                        #[unroll]
-                        for column in 0usize..comptime!(shape.columns) {
-                            if first_column + (column as u32) < all_columns {
-                                // SAFETY: loaded before it is read.
-                                let mut b = unsafe {
-                                    Matrix::<F>::uninitialized(
-                                        MatrixIdent::B,
-                                        EDGE,
-                                        EDGE,
-                                        EDGE,
-                                        MatrixLayout::RowMajor,
-                                    )
-                                };
-                                let from = (at + column) * FRAGMENT_VECTORS;
-                                cmma::load(
-                                    &mut b,
-                                    &packed[from..from + FRAGMENT_VECTORS],
-                                    comptime!(EDGE as u32).runtime(),
-                                );
-                                #[unroll]
-                                for side in 0usize..2usize {
-                                    if (bits >> comptime!(2 * side as u32)) & 3u32 != 0u32 {
-                                        let sum = sums.index(comptime!(side * shape.columns + column));
-                                        cmma::execute(rows.index(side), &b, sum, sum);
-                                    }
-                                }
-                            }
-                        }
-                    }
-                }
-                sync_plane();
-                tap = next;
-                bits = next_bits;
             }
         }
     }
 
     let at_finished = plane as usize * comptime!(EDGE * EDGE);
     #[unroll]
-    for side in 0usize..2usize {
+    for side in 0usize..comptime!(plan.sides) {
         #[unroll]
-        for column in 0usize..comptime!(shape.columns) {
+        for column in 0usize..comptime!(plan.columns) {
             cmma::store(
                 &mut finished[at_finished..at_finished + comptime!(EDGE * EDGE)],
-                sums.index(comptime!(side * shape.columns + column)),
+                sums.index(comptime!(side * plan.columns + column)),
                 comptime!(EDGE as u32).runtime(),
                 MatrixLayout::RowMajor,
             );
@@ -331,7 +360,7 @@ pub(super) fn conv_cmma_kernel<F: Float, N: Size, Y: Size>(
             let row = lane / 2u32;
             let first = lane % 2u32 * 8u32;
             if row < comptime!(EDGE as u32) {
-                let place = first_row + first_place + comptime!((side * EDGE) as u32) + row;
+                let place = first_of_tile + first_place + comptime!((side * EDGE) as u32) + row;
                 let out = tile_rows[place as usize];
                 if out != NO_ROW {
                     #[unroll]

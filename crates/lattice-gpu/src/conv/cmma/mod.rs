@@ -1,18 +1,20 @@
 //! Convolution with matrix instructions whose fragments the device lays out: 16 x 16 x 16, on every device that has them.
 //!
-//! A plane does 32 output rows of a tile and up to 64 output channels. For each tap that one of the rows has it gathers their input
-//! rows into shared memory of its own, zeros where a row lacks the tap, and multiplies them by the tap's weights, which
-//! are packed into whole fragments first. Planes never wait for one another.
+//! A plane does 16 or 32 output rows of a tile and a block of output channels ([`CmmaPlan`]). For each tap that one of the rows has it gathers
+//! their input rows into shared memory of its own, zeros where a row lacks the tap, and multiplies them by the tap's weights, which
+//! are packed into whole fragments first. Planes wait for one another where a tile has another halo, and nowhere else.
 
 mod kernel;
 mod pack;
+mod plan;
 
 use cubecl::ir::features::Plane;
 use cubecl::ir::{ElemType, FloatKind};
 use cubecl::prelude::*;
 
-use kernel::{CmmaShape, PLANES, conv_cmma_kernel};
+use kernel::{CmmaShape, conv_cmma_kernel};
 pub use pack::{FragmentWeights, pack_fragments};
+pub use plan::CmmaPlan;
 
 use super::finish::{check_epilogue, operands_of};
 use super::mma::Epilogue;
@@ -22,9 +24,6 @@ use crate::tiles::Tiles;
 
 /// Rows and columns of a fragment.
 const EDGE: usize = 16;
-
-/// Shared memory that the kernel takes at most, in bytes.
-const SHARED_BYTES: usize = 45_056;
 
 /// Units of a plane, where all planes of a device have as many and the kernel has a form for it.
 fn lanes(gpu: &Gpu) -> Option<u32> {
@@ -42,10 +41,12 @@ pub fn has_fragments(gpu: &Gpu, element: ElemType) -> bool {
             && c.b_type == element
             && c.cd_type == ElemType::Float(FloatKind::F32)
     };
-    let units = lanes(gpu).map(|lanes| lanes * PLANES);
+    let largest = CmmaPlan::choose(usize::MAX, usize::MAX);
+    let units = lanes(gpu).map(|lanes| lanes * largest.planes);
     properties.features.matmul.cmma.iter().any(fits)
         && properties.features.plane.contains(Plane::Sync)
-        && properties.hardware.max_shared_memory_size >= SHARED_BYTES
+        && properties.features.plane.contains(Plane::Ops)
+        && properties.hardware.max_shared_memory_size >= largest.shared_bytes()
         && units.is_some_and(|units| units <= properties.hardware.max_units_per_cube)
 }
 
@@ -57,6 +58,7 @@ pub fn conv_cmma<F: Float + CubeElement>(
     gpu: &Gpu,
     x: &Buffer,
     weights: &FragmentWeights,
+    plan: CmmaPlan,
     tiles: &Tiles,
     epilogue: &Epilogue,
 ) -> Buffer {
@@ -70,16 +72,16 @@ pub fn conv_cmma<F: Float + CubeElement>(
     if tiles.n_tiles == 0 || c_out == 0 {
         return y;
     }
-    // Many output channels are done at once, so that rows are gathered once for all of them, fewer input channels at a time.
-    let wide = c_out >= 128;
+    plan.check();
+    let room = gpu.client().properties().hardware.max_shared_memory_size;
+    assert!(plan.shared_bytes() <= room, "{OP}: a cube of {plan:?} takes more shared memory than there is");
     let shape = CmmaShape {
         c_in,
         c_out,
         taps: tiles.taps,
         span_words: tiles.span_words,
         lanes,
-        columns: c_out.div_ceil(EDGE).min(if wide { 8 } else { 4 }),
-        steps: c_in.div_ceil(EDGE).clamp(1, if wide { 2 } else { 4 }),
+        plan,
         after: epilogue.after,
     };
     let x_lanes = if c_in.is_multiple_of(8) { 8 } else { 1 };
@@ -90,8 +92,8 @@ pub fn conv_cmma<F: Float + CubeElement>(
     unsafe {
         conv_cmma_kernel::launch_unchecked::<F>(
             gpu.client(),
-            Gpu::cubes(tiles.n_tiles * shape.blocks() as usize, 1),
-            CubeDim::new_1d(PLANES * lanes),
+            Gpu::cubes(tiles.n_tiles * (plan.parts() * shape.blocks()) as usize, 1),
+            CubeDim::new_1d(plan.planes * lanes),
             address_of(&[x, &y]),
             x_lanes,
             y_lanes,

@@ -10,7 +10,8 @@ use crate::gpu::{Buffer, Gpu};
 /// Vectors of eight in a fragment.
 pub(super) const FRAGMENT_VECTORS: usize = EDGE * EDGE / 8;
 
-/// Weights `[tap, c_in / 16, c_out / 16, 16, 16]`, rows of a fragment being input channels; missing channels zero.
+/// Weights `[tap, c_in / 16, c_out / 16, 16, 16]`, rows of a fragment being output channels, so that two channels that are multiplied together lie
+/// in one word; missing channels zero.
 #[derive(Clone, Debug)]
 pub struct FragmentWeights {
     pub(super) buffer: Buffer,
@@ -19,7 +20,7 @@ pub struct FragmentWeights {
     pub(super) c_out: usize,
 }
 
-/// One unit a vector of eight output channels.
+/// One unit a vector of eight input channels.
 #[cube(launch_unchecked)]
 fn pack_fragments_kernel<F: Float>(
     weight: &[F],
@@ -43,12 +44,12 @@ fn pack_fragments_kernel<F: Float>(
         if comptime!(reversed) {
             tap = last_tap - tap;
         }
-        let c = step * comptime!(EDGE as u32) + within / 2u32;
-        let first = column * comptime!(EDGE as u32) + within % 2u32 * 8u32;
+        let o = column * comptime!(EDGE as u32) + within / 2u32;
+        let first = step * comptime!(EDGE as u32) + within % 2u32 * 8u32;
         let mut vector = Vector::<F, Const<8>>::empty();
         #[unroll]
         for i in 0usize..8usize {
-            let o = first + i as u32;
+            let c = first + i as u32;
             let mut value = F::from_int(0i64);
             if c < c_in && o < c_out {
                 if comptime!(swapped) {

@@ -1,0 +1,64 @@
+//! How the planes of a cube share a tile.
+
+use super::EDGE;
+use crate::tiles::{HALO_ROWS, TILE_ROWS};
+
+/// How a tile is shared: what a plane does, and how many of them a cube has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct CmmaPlan {
+    /// Planes of a cube.
+    pub planes: u32,
+    /// Fragments of 16 rows that a plane does: 1 or 2.
+    pub sides: usize,
+    /// Fragments of 16 output channels that a plane holds sums of.
+    pub columns: usize,
+    /// Fragments of 16 input channels that are gathered at a time.
+    pub steps: usize,
+}
+
+impl CmmaPlan {
+    /// The plan of a convolution, found by `examples/conv_timing.rs` through Vulkan on an H200. Cubes of four planes fill multiprocessors better than
+    /// those of eight (128 channels: 0.38 and 0.43 ms on 95 k rows); planes of one fragment of rows, or of four, take 1.1 to 1.7 times as long, and
+    /// room for the rows of two taps up to 2 times, as fewer cubes are at work at once then.
+    pub fn choose(c_in: usize, c_out: usize) -> Self {
+        // Many output channels are done at once, so that rows are gathered once for all of them.
+        let most_columns = if c_out >= 128 { 8 } else { 4 };
+        Self {
+            planes: 4,
+            sides: 2,
+            columns: c_out.div_ceil(EDGE).min(most_columns),
+            steps: c_in.div_ceil(EDGE).clamp(1, 4),
+        }
+    }
+
+    /// Rows of a tile that a plane does.
+    pub(super) const fn rows(&self) -> usize {
+        self.sides * EDGE
+    }
+
+    /// Cubes of a tile and a block of output channels.
+    pub(super) const fn parts(&self) -> u32 {
+        (TILE_ROWS / self.rows()) as u32 / self.planes
+    }
+
+    /// Vectors of eight that a row takes where it is gathered: one more than it has channels, so that rows fall on different banks.
+    pub(super) const fn row_vectors(&self) -> usize {
+        2 * self.steps + 1
+    }
+
+    /// Bytes of shared memory of a cube.
+    pub(super) const fn shared_bytes(&self) -> usize {
+        let planes = self.planes as usize;
+        planes * (self.rows() * self.row_vectors() * 16 + EDGE * EDGE * 4) + HALO_ROWS * 4
+    }
+
+    /// Panics where planes do not share a tile evenly.
+    pub(super) fn check(&self) {
+        assert!(
+            matches!(self.sides, 1 | 2) && self.columns > 0 && self.steps > 0,
+            "conv_cmma: fragments of a plane"
+        );
+        let rows = self.planes as usize * self.rows();
+        assert!(rows > 0 && TILE_ROWS.is_multiple_of(rows), "conv_cmma: planes share a tile evenly");
+    }
+}
