@@ -6,41 +6,21 @@ use cubecl::prelude::*;
 use super::byte_taps::add_byte_taps;
 use super::bytes::{stage_sums, zero_bytes};
 use super::form::Beside;
-use super::places::{TapsOf, pair_of, staged, staged_places};
+use super::places::{TapsOf, pair_of};
 use super::plan::{EDGE, LANES};
 use super::products::{Strides, add_taps};
 use super::shape::{MmaShape, Sizes};
-use crate::conv::finish::{OfColumn, Operands, finish, of_column, residual_at};
+use super::sharing::{add_handed, hand_over};
+use super::staging::{stage_rows, stage_table};
+use super::writing::write_rows;
+use crate::conv::finish::Operands;
 use crate::last::is_last;
-use crate::tiles::{CHUNK_ROWS, HALO_ROWS, NO_ROW, SPAN_WORDS, TILE_ROWS};
-
-/// Chunks of rows whose residuals are asked for at a time.
-const FINISHED: usize = 4;
+use crate::tiles::{HALO_ROWS, SPAN_WORDS, TILE_ROWS};
 
 /// A size that the kernel is told, or one that it is compiled for.
 #[cube]
 fn size(told: u32, #[comptime] known: u32, #[comptime] is_told: bool) -> u32 {
     if is_told { told } else { known.runtime() }
-}
-
-/// Asks for the input rows of the pieces of 16 bytes that a unit stages from `first` on; past the last, for that of the last.
-#[cube]
-fn ask_for_rows(
-    rows: &mut Array<u32>,
-    halo: &[u32],
-    at_halo: u32,
-    n_halo: u32,
-    first: u32,
-    #[comptime] ahead: usize,
-    #[comptime] shape: MmaShape,
-) {
-    let units = comptime!(shape.plan.units() as u32);
-    let width = comptime!(shape.plan.depth as u32 / 8);
-    #[unroll]
-    for i in 0usize..ahead {
-        let local = min((first + i as u32 * units) / width, n_halo - 1u32);
-        rows[i] = halo[(at_halo + local) as usize];
-    }
 }
 
 /// `y[o] = epilogue(Σ x[i] · weight[tap])` for one tile a cube; every output row is written once.
@@ -95,8 +75,6 @@ pub(super) fn conv_mma_kernel<X: Float, F: Float, E: Float, P: Size, N: Size, Y:
     let width = comptime!(depth / 8);
     let steps = comptime!(plan.depth / EDGE);
     let n_phases = spans[(tile * span_words) as usize];
-    let units = comptime!(plan.units() as u32);
-    let ahead = comptime!(shape.loads_ahead());
     let lane = UNIT_POS % LANES;
     let plane = UNIT_POS / LANES;
     let row_group = plane / comptime!(plan.slice_groups as u32);
@@ -111,8 +89,6 @@ pub(super) fn conv_mma_kernel<X: Float, F: Float, E: Float, P: Size, N: Size, Y:
     let nc = def.vector_size(MatrixIdent::Accumulator);
     let size!(NC) = nc;
     let n_c = comptime!(4 / nc);
-    let (nx, piece_lanes) = (N::value(), P::value());
-    let ny = Y::value();
 
     let mut sums = Sequence::<Array<Vector<f32, NC>>>::new();
     #[unroll]
@@ -174,27 +150,7 @@ pub(super) fn conv_mma_kernel<X: Float, F: Float, E: Float, P: Size, N: Size, Y:
         // Not before everybody is through with what the last phase staged.
         sync_cube();
         if comptime!(table_staged) {
-            let first = first_word + begin / 2u32 * comptime!(TILE_ROWS as u32);
-            let n_words = (end.div_ceil(2u32) - begin / 2u32) * comptime!(TILE_ROWS as u32);
-            let each = comptime!((shape.phase_words() * TILE_ROWS).div_ceil(plan.units()));
-            let mut values = Array::<u32>::new(each);
-            #[unroll]
-            for i in 0usize..each {
-                let at = min(UNIT_POS + i as u32 * units, n_words - 1u32);
-                values[i] = table[(first + at) as usize];
-            }
-            #[unroll]
-            for i in 0usize..each {
-                let at = UNIT_POS + i as u32 * units;
-                if at < n_words {
-                    // Sums of rows of bytes are found by local numbers.
-                    if comptime!(shape.is_bytes()) {
-                        locals[at as usize] = values[i];
-                    } else {
-                        locals[at as usize] = staged_places(values[i], shape);
-                    }
-                }
-            }
+            stage_table(&mut locals, table, first_word, begin, end, shape);
         }
         for part in first_part..end_part {
             if part != first_part {
@@ -207,65 +163,7 @@ pub(super) fn conv_mma_kernel<X: Float, F: Float, E: Float, P: Size, N: Size, Y:
                         zero_bytes(&beside, part, shape);
                 }
             }
-            // Several loads are under way at a time: first the rows, then their channels, then the stores.
-            // Rows of the next round are asked for with the channels of this one. In plans for few rows the compiler would keep where they are
-            // read in registers, which cost a cube its place on a multiprocessor.
-            let in_turn = comptime!(!plan.told);
-            let mut first = UNIT_POS;
-            let mut rows = Array::<u32>::new(ahead);
-            if comptime!(in_turn) && first < n_halo * width {
-                ask_for_rows(&mut rows, halo, at_halo, n_halo, first, comptime!(ahead), shape);
-            }
-            while first < n_halo * width {
-                if comptime!(!in_turn) {
-                    ask_for_rows(&mut rows, halo, at_halo, n_halo, first, comptime!(ahead), shape);
-                }
-                let mut values = Array::<Vector<X, P>>::new(ahead);
-                #[unroll]
-                for i in 0usize..ahead {
-                    let channel = part * depth + ((first + i as u32 * units) % width) * 8u32;
-                    let mut value = Vector::<X, P>::new(X::from_int(0i64));
-                    if comptime!(nx == piece_lanes) {
-                        if channel < c_in {
-                            value = Vector::cast_from(
-                                x[rows[i] as usize * (c_in / 8u32) as usize + (channel / 8u32) as usize],
-                            );
-                        }
-                    } else {
-                        // Several vectors make up a piece.
-                        let each = comptime!(nx * halves);
-                        #[unroll]
-                        for k in 0usize..comptime!(piece_lanes / nx) {
-                            let half = channel + comptime!((k * each) as u32);
-                            if half < c_in {
-                                let at =
-                                    rows[i] as usize * (c_in / each as u32) as usize + half as usize / each;
-                                let some = x[at];
-                                #[unroll]
-                                for lane in 0usize..nx {
-                                    value.insert(comptime!(k * nx + lane), some.extract(lane));
-                                }
-                            }
-                        }
-                    }
-                    if comptime!(halves == 2) {
-                        value = Vector::cast_from(Vector::<E, P>::cast_from(value));
-                    }
-                    values[i] = value;
-                }
-                let next = first + comptime!(ahead as u32) * units;
-                if comptime!(in_turn) {
-                    ask_for_rows(&mut rows, halo, at_halo, n_halo, next, comptime!(ahead), shape);
-                }
-                #[unroll]
-                for i in 0usize..ahead {
-                    let piece = first + i as u32 * units;
-                    if piece < n_halo * width {
-                        stage[staged(piece / width, piece % width, shape) as usize] = values[i];
-                    }
-                }
-                first = next;
-            }
+            stage_rows::<X, E, P, N>(&mut stage, x, halo, at_halo, n_halo, part, c_in, shape);
             sync_cube();
             // The last channels may be none.
             let mut grains = comptime!((steps / plan.grain) as u32).runtime();
@@ -302,127 +200,25 @@ pub(super) fn conv_mma_kernel<X: Float, F: Float, E: Float, P: Size, N: Size, Y:
     }
 
     if is_split {
-        let fragments = comptime!(shape.fragments());
-        let length = comptime!(fragments * plan.units());
-        let first = of_block as usize * splits as usize * length + UNIT_POS as usize;
-        #[unroll]
-        for fragment in 0usize..fragments {
-            let sum = sums.index(fragment);
-            let mut four = Vector::<f32, Const<4>>::empty();
-            #[unroll]
-            for e in 0usize..4usize {
-                four.insert(e, sum[comptime!(e / nc)].extract(comptime!(e % nc)));
-            }
-            handed[first + split as usize * length + comptime!(fragment * plan.units())] = four;
-        }
+        hand_over::<NC>(handed, &sums, of_block, split, splits, shape);
         let mut arrived = Shared::<[u32]>::new_slice(1usize);
         if !is_last(counters, of_block, splits, &mut arrived) {
             terminate!();
         }
-        // The sums of all, in their order; those of two cubes are asked for together.
-        #[unroll]
-        for fragment in 0usize..fragments {
-            let sum = sums.index_mut(fragment);
-            #[unroll]
-            for i in 0usize..n_c {
-                sum[i] = Vector::new(0.0f32);
-            }
-        }
-        for pair in 0u32..splits.div_ceil(2u32) {
-            let mut theirs = Array::<Vector<f32, Const<4>>>::new(comptime!(2 * fragments));
-            #[unroll]
-            for side in 0usize..2usize {
-                let other = min(2u32 * pair + side as u32, splits - 1u32);
-                #[unroll]
-                for fragment in 0usize..fragments {
-                    theirs[comptime!(side * fragments + fragment)] =
-                        handed[first + other as usize * length + comptime!(fragment * plan.units())];
-                }
-            }
-            #[unroll]
-            for side in 0usize..2usize {
-                if 2u32 * pair + (side as u32) < splits {
-                    #[unroll]
-                    for fragment in 0usize..fragments {
-                        let sum = sums.index_mut(fragment);
-                        let four = theirs[comptime!(side * fragments + fragment)];
-                        #[unroll]
-                        for i in 0usize..n_c {
-                            let mut some = Vector::<f32, NC>::empty();
-                            #[unroll]
-                            for e in 0usize..nc {
-                                some.insert(e, four.extract(comptime!(i * nc + e)));
-                            }
-                            sum[i] += some;
-                        }
-                    }
-                }
-            }
-        }
+        add_handed::<NC>(&mut sums, &*handed, of_block, splits, shape);
     }
 
-    // A lane holds two rows of consecutive output channels: two of each fragment, in the order of `pack_weights`.
-    let (row, col) = def.position_of_nth(lane, 0u32, MatrixIdent::Accumulator);
-    let held = comptime!(2 * plan.slices);
-    let first_channel = first_slice * 16u32 + row * comptime!(held as u32);
-    let mut outs = Array::<u32>::new(comptime!(4 * pairs));
-    #[unroll]
-    for chunk in 0usize..comptime!(2 * pairs) {
-        let place = first_row
-            + pair_of(row_group, comptime!(chunk / 2), shape) * comptime!(2 * CHUNK_ROWS as u32)
-            + comptime!((chunk % 2 * CHUNK_ROWS) as u32)
-            + col;
-        #[unroll]
-        for side in 0usize..2usize {
-            let place = place + side as u32;
-            outs[comptime!(2 * chunk + side)] = tile_rows[place as usize];
-        }
-    }
-    // What is written might be read next, for all that the compiler knows: operands of several rows are asked for before the first is written.
-    let pieces = comptime!(held / ny);
-    let mut columns = Sequence::<OfColumn<Y>>::new();
-    #[unroll]
-    for piece in 0usize..pieces {
-        let channel = min(first_channel + comptime!((piece * ny) as u32), c_out - ny as u32);
-        columns.push(of_column(&operands, channel as usize / ny));
-    }
-    let together = comptime!(FINISHED.min(2 * pairs));
-    #[unroll]
-    for turn in 0usize..comptime!(2 * pairs / together) {
-        let mut residuals = Array::<Vector<F, Y>>::new(comptime!(2 * together * pieces));
-        #[unroll]
-        for row in 0usize..comptime!(2 * together) {
-            let out = outs[comptime!(2 * turn * together + row)];
-            #[unroll]
-            for piece in 0usize..pieces {
-                let channel = first_channel + comptime!((piece * ny) as u32);
-                let at = out as usize * (c_out / ny as u32) as usize + channel as usize / ny;
-                let is_there = out != NO_ROW && channel < c_out;
-                residuals[comptime!(row * pieces + piece)] =
-                    residual_at(&operands, select(is_there, at, 0usize));
-            }
-        }
-        #[unroll]
-        for row in 0usize..comptime!(2 * together) {
-            let (chunk, side) = comptime!((turn * together + row / 2, row % 2));
-            let out = outs[comptime!(2 * turn * together + row)];
-            #[unroll]
-            for piece in 0usize..pieces {
-                let mut sum = Vector::<f32, Y>::empty();
-                #[unroll]
-                for i in 0usize..ny {
-                    let at = comptime!(piece * ny + i);
-                    let nth = comptime!(2 * (at % 2) + side);
-                    let of = sums.index(comptime!(chunk * plan.slices + at / 2));
-                    sum.insert(i, of[comptime!(nth / nc)].extract(comptime!(nth % nc)));
-                }
-                let channel = first_channel + comptime!((piece * ny) as u32);
-                if out != NO_ROW && channel < c_out {
-                    let at = out as usize * (c_out / ny as u32) as usize + channel as usize / ny;
-                    let residual = residuals[comptime!(row * pieces + piece)];
-                    y[at] = finish(sum, columns.index(piece), residual, &operands, comptime!(shape.after));
-                }
-            }
-        }
-    }
+    write_rows::<F, E, Y, NC>(
+        y,
+        &sums,
+        &operands,
+        tile_rows,
+        &def,
+        first_row,
+        first_slice,
+        row_group,
+        c_out,
+        lane,
+        shape,
+    );
 }

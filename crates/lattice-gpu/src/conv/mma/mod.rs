@@ -19,7 +19,10 @@ mod places;
 mod plan;
 mod products;
 mod shape;
+mod sharing;
+mod staging;
 mod unpack;
+mod writing;
 
 use cubecl::ir::{ElemType, FloatKind, IntKind, UIntKind};
 use cubecl::prelude::*;
