@@ -80,7 +80,12 @@ fn time_level(gpu: &Gpu, name: &str, support: &Support, c: usize, plans: bool) {
     println!("{name}: {n} rows, {c} channels: f16 {float:.4} ms ({})", short(&base));
     for bits in [8, 4] {
         let stored = stored(gpu, bits, c);
-        for plan in candidates(base, plans) {
+        let mut with_codes = candidates(base, plans);
+        let of_codes = MmaPlan::for_codes(gpu, c, c, 27, tiles.n_tiles());
+        if !with_codes.contains(&of_codes) {
+            with_codes.insert(0, of_codes);
+        }
+        for plan in with_codes {
             let weights = pack_codes::<f16>(gpu, &stored, plan, Life::Lasting);
             let ms = time(gpu, || drop(conv_codes::<f16>(gpu, &x, &weights, plan, &tiles, &none)));
             println!(

@@ -217,26 +217,19 @@ fn weights_are_put_in_order_once() {
         let view = tensor::<3>([27, 20, 96], 2, dtype, &device).swap_dims(1, 2);
         let linear = tensor::<2>([96, 20], 3, dtype, &device).transpose();
         let bias = tensor([20], 4, DType::F32, &device);
-        let mut layers: Vec<(&str, Box<dyn FnMut() -> Vec<f64>>)> = Vec::new();
-        let conv = |weight: Tensor<3>, bias: Option<Tensor<1>>| {
-            let x = x.clone();
-            move || read(ops::subm_conv3d(&x, weight.clone(), bias.clone(), &options(3, 1)).unwrap().feats())
-        };
-        layers.push(("from data", Box::new(conv(taps, Some(bias.clone())))));
-        layers.push(("a view", Box::new(conv(view, None))));
-        let feats = x.feats().clone();
-        layers.push((
-            "linear",
-            Box::new(move || {
-                let (feats, bias) = (feats.clone(), bias.clone());
-                read(&ops::linear_features(feats, linear.clone(), Some(bias)).unwrap())
-            }),
-        ));
-        for (layer, run) in &mut layers {
-            let first = run();
+        let derives_once = |layer: &str, run: &dyn Fn() -> Tensor<2>| {
+            let first = read(&run());
             let derived = trace::derived_forms();
-            assert_eq!(first, run(), "{layer} on {name}");
+            assert_eq!(first, read(&run()), "{layer} on {name}");
             assert_eq!(derived, trace::derived_forms(), "{layer} on {name}: derived again");
-        }
+        };
+        let conv = |weight: &Tensor<3>, bias: Option<Tensor<1>>| {
+            ops::subm_conv3d(&x, weight.clone(), bias, &options(3, 1)).unwrap().into_feats()
+        };
+        derives_once("from data", &|| conv(&taps, Some(bias.clone())));
+        derives_once("a view", &|| conv(&view, None));
+        derives_once("linear", &|| {
+            ops::linear_features(x.feats().clone(), linear.clone(), Some(bias.clone())).unwrap()
+        });
     }
 }

@@ -65,14 +65,16 @@ pub(super) fn packed_conv(
             with_gpu_float!(dtype, T, conv_bytes::<T>(gpu, &values, &codes, plan, &tiles, &epilogue))
         }
         Operand::Absent => {
-            let plan = MmaPlan::fitted(gpu, c_in, c_out, taps as u32, tiles.n_tiles());
+            let expands = call.kernel == PackedKernel::ExpandMma;
+            let plan_of = if expands { MmaPlan::fitted } else { MmaPlan::for_codes };
+            let plan = plan_of(gpu, c_in, c_out, taps as u32, tiles.n_tiles());
             let sources = [&words, &scales, &biases];
             macro_rules! codes {
                 ($T:ty) => {{
                     let codes = ordered_codes(&sources, call.weight, plan.packing(), Some(dtype), || {
                         pack_codes::<$T>(gpu, &stored(), plan, Life::Apart)
                     });
-                    if call.kernel == PackedKernel::ExpandMma {
+                    if expands {
                         let elements = expand_codes::<$T>(gpu, &codes);
                         conv_mma::<$T>(gpu, &values, &elements, plan, &tiles, &epilogue)
                     } else {

@@ -162,6 +162,16 @@ impl MmaPlan {
         Self { part_splits, tap_splits, ..narrow }
     }
 
+    /// The plan for codes that are unpacked in registers. Beside the elements of a tap a lane holds the codes of the next ones: in cubes for few
+    /// rows half as many at a time, which leaves registers for two cubes a multiprocessor (116 rather than 155 a unit).
+    pub fn for_codes(gpu: &Gpu, c_in: usize, c_out: usize, taps: u32, n_tiles: usize) -> Self {
+        Self::fitted(gpu, c_in, c_out, taps, n_tiles).of_codes(c_in)
+    }
+
+    fn of_codes(self, c_in: usize) -> Self {
+        if self.told && self.grain == 4 && c_in > self.depth { Self { grain: 2, ..self } } else { self }
+    }
+
     /// The plan for features in bytes, of which two take a half of 16 bits. Where a plane has 64 output channels it takes 64 rows, too:
     /// products are fast, so that what surrounds them has to serve many.
     pub fn for_bytes(gpu: &Gpu, c_in: usize, c_out: usize, taps: u32, n_tiles: usize) -> Self {
@@ -246,6 +256,9 @@ mod tests {
                 for (taps, n_tiles) in [(1, 1), (8, 5), (27, 1), (27, 70), (27, 370), (27, 1001), (343, 30)] {
                     let plan = MmaPlan::of_tiles(room, [c_in, c_out], taps, n_tiles);
                     plan.check();
+                    let of_codes = plan.of_codes(c_in);
+                    of_codes.check();
+                    assert_eq!(plan.packing(), of_codes.packing(), "codes serve both");
                     let sums = TILE_ROWS / CHUNK_ROWS / plan.row_groups * plan.slices * 4;
                     let table = if plan.table_staged { 17 * TILE_ROWS * 4 } else { 4 };
                     let shared = (HALO_ROWS + 1) * plan.depth * 2 + table;
