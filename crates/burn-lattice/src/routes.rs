@@ -231,6 +231,8 @@ impl ConvRoute {
 pub struct PackedProblem {
     /// Features, rows, channels and device; a linear map is a pointwise one.
     pub conv: ConvProblem,
+    /// Kernel taps.
+    pub taps: usize,
     /// Bits of a code.
     pub bits: u32,
     /// Whether it is known how input features become bytes.
@@ -283,10 +285,10 @@ pub(crate) enum PackedKernel {
 /// by `examples/packed_timing.rs` of `lattice-cpu`.
 const INT8_MIN_CHANNELS: usize = 48;
 
-/// Products a tap, were every row to have it, up to which codes are unpacked in registers: from there on a launch more costs less than planes
-/// that unpack the same codes. Found by `examples/packed_timing.rs` of `lattice-gpu` on an H200: 2,691 rows of 128 channels take 1.09 times
-/// the time of f16 in registers and 1.15 to 1.25 through memory, of 256 channels 1.22 to 1.31 and 1.05.
-const PACKED_MMA_MOST_PRODUCTS: usize = 1 << 26;
+/// Products, were every row to have every tap, up to which codes are unpacked in registers: from there on a launch more costs less than planes
+/// that unpack the same codes. That launch takes 2.3 to 4 us, and registers a tenth of the kernel's time: found on the layers of `minkunet18`
+/// on an H200 (`benches/RESULTS.md`).
+const PACKED_MMA_MOST_PRODUCTS: usize = 1 << 32;
 
 /// All routes of `packed_conv`, those of a device best first.
 pub static PACKED_ROUTES: &[PackedRoute] = &[
@@ -329,7 +331,9 @@ pub static PACKED_ROUTES: &[PackedRoute] = &[
                 && p.conv.shape.groups == 1
                 && matches!(p.conv.dtype, DType::F16 | DType::BF16)
         },
-        pays: |p| p.conv.rows.saturating_mul(p.row() * p.conv.shape.c_out) <= PACKED_MMA_MOST_PRODUCTS,
+        pays: |p| {
+            p.conv.rows.saturating_mul(p.taps * p.row() * p.conv.shape.c_out) <= PACKED_MMA_MOST_PRODUCTS
+        },
         kernel: PackedKernel::Mma,
     },
     PackedRoute {

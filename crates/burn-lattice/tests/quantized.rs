@@ -565,6 +565,7 @@ fn a_gpu_with_matrix_units_takes_the_route_of_the_table(
             pointwise: false,
             device: routes::DeviceClass::Gpu(units),
         },
+        taps: 27,
         bits: 8,
         activations,
     };

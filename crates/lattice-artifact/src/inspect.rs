@@ -112,7 +112,10 @@ fn route(artifact: &Artifact, node: &Node, device: DeviceClass) -> &'static str 
                 device,
             };
             match packed_bits(artifact, node, 1 + usize::from(conv.targeted)) {
-                Some(bits) => packed_route(&PackedProblem { conv: problem, bits, activations: false }).name,
+                Some(bits) => {
+                    let taps = conv.spec.taps();
+                    packed_route(&PackedProblem { conv: problem, taps, bits, activations: false }).name
+                }
                 None => conv_route(&problem).name,
             }
         }

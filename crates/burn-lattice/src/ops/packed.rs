@@ -92,6 +92,7 @@ fn problem(
             pointwise: matches!(map, ConvMap::Pointwise),
             device: DeviceClass::of(&feats.device()),
         },
+        taps: weight.record().shape().taps(),
         bits: weight.record().shape().bits(),
         activations: weight.activations.is_some(),
     };

@@ -58,7 +58,7 @@ pub fn explain(
     if activations {
         weight = weight.with_activations(&range(&feats)?);
     }
-    let problem = PackedProblem { conv: *conv, bits, activations };
+    let problem = PackedProblem { conv: *conv, taps: weight.record().shape().taps(), bits, activations };
     routes::check_forced_packed(&problem)?;
     let samples = time(device, support, relation, feats, &weight, args.groups, calls)?;
     let (storage_bytes, f16_bytes) = (weight.nbytes(), 2 * weight.record().shape().values());
