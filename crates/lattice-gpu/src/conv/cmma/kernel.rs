@@ -298,32 +298,30 @@ pub(super) fn conv_cmma_kernel<F: Float, N: Size, Y: Size>(
                 let mut tap = tap_from(mine, first, first, lane);
                 let mut next = NO_TAP.runtime();
                 let mut word = 0u32;
-                let mut bits = 0u32;
                 if tap != NO_TAP {
-                    bits = plane_shuffle(mine, tap - first);
                     let source = source_of(word_of(table, first_word, tap, lane_place), &sources, tap);
+                    ask::<F, N>(&mut values, x, source, channel, lane, shape);
+                    sync_plane();
                     next = tap_from(mine, first, tap + 1u32, lane);
                     if next != NO_TAP {
                         word = word_of(table, first_word, next, lane_place);
                     }
-                    ask::<F, N>(&mut values, x, source, channel, lane, shape);
                 }
                 while tap != NO_TAP {
+                    let bits = plane_shuffle(mine, tap - first);
                     put::<F>(&values, &mut gathered, bits, first_row, lane, shape);
                     sync_plane();
                     // During the products of a tap the rows of the next one are on their way, and so are the numbers of those of the one after.
                     let mut after = NO_TAP.runtime();
-                    let mut next_bits = 0u32;
                     if next != NO_TAP {
-                        next_bits = plane_shuffle(mine, next - first);
                         let source = source_of(word, &sources, next);
+                        ask::<F, N>(&mut values, x, source, channel, lane, shape);
+                        sync_plane();
                         after = tap_from(mine, first, next + 1u32, lane);
                         if after != NO_TAP {
                             word = word_of(table, first_word, after, lane_place);
                         }
-                        ask::<F, N>(&mut values, x, source, channel, lane, shape);
                     }
-                    sync_plane();
                     multiply::<F>(
                         &sums,
                         &gathered,
@@ -337,7 +335,6 @@ pub(super) fn conv_cmma_kernel<F: Float, N: Size, Y: Size>(
                     );
                     sync_plane();
                     tap = next;
-                    bits = next_bits;
                     next = after;
                 }
             }
