@@ -81,7 +81,7 @@ fn time_level(gpu: &Gpu, name: &str, support: &Support, c: usize, plans: bool) {
     for bits in [8, 4] {
         let stored = stored(gpu, bits, c);
         let mut with_codes = candidates(base, plans);
-        let of_codes = MmaPlan::for_codes(gpu, c, c, 27, tiles.n_tiles());
+        let of_codes = MmaPlan::for_codes(gpu, bits, c, c, 27, tiles.n_tiles());
         if !with_codes.contains(&of_codes) {
             with_codes.insert(0, of_codes);
         }

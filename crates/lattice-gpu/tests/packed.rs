@@ -249,7 +249,7 @@ fn plans(gpu: &Gpu, c_in: usize, c_out: usize) -> Vec<MmaPlan> {
     let mut plans = vec![
         MmaPlan::choose(gpu, c_in, c_out),
         MmaPlan::fitted(gpu, c_in, c_out, 27, 1),
-        MmaPlan::for_codes(gpu, c_in, c_out, 27, 1),
+        MmaPlan::for_codes(gpu, 8, c_in, c_out, 27, 100),
         form([4, 1, 2], 16, 1, true),
         form([8, 2, 3], 32, 2, false),
         form([8, 1, 1], 64, 4, true),

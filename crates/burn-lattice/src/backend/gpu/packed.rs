@@ -66,8 +66,12 @@ pub(super) fn packed_conv(
         }
         Operand::Absent => {
             let expands = call.kernel == PackedKernel::ExpandMma;
-            let plan_of = if expands { MmaPlan::fitted } else { MmaPlan::for_codes };
-            let plan = plan_of(gpu, c_in, c_out, taps as u32, tiles.n_tiles());
+            let (taps, n_tiles) = (taps as u32, tiles.n_tiles());
+            let plan = if expands {
+                MmaPlan::fitted(gpu, c_in, c_out, taps, n_tiles)
+            } else {
+                MmaPlan::for_codes(gpu, call.weight.bits(), c_in, c_out, taps, n_tiles)
+            };
             let sources = [&words, &scales, &biases];
             macro_rules! codes {
                 ($T:ty) => {{

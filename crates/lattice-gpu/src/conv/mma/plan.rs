@@ -162,14 +162,19 @@ impl MmaPlan {
         Self { part_splits, tap_splits, ..narrow }
     }
 
-    /// The plan for codes that are unpacked in registers. Beside the elements of a tap a lane holds the codes of the next ones: in cubes for few
-    /// rows half as many at a time, which leaves registers for two cubes a multiprocessor (116 rather than 155 a unit).
-    pub fn for_codes(gpu: &Gpu, c_in: usize, c_out: usize, taps: u32, n_tiles: usize) -> Self {
-        Self::fitted(gpu, c_in, c_out, taps, n_tiles).of_codes(c_in)
+    /// The plan for codes of so many bits that are unpacked in registers. Beside the elements of a tap a lane holds the codes of the next ones, which
+    /// take the registers of a second cube a multiprocessor (155 a unit, 126 for floats): where there are cubes for it, half as many codes are held at a
+    /// time (116). Sums that cubes share leave 4-bit codes room as they are.
+    pub fn for_codes(gpu: &Gpu, bits: u32, c_in: usize, c_out: usize, taps: u32, n_tiles: usize) -> Self {
+        let room = Room::of(gpu);
+        Self::of_tiles(room, [c_in, c_out], taps, n_tiles).of_codes(room, bits, [c_in, c_out], n_tiles)
     }
 
-    fn of_codes(self, c_in: usize) -> Self {
-        if self.told && self.grain == 4 && c_in > self.depth { Self { grain: 2, ..self } } else { self }
+    fn of_codes(self, room: Room, bits: u32, [c_in, c_out]: [usize; 2], n_tiles: usize) -> Self {
+        let cubes = n_tiles * c_out.div_ceil(self.block()) * self.splits();
+        let fills = room.multiprocessors.is_some_and(|multiprocessors| cubes > multiprocessors);
+        let narrow = self.told && self.grain == 4 && c_in > self.depth;
+        if narrow && fills && (bits == 8 || self.splits() == 1) { Self { grain: 2, ..self } } else { self }
     }
 
     /// The plan for features in bytes, of which two take a half of 16 bits. Where a plane has 64 output channels it takes 64 rows, too:
@@ -256,9 +261,11 @@ mod tests {
                 for (taps, n_tiles) in [(1, 1), (8, 5), (27, 1), (27, 70), (27, 370), (27, 1001), (343, 30)] {
                     let plan = MmaPlan::of_tiles(room, [c_in, c_out], taps, n_tiles);
                     plan.check();
-                    let of_codes = plan.of_codes(c_in);
-                    of_codes.check();
-                    assert_eq!(plan.packing(), of_codes.packing(), "codes serve both");
+                    for bits in [4, 8] {
+                        let of_codes = plan.of_codes(room, bits, [c_in, c_out], n_tiles);
+                        of_codes.check();
+                        assert_eq!(plan.packing(), of_codes.packing(), "codes serve both");
+                    }
                     let sums = TILE_ROWS / CHUNK_ROWS / plan.row_groups * plan.slices * 4;
                     let table = if plan.table_staged { 17 * TILE_ROWS * 4 } else { 4 };
                     let shared = (HALO_ROWS + 1) * plan.depth * 2 + table;
