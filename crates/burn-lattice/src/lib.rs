@@ -37,7 +37,7 @@ pub mod quantized;
 pub mod routes;
 pub mod trace;
 
-pub use backend::{Activation, LatticeBackend};
+pub use backend::{Activation, LatticeBackend, PatchRun};
 pub use device::DeviceInfo;
 pub use group::Group;
 pub use kernel_cache::{keep_kernels, kernels_compiled_ahead, without_compilers};

@@ -4,6 +4,7 @@
 //! * [`gemm`] and its gradients: linear layers and pointwise convolutions, on the same micro-kernels.
 //! * [`row_mix`], [`pool_max`], [`segment_max`]: pooling, joins, scatter and gather.
 //! * [`batch_norm_train`] and its gradient, [`scale_shift_activation`], [`channel_moments`]: normalisation.
+//! * [`patch_attention`]: attention among the rows of patches, without a matrix of all scores.
 //! * [`quantize_rows`], [`PackedTaps`], [`conv_packed`], [`conv_int8`]: weights in codes of 4 or 8 bits, and activations in bytes.
 //!
 //! The instruction set is found at run time ([`detect`]) or forced ([`with_isa`], `LATTICE_CPU_ISA`). Every result has the same
@@ -13,10 +14,12 @@
 #![deny(unsafe_code)]
 
 mod activations;
+mod attention;
 mod batch_norm;
 mod channels;
 mod conv;
 mod epilogue;
+mod functions;
 mod gemm;
 mod isa;
 mod packed;
@@ -32,6 +35,7 @@ mod scratch;
 mod simd;
 
 pub use activations::{ActivationCodes, ByteRows};
+pub use attention::{PatchRun, patch_attention};
 pub use batch_norm::*;
 pub use channels::{Moments, channel_moments, channel_sums, scale_shift_activation};
 pub use conv::{
@@ -39,6 +43,7 @@ pub use conv::{
     conv_weight_grad,
 };
 pub use epilogue::{Activation, Epilogue};
+pub use functions::gelu;
 pub use gemm::*;
 pub use isa::{Isa, current_isa, detect, multiplies_bytes, with_isa};
 pub use packed::{PackedShape, PackedTaps, PackedWeights, quantize_rows};

@@ -24,6 +24,7 @@ mod spvcnn;
 mod voxelnext;
 mod zoo;
 
+pub use burn_lattice::PatchRun;
 pub use completion::*;
 pub use detector::SecondLevel;
 pub use minkunet::*;

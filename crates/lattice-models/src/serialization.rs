@@ -4,7 +4,7 @@
 //! "Programming the Hilbert curve" (AIP 2004) for the transform between axes and the curve.
 
 use burn_lattice::core::{self as lattice_core, Coord};
-use burn_lattice::{Error, Result, RowMap, Support};
+use burn_lattice::{Error, PatchRun, Result, RowMap, Support};
 
 /// A curve through the voxels of a cloud.
 ///
@@ -112,17 +112,6 @@ pub fn serialize(support: &Support, order: SerialOrder) -> Serialization {
         splits[i] += splits[i - 1];
     }
     Serialization { rows: keyed.into_iter().map(|(.., row)| row).collect(), splits }
-}
-
-/// Patches of one length that stand next to each other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PatchRun {
-    /// First slot.
-    pub first: usize,
-    /// Number of patches.
-    pub patches: usize,
-    /// Slots of each.
-    pub length: usize,
 }
 
 /// Rows of a support cut into patches along a curve.

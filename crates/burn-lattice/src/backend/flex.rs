@@ -3,7 +3,9 @@
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{DType, Flex, TensorMetadata};
 use burn::tensor::{Element, TensorData, bf16, f16};
-use lattice_cpu::{Acc, ActivationCodes, BatchNormShape, ConvShape, Epilogue, Moments, PackedTaps, Scalar};
+use lattice_cpu::{
+    Acc, ActivationCodes, BatchNormShape, ConvShape, Epilogue, Moments, PackedTaps, PatchRun, Scalar,
+};
 
 use super::{
     Activation, BatchNormGrads, BatchNormOptions, BatchNormOutput, BatchNormTape, ConvMap, FusedOperands,
@@ -78,6 +80,24 @@ fn zeros<T: bytemuck::Zeroable + Clone>(len: usize) -> Vec<T> {
 fn problem(dtype: DType, rows: usize, shape: ConvShape, map: &ConvMap) -> ConvProblem {
     let pointwise = matches!(map, ConvMap::Pointwise);
     ConvProblem { dtype, rows, shape, pointwise, device: DeviceClass::Cpu }
+}
+
+/// [`lattice_cpu::gelu`] of f32 values.
+pub(crate) fn gelu_on_cpu(x: FloatTensor<Flex>) -> FloatTensor<Flex> {
+    let x = Rows::new(x);
+    let values = x.get::<f32>();
+    let mut out = zeros::<f32>(values.len());
+    lattice_cpu::gelu(values, &mut out);
+    tensor_from(out, &x.0.shape())
+}
+
+/// Attention within patches on f32 rows `[n, 3 c]`.
+pub(crate) fn attend_on_cpu(qkv: FloatTensor<Flex>, runs: &[PatchRun], heads: usize) -> FloatTensor<Flex> {
+    let qkv = Rows::new(qkv);
+    let [n, c] = [qkv.0.shape()[0], qkv.0.shape()[1] / 3];
+    let mut out = zeros::<f32>(n * c);
+    lattice_cpu::patch_attention(qkv.get::<f32>(), runs, c, heads, &mut out);
+    tensor_from(out, &[n, c])
 }
 
 fn convolve<T: Scalar + Element + bytemuck::Pod>(

@@ -29,14 +29,15 @@ pub(crate) use no_gpu::{
     support_from_tensor, support_to_tensor, takes_dtype, top_rows,
 };
 
+pub(crate) use flex::{attend_on_cpu, gelu_on_cpu};
 pub(crate) use found::{
     CornersOfPoints, DeviceVoxels, Found, NeighbourColumn, NeighbourSearch, NeighboursFound, VoxelsOfPoints,
 };
 
 use crate::routes::PackedKernel;
 use crate::{Group, Relation, RowMap};
-pub use lattice_cpu::Activation;
 use lattice_cpu::PackedShape;
+pub use lattice_cpu::{Activation, PatchRun};
 
 /// An operand that may be left out.
 #[derive(ExtensionType)]

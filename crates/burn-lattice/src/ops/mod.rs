@@ -3,6 +3,7 @@
 
 mod activation;
 mod algebra;
+mod attention;
 mod bev;
 mod concat;
 mod construct;
@@ -32,6 +33,7 @@ mod upsample;
 
 pub use activation::*;
 pub use algebra::*;
+pub use attention::*;
 pub use bev::*;
 pub use concat::*;
 pub use construct::*;

@@ -2,22 +2,15 @@
 
 use burn::config::Config;
 use burn::module::Module;
-use burn::tensor::{Device, FloatDType, Tensor, activation};
+use burn::tensor::Device;
 use burn_lattice::nn::{
     ConvEpilogue, LayerNorm, LayerNormConfig, Linear, LinearConfig, SubmConv3d, SubmConv3dConfig,
 };
 use burn_lattice::ops::{self, ActivationKind, GeluApproximation};
-use burn_lattice::routes::DeviceClass;
 use burn_lattice::trace::scope;
 use burn_lattice::{Error, Result, SparseTensor};
-use rayon::prelude::*;
 
 use crate::serialization::Patches;
-
-/// Scores that one task computes, at most: a few times this many f32 values are alive for each thread, or at once on a GPU.
-const SCORES: usize = 1 << 21;
-/// The same on a GPU, where few large launches are better.
-const GPU_SCORES: usize = 1 << 25;
 
 /// Options of [`PatchAttention`].
 #[derive(Config, Debug)]
@@ -61,8 +54,8 @@ impl PatchAttentionConfig {
 }
 
 impl PatchAttention {
-    /// `[n, channels]` to `[n, channels]` on the same identity. Memory at inference: the slots' queries, keys and values and a bounded
-    /// block of scores; in training all scores, `heads · patch size` values a row. Scores are computed in f32.
+    /// `[n, channels]` to `[n, channels]` on the same identity, by [`ops::patch_attention`]. Memory at inference: the slots' queries, keys and
+    /// values and a bounded block of scores; in training all scores, `heads · patch size` values a row. Scores are computed in f32.
     ///
     /// # Errors
     /// Patches of another number of rows; channels or element types that do not fit.
@@ -78,44 +71,11 @@ impl PatchAttention {
         if x.n_rows() == 0 {
             return self.proj.try_forward(x);
         }
-        let dtype = x.feats().dtype();
-        let slots = ops::mix_rows(qkv.into_feats(), patches.slots_from_rows(), 0.0).cast(FloatDType::F32);
-        let on_gpu = DeviceClass::of(&slots.device()).is_gpu();
-        let most = if on_gpu { GPU_SCORES } else { SCORES };
-        let mut parts = Vec::new();
-        for run in patches.runs() {
-            let at_once = (most / (run.length * run.length * self.heads).max(1)).max(1);
-            let mut done = 0;
-            while done < run.patches {
-                let count = at_once.min(run.patches - done);
-                let first = run.first + done * run.length;
-                parts.push((slots.clone().narrow(0, first, count * run.length), count, run.length));
-                done += count;
-            }
-        }
-        let heads = self.heads;
-        let attend = |(part, count, length)| attend(part, count, length, heads);
-        // The CPU's dense operations run on one thread each; patches do not depend on each other.
-        let mixed: Vec<Tensor<2>> = match on_gpu || slots.is_autodiff() {
-            true => parts.into_iter().map(attend).collect(),
-            false => parts.into_par_iter().map(attend).collect(),
-        };
-        let mixed = Tensor::cat(mixed, 0);
-        let feats = ops::mix_rows(mixed, patches.rows_from_slots(), 0.0).cast(dtype);
+        let slots = ops::mix_rows(qkv.into_feats(), patches.slots_from_rows(), 0.0);
+        let mixed = ops::patch_attention(slots, patches.runs(), self.heads)?;
+        let feats = ops::mix_rows(mixed, patches.rows_from_slots(), 0.0);
         self.proj.try_forward(&x.with_feats(feats)?)
     }
-}
-
-/// Attention within `count` patches of `length` slots: `[count · length, 3 c]` to `[count · length, c]`.
-fn attend(qkv: Tensor<2>, count: usize, length: usize, heads: usize) -> Tensor<2> {
-    let channels = qkv.dims()[1] / 3;
-    let width = channels / heads;
-    let split: Tensor<5> = qkv.reshape([count, length, 3, heads, width]);
-    let split = split.permute([2, 0, 3, 1, 4]);
-    let [q, k, v] = [0, 1, 2].map(|i| split.clone().narrow(0, i, 1).reshape([count, heads, length, width]));
-    let scores: Tensor<4> = q.mul_scalar((width as f32).powf(-0.5)).matmul(k.swap_dims(2, 3));
-    let mixed = activation::softmax(scores, 3).matmul(v);
-    mixed.swap_dims(1, 2).reshape([count * length, channels])
 }
 
 /// Options of [`PtBlock`].
