@@ -2,7 +2,7 @@
 
 use cubecl::prelude::*;
 
-use super::kernel::UNITS;
+use super::share::UNITS;
 use crate::arena::Life;
 use crate::gpu::{Buffer, Gpu};
 

@@ -2,10 +2,10 @@
 
 use cubecl::prelude::*;
 
-use super::kernel::{
-    CHANNELS, Moves, ROWS_EACH, UNITS, add_parts_kernel, gradient_sums_kernel, merge_moments_kernel,
-    moments_kernel, normalize_kernel, spread_gradient_kernel,
-};
+use super::gradient_sums::{add_parts_kernel, gradient_sums_kernel};
+use super::moments::{Moves, merge_moments_kernel, moments_kernel};
+use super::row_kernels::{ROWS_EACH, normalize_kernel, spread_gradient_kernel};
+use super::share::{CHANNELS, UNITS};
 use crate::address::{address_of, lanes_of, room_for};
 use crate::arena::Life;
 use crate::conv::mma::After;

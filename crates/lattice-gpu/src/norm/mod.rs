@@ -6,8 +6,11 @@
 //! results of units and cubes are merged in a fixed order.
 
 mod fold;
-mod kernel;
+mod gradient_sums;
 mod launch;
+mod moments;
+mod row_kernels;
+mod share;
 mod shared;
 
 pub use fold::fold;

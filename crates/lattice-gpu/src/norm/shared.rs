@@ -5,8 +5,9 @@
 
 use cubecl::prelude::*;
 
-use super::kernel::{Moves, UNITS};
 use super::launch::{gradient_sums, moments, normalize, spread_gradient};
+use super::moments::Moves;
+use super::share::UNITS;
 use super::{BatchNormGrads, BatchNormTape, BatchNormWith, BatchNormed};
 use crate::address::room_for;
 use crate::arena::Life;

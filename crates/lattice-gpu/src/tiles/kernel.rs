@@ -2,9 +2,14 @@
 
 use cubecl::prelude::*;
 
+use super::chunks::count_taps;
 use super::geometry::Geometry;
-use super::phases::{WORDS, end_of_phase, fewer_taps, place_of_word, taps_between};
+use super::job::{Job, job_of};
+use super::keys::rank_of_taps;
+use super::numbers::{number_rows, write_table};
+use super::phases::{end_of_phase, fewer_taps, taps_between};
 use super::places::{PLANE, PLANE_KEY_BITS, place_by_counting, place_in_planes};
+use super::set::{SET, back_to_rows, gather_rows, mark_taps, rows_in_set, rows_under};
 use super::window::{LAST, input_row, near_row, near_rows, window_of};
 use super::{CHUNK_ROWS, HALO_ROWS, TILE_ROWS};
 use crate::index::EMPTY;
@@ -14,14 +19,6 @@ use crate::sort::cube_exclusive_sum;
 pub(crate) const NO_ROW: u32 = u32::MAX;
 /// Local number of a missing input row.
 pub(crate) const NO_LOCAL: u32 = HALO_ROWS as u32;
-/// Places of the set that a tile's distinct input rows are gathered in.
-pub(super) const SET: usize = 2048;
-/// Places looked at before a set counts as full.
-const MAX_STEPS: u32 = 1024;
-/// Says of a pair that it holds the number of its row; no support has a row of this number.
-const NUMBERED: u32 = 1 << 31;
-/// Says of a pair that it holds the place of its row in the set; an index has rows below it only.
-const PLACED: u32 = 1 << 30;
 /// Most taps of a group: a row's taps are bits of a word.
 pub(crate) const MAX_GROUP_TAPS: u32 = 32;
 /// Words of a phase: where its halo starts, how long it is, its first tap and the end of its taps.
@@ -53,60 +50,12 @@ impl BuildShape {
 
 /// The row at a position.
 #[cube]
-fn row_at(position: u32, rows: &[u32], #[comptime] listed: bool) -> u32 {
+pub(super) fn row_at(position: u32, rows: &[u32], #[comptime] listed: bool) -> u32 {
     let mut row = position;
     if listed {
         row = rows[position as usize];
     }
     row
-}
-
-/// Where the search for a row begins in the set.
-#[cube]
-fn place_of(id: u32) -> u32 {
-    (id * 0x9E37_79B1u32) >> 21u32
-}
-
-/// A relation among those whose tiles are built together: where its parts begin.
-#[derive(CubeType, CubeLaunch, Clone, Copy)]
-pub(crate) struct Job {
-    /// Its first tile among those of all, past them where there is no such relation; and that by which chunks and spans count.
-    pub(crate) first_tile: u32,
-    pub(crate) first_spans: u32,
-    /// Output rows.
-    pub(crate) n_out: u32,
-    /// Its first output row among `targets`, and its first input row among `source`.
-    pub(crate) first_target: u32,
-    pub(crate) first_source: u32,
-    /// The table of its input rows.
-    pub(crate) first_slot: u32,
-    pub(crate) mask: u32,
-    /// Its part of `halo`.
-    pub(crate) first_halo: u32,
-    pub(crate) halo_capacity: u32,
-    pub(crate) first_counter: u32,
-    /// 1 where source and target are one support whose positions are those of tiles: the rows of a tile are then its first input rows,
-    /// numbered as they stand, so that the eight rows that a chunk reads under a tap mostly lie in different banks.
-    pub(crate) same: u32,
-}
-
-impl Job {
-    /// The job as a kernel argument.
-    pub(super) fn arg(&self) -> JobLaunch {
-        JobLaunch::new(
-            self.first_tile,
-            self.first_spans,
-            self.n_out,
-            self.first_target,
-            self.first_source,
-            self.first_slot,
-            self.mask,
-            self.first_halo,
-            self.halo_capacity,
-            self.first_counter,
-            self.same,
-        )
-    }
 }
 
 /// Builds one tile a cube of 256 units.
@@ -136,34 +85,18 @@ pub(crate) fn build_tiles_kernel(
 ) {
     // The number of the tile among those of all relations, and in its own.
     let cube = CUBE_POS as u32;
-    let job = jobs.index(0usize);
-    let mut first_tile = job.first_tile;
-    let mut first_spans = job.first_spans;
-    let mut n_out = job.n_out;
-    let mut first_target = job.first_target;
-    let mut first_source = job.first_source;
-    let mut first_slot = job.first_slot;
-    let mut mask = job.mask;
-    let mut first_halo = job.first_halo;
-    let mut halo_capacity = job.halo_capacity;
-    let mut first_counter = job.first_counter;
-    let mut same = job.same;
-    #[unroll]
-    for at in 1usize..jobs.len() {
-        let job = jobs.index(at);
-        let is_it = cube >= job.first_tile;
-        first_tile = select(is_it, job.first_tile, first_tile);
-        first_spans = select(is_it, job.first_spans, first_spans);
-        n_out = select(is_it, job.n_out, n_out);
-        first_target = select(is_it, job.first_target, first_target);
-        first_source = select(is_it, job.first_source, first_source);
-        first_slot = select(is_it, job.first_slot, first_slot);
-        mask = select(is_it, job.mask, mask);
-        first_halo = select(is_it, job.first_halo, first_halo);
-        halo_capacity = select(is_it, job.halo_capacity, halo_capacity);
-        first_counter = select(is_it, job.first_counter, first_counter);
-        same = select(is_it, job.same, same);
-    }
+    let job = job_of(cube, &jobs);
+    let first_tile = job.first_tile;
+    let first_spans = job.first_spans;
+    let n_out = job.n_out;
+    let first_target = job.first_target;
+    let first_source = job.first_source;
+    let first_slot = job.first_slot;
+    let mask = job.mask;
+    let first_halo = job.first_halo;
+    let halo_capacity = job.halo_capacity;
+    let first_counter = job.first_counter;
+    let same = job.same;
     let tile = cube - first_tile;
     let small = first_spans + tile;
     if tile * comptime!(TILE_ROWS as u32) >= n_out {
@@ -268,55 +201,7 @@ pub(crate) fn build_tiles_kernel(
         taps_of_row = select(has_row, taps_of_row, 0u32);
         // Brings the units of a plane together, which searched for their rows each on its own way.
         sync_cube();
-        if comptime!(shape.lanes >= n_taps) {
-            // A lane for each tap keeps what its plane has of it.
-            let mut of_tap = 0u32;
-            #[unroll]
-            for tap in 0u32..n_taps {
-                let peers = plane_ballot((taps_of_row & comptime!(1u32 << tap)) != 0u32).extract(0usize);
-                of_tap = select(lane == tap, u32::cast_from(peers.count_ones()), of_tap);
-            }
-            if lane < n_taps && of_tap != 0u32 {
-                counts[lane as usize].fetch_add(of_tap);
-            }
-        } else {
-            for tap in 0u32..n_taps {
-                let has = (taps_of_row >> tap) & 1u32 == 1u32;
-                if comptime!(shape.lanes > 0) {
-                    let peers = plane_ballot(has).extract(0usize);
-                    if lane == 0u32 && peers != 0u32 {
-                        counts[tap as usize].fetch_add(u32::cast_from(peers.count_ones()));
-                    }
-                } else if has {
-                    counts[tap as usize].fetch_add(1u32);
-                }
-            }
-        }
-        sync_cube();
-        // The rarest tap becomes the highest bit.
-        if unit < n_taps {
-            let mine = counts[unit as usize].load();
-            let mut above = 0u32;
-            for other in 0u32..n_taps {
-                let theirs = counts[other as usize].load();
-                if theirs > mine || (theirs == mine && other < unit) {
-                    above += 1u32;
-                }
-            }
-            bits[unit as usize] = above;
-        }
-        sync_cube();
-        let mut left = taps_of_row;
-        while left != 0u32 {
-            key |= 1u32 << bits[left.trailing_zeros() as usize];
-            left &= left - 1u32;
-        }
-        // Rank of the set among Gray codes: neighbours in this order differ in few taps.
-        key ^= key >> 1u32;
-        key ^= key >> 2u32;
-        key ^= key >> 4u32;
-        key ^= key >> 8u32;
-        key ^= key >> 16u32;
+        key = rank_of_taps(taps_of_row, &counts, &mut bits, lane, shape);
     }
     // Rows that are none come last.
     if comptime!(shape.lanes == PLANE && n_taps <= PLANE_KEY_BITS) {
@@ -403,50 +288,10 @@ pub(crate) fn build_tiles_kernel(
                 flags[0].store(0u32);
             }
             sync_cube();
-            // Gather the distinct input rows; a pair then knows the place of its row in the set, or its number.
             let here = of_place & taps_between(begin - group_begin, end - group_begin);
-            let mut left = here;
-            while left != 0u32 {
-                let cell = (u32::cast_from(left.trailing_zeros()) * units + from) as usize;
-                left &= left - 1u32;
-                let id = neighbours[cell];
-                if own > 0u32 && id / units == tile {
-                    neighbours[cell] = NUMBERED | (id % units);
-                } else {
-                    let mut at = place_of(id);
-                    let mut steps = 0u32;
-                    let mut searching = true;
-                    while searching {
-                        let mut held = set[at as usize].load();
-                        if held == EMPTY {
-                            // Read again rather than trust the answer: a weak exchange may fail without a reason.
-                            set[at as usize].compare_exchange_weak(EMPTY, id);
-                            held = set[at as usize].load();
-                        }
-                        if held == id {
-                            neighbours[cell] = PLACED | at;
-                            searching = false;
-                        } else if held != EMPTY {
-                            at = (at + 1u32) & comptime!(SET as u32 - 1);
-                            steps += 1u32;
-                            if steps > MAX_STEPS {
-                                // The set is nearly full: far more rows than a halo may have.
-                                flags[0].fetch_or(1u32);
-                                searching = false;
-                            }
-                        }
-                    }
-                }
-            }
+            gather_rows(&mut neighbours, &set, &flags, here, from, tile, own);
             sync_cube();
-            let mut mine = 0u32;
-            for at in 0u32..WORDS {
-                #[unroll]
-                for half in 0u32..2u32 {
-                    let id = set[(place_of_word(at) + half) as usize].load();
-                    mine += select(id != EMPTY, 1u32, 0u32);
-                }
-            }
+            let mine = rows_in_set(&set);
             let (before_all, in_set) = cube_exclusive_sum(mine, &mut sums, comptime!(shape.lanes));
             let all = in_set + own;
             let overfull = flags[0].load() != 0u32;
@@ -457,20 +302,7 @@ pub(crate) fn build_tiles_kernel(
             let shared = comptime!(shape.shares) && too_long && !overfull && !anew;
             let mut holds_all = !overfull && (!too_long || shared);
             if shared {
-                for at in 0u32..per_unit {
-                    taps_of[(at * units + unit) as usize].store(0u32);
-                }
-                sync_cube();
-                let mut left = here;
-                while left != 0u32 {
-                    let tap = u32::cast_from(left.trailing_zeros());
-                    left &= left - 1u32;
-                    let known = neighbours[(tap * units + from) as usize];
-                    if known < NUMBERED {
-                        taps_of[(known & comptime!(PLACED - 1)) as usize].fetch_or(1u32 << tap);
-                    }
-                }
-                sync_cube();
+                mark_taps(&taps_of, &neighbours, here, from);
             }
             let mut sub = begin;
             while holds_all && sub < end {
@@ -484,14 +316,7 @@ pub(crate) fn build_tiles_kernel(
                 }
                 if shared && holds_all {
                     let taps = taps_between(sub - group_begin, until - group_begin);
-                    let mut mine = 0u32;
-                    for at in 0u32..WORDS {
-                        #[unroll]
-                        for half in 0u32..2u32 {
-                            let under = taps_of[(place_of_word(at) + half) as usize].load() & taps;
-                            mine += select(under != 0u32, 1u32, 0u32);
-                        }
-                    }
+                    let mine = rows_under(&taps_of, taps);
                     let (before_some, some) = cube_exclusive_sum(mine, &mut sums, comptime!(shape.lanes));
                     before = before_some;
                     total = some + own;
@@ -511,73 +336,45 @@ pub(crate) fn build_tiles_kernel(
                     }
                     sync_cube();
                     let at_halo = start[0];
-                    let mut number = before + own;
                     if unit < own && unit < start[1] {
                         halo[(first_halo + at_halo + unit) as usize] =
                             row_at(tile * units + unit, rows, listed);
                     }
                     let taps = taps_between(sub - group_begin, until - group_begin);
-                    // Two numbers a word.
-                    for at in 0u32..WORDS {
-                        let first_place = place_of_word(at);
-                        let mut packed = 0u32;
-                        #[unroll]
-                        for half in 0u32..2u32 {
-                            let place = (first_place + half) as usize;
-                            let id = set[place].load();
-                            let mut is_in = id != EMPTY;
-                            if shared {
-                                is_in = taps_of[place].load() & taps != 0u32;
-                            }
-                            if is_in {
-                                packed |= number << (16u32 * half);
-                                if number < start[1] {
-                                    halo[(first_halo + at_halo + number) as usize] = row_at(id, rows, listed);
-                                }
-                                number += 1u32;
-                            }
-                        }
-                        numbers[(first_place / 2u32) as usize] = packed;
-                    }
+                    number_rows(
+                        &mut numbers,
+                        halo,
+                        &set,
+                        &taps_of,
+                        &start,
+                        rows,
+                        before + own,
+                        first_halo,
+                        at_halo,
+                        shared,
+                        taps,
+                        listed,
+                    );
                     sync_cube();
-                    // Local numbers of two taps a word.
-                    let n_words = comptime!(n_taps.div_ceil(2));
-                    for word in sub / 2u32..until.div_ceil(2u32) {
-                        let mut packed = 0u32;
-                        #[unroll]
-                        for half in 0u32..2u32 {
-                            let tap = 2u32 * word + half;
-                            // A tap past the last of the group has no bit.
-                            let at = min(tap - group_begin, comptime!(group_taps.min(n_taps) - 1));
-                            let has = tap < until && (here >> at) & 1u32 == 1u32;
-                            let known = neighbours[(at * units + from) as usize];
-                            let place = known & comptime!(SET as u32 - 1);
-                            let two = numbers[(place / 2u32) as usize];
-                            let number = (two >> (16u32 * (place % 2u32))) & 0xFFFFu32;
-                            let row = select(known >= NUMBERED, known & comptime!(NUMBERED - 1), number);
-                            let local = select(has, row, NO_LOCAL.runtime());
-                            packed |= local << (16u32 * half);
-                        }
-                        table[((cube * n_words + word) * units + unit) as usize] = packed;
-                    }
+                    write_table(
+                        table,
+                        &neighbours,
+                        &numbers,
+                        here,
+                        from,
+                        cube,
+                        sub,
+                        until,
+                        group_begin,
+                        shape,
+                    );
                     n_phases += 1u32;
                     sub = until;
                     sync_cube();
                 }
             }
             if !holds_all {
-                // Back to the rows themselves.
-                let mut left = here;
-                while left != 0u32 {
-                    let cell = (u32::cast_from(left.trailing_zeros()) * units + from) as usize;
-                    left &= left - 1u32;
-                    let known = neighbours[cell];
-                    if known >= NUMBERED {
-                        neighbours[cell] = tile * units + (known & comptime!(NUMBERED - 1));
-                    } else if known >= PLACED {
-                        neighbours[cell] = set[(known & comptime!(PLACED - 1)) as usize].load();
-                    }
-                }
+                back_to_rows(&mut neighbours, &set, here, from, tile);
                 if anew {
                     own = 0u32;
                 } else {
@@ -604,42 +401,5 @@ pub(crate) fn build_tiles_kernel(
     if unit == 0u32 {
         spans[(small * span_words) as usize] = n_phases;
         counters[(first_counter + 2u32) as usize].fetch_add(flags[1].load());
-    }
-}
-
-/// Marks the taps of every chunk and adds the pairs of the group to `flags[1]`; `of_place` are the taps of the row at this place.
-#[cube]
-fn count_taps(
-    chunk_masks: &Shared<[Atomic<u32>]>,
-    flags: &Shared<[Atomic<u32>]>,
-    of_place: u32,
-    taps: u32,
-    #[comptime] shape: BuildShape,
-) {
-    let unit = UNIT_POS;
-    let here = of_place & (u32::MAX >> (32u32 - taps));
-    let pairs = u32::cast_from(here.count_ones());
-    if comptime!(shape.lanes > 0) {
-        let sum = plane_sum(pairs);
-        let lane = unit % comptime!(shape.lanes);
-        let of_chunk = unit % comptime!(CHUNK_ROWS as u32);
-        if lane == 0u32 {
-            flags[1].fetch_add(sum);
-        }
-        // Taps of the eight rows of a chunk.
-        let mut together = here;
-        together |= plane_shuffle_xor(together, 1u32);
-        together |= plane_shuffle_xor(together, 2u32);
-        together |= plane_shuffle_xor(together, 4u32);
-        if of_chunk == 0u32 {
-            chunk_masks[(unit / comptime!(CHUNK_ROWS as u32)) as usize].store(together);
-        }
-    } else {
-        if unit < comptime!((TILE_ROWS / CHUNK_ROWS) as u32) {
-            chunk_masks[unit as usize].store(0u32);
-        }
-        sync_cube();
-        flags[1].fetch_add(pairs);
-        chunk_masks[(unit / comptime!(CHUNK_ROWS as u32)) as usize].fetch_or(here);
     }
 }

@@ -7,7 +7,8 @@ use lattice_core::{Error, Form, Result};
 
 use super::geometry::Geometry;
 use super::halo::{ALIGNMENT, Halos, TileCounts};
-use super::kernel::{BuildShape, Job, MAX_GROUP_TAPS, SPAN_WORDS, build_tiles_kernel};
+use super::job::Job;
+use super::kernel::{BuildShape, MAX_GROUP_TAPS, SPAN_WORDS, build_tiles_kernel};
 use super::{HALO_ROWS, TILE_ROWS};
 use crate::gpu::{Buffer, Gpu};
 use crate::index::{BlockIndex, LIST};

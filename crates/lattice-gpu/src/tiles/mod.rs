@@ -6,16 +6,21 @@
 //!
 //! Where the halo of a tile passes [`HALO_ROWS`], its taps are split into phases, each with a halo of its own.
 
+mod chunks;
 mod geometry;
 mod given;
 mod halo;
 mod identity;
+mod job;
 mod kernel;
+mod keys;
 mod launch;
+mod numbers;
 mod phases;
 mod places;
 mod read;
 mod report;
+mod set;
 mod window;
 
 pub use geometry::{Geometry, Placement};

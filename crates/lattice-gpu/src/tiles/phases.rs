@@ -2,7 +2,8 @@
 
 use cubecl::prelude::*;
 
-use super::kernel::{MAX_GROUP_TAPS, SET};
+use super::kernel::MAX_GROUP_TAPS;
+use super::set::SET;
 use super::{HALO_ROWS, TILE_ROWS};
 
 /// Words of two places of the set that a unit walks through.
