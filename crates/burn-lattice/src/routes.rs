@@ -288,7 +288,7 @@ const INT8_MIN_CHANNELS: usize = 48;
 /// Products, were every row to have every tap, up to which codes are unpacked in registers: from there on a launch more costs less than planes
 /// that unpack the same codes. That launch takes 2.3 to 4 us, and registers a tenth of the kernel's time: found on the layers of `minkunet18`
 /// on an H200 (`benches/RESULTS.md`).
-const PACKED_MMA_MOST_PRODUCTS: usize = 1 << 32;
+const PACKED_MMA_MOST_PRODUCTS: u64 = 1 << 32;
 
 /// All routes of `packed_conv`, those of a device best first.
 pub static PACKED_ROUTES: &[PackedRoute] = &[
@@ -332,7 +332,9 @@ pub static PACKED_ROUTES: &[PackedRoute] = &[
                 && matches!(p.conv.dtype, DType::F16 | DType::BF16)
         },
         pays: |p| {
-            p.conv.rows.saturating_mul(p.taps * p.row() * p.conv.shape.c_out) <= PACKED_MMA_MOST_PRODUCTS
+            let factors = [p.conv.rows, p.taps, p.row(), p.conv.shape.c_out];
+            factors.iter().fold(1u64, |product, &factor| product.saturating_mul(factor as u64))
+                <= PACKED_MMA_MOST_PRODUCTS
         },
         kernel: PackedKernel::Mma,
     },

@@ -47,7 +47,8 @@ thread_local! {
 }
 
 /// How many forms this thread has derived from parameters for the kernels of a GPU: weights in the order of matrix units, cast biases, folded
-/// norms. They are kept while the parameters live, so a second call of a layer derives none.
+/// norms. Without autodiff they are kept while the parameters live, so a second call of a layer derives none; but for parameters that are a part of a
+/// larger tensor, whose forms serve one call.
 pub fn derived_forms() -> u64 {
     DERIVED.get()
 }

@@ -211,3 +211,24 @@ fn joins_with_their_own_rows() {
         });
     }
 }
+
+/// Features and weight that are constants of a plain device do not keep a bias from its gradient: one for each row.
+#[test]
+fn a_bias_alone_has_its_gradient() {
+    let device = inference();
+    let coords = line(&(0..9).collect::<Vec<_>>());
+    let plain = |seed, shape: [usize; 2]| {
+        tensor::<2>(&Seeded::new(seed).values(shape[0] * shape[1]), shape, DType::F32, &device)
+    };
+    let bias = || tensor::<1>(&[0.5, -1.0], [2], DType::F32, &training()).require_grad();
+    let gradient = |bias: &Tensor<1>, y: Tensor<2>| read(&bias.grad(&y.sum().backward()).unwrap());
+    let b = bias();
+    let y = ops::linear_features(plain(1, [9, 3]), plain(2, [2, 3]), Some(b.clone())).unwrap();
+    assert_eq!(gradient(&b, y), [9.0, 9.0]);
+    let b = bias();
+    let x = sparse_at(&coords, plain(3, [9, 3]), [1; 3]);
+    let weight = plain(4, [27 * 3, 2]).reshape([27, 3, 2]);
+    let options = ConvOptions::new(spec(&Kernel::cube(3, 1)));
+    let y = ops::subm_conv3d(&x, weight, Some(b.clone()), &options).unwrap();
+    assert_eq!(gradient(&b, y.into_feats()), [9.0, 9.0]);
+}

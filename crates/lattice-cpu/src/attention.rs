@@ -64,7 +64,9 @@ pub fn patch_attention(qkv: &[f32], runs: &[PatchRun], channels: usize, heads: u
     let (mut rest, mut at) = (out, 0);
     for run in runs {
         assert_eq!(run.first, at, "{op}: runs follow one another");
-        for _ in 0..run.patches {
+        // Patches without rows are none, however many there are.
+        let patches = if run.length == 0 { 0 } else { run.patches };
+        for _ in 0..patches {
             let patch = at..at + run.length;
             let (mine, later) = rest.split_at_mut(run.length * channels);
             rest = later;

@@ -179,13 +179,13 @@ impl Case {
     }
 }
 
-/// Whether a device multiplies elements of this type with fragments that kernels lay out.
 /// Ways to share a tile among planes whose fragments the device lays out: the one that is chosen, and one with a single fragment of rows.
 fn fragment_plans(c_in: usize, c_out: usize) -> [CmmaPlan; 2] {
     let chosen = CmmaPlan::choose(c_in, c_out);
     [chosen, CmmaPlan { planes: 8, sides: 1, columns: chosen.columns.div_ceil(2), steps: 1 }]
 }
 
+/// Whether a device multiplies elements of this type with fragments that kernels lay out.
 fn on_matrix_units<T: Element>(gpu: &Gpu) -> bool {
     if T::HALVES == 1 { has_matrix_units(gpu) } else { has_tf32(gpu) }
 }

@@ -7,6 +7,7 @@ use lattice_cpu::PatchRun;
 use super::precision::{runs_on_cpu_kernels, widened};
 use crate::backend::attend_on_cpu;
 use crate::routes::DeviceClass;
+use crate::tensor::check_features;
 use crate::{Error, Result};
 
 /// Scores that are computed at once where they are a tensor, at most; a few times this many f32 values are alive.
@@ -24,9 +25,10 @@ const GPU_SCORES: usize = 1 << 25;
 /// `qkv [n, 3 · channels]`: queries, keys and values side by side, each with the channels of a head next to each other; `runs`, in order, hold
 /// all rows; result `[n, channels]`. Cost: `4 · channels · length` operations a row of a patch of `length`.
 /// # Errors
-/// Columns that are not three times a multiple of `heads`, zero heads, or runs that do not hold each row once, in order.
+/// A dtype that is not a float of the device, columns that are not three times a multiple of `heads`, zero heads, or runs that do not hold each row once, in order.
 pub fn patch_attention(qkv: Tensor<2>, runs: &[PatchRun], heads: usize) -> Result<Tensor<2>> {
     let op = "patch_attention";
+    check_features(op, &qkv)?;
     let [n, columns] = qkv.dims();
     if heads == 0 || !columns.is_multiple_of(3 * heads) {
         return Err(Error::Shape {

@@ -221,6 +221,13 @@ pub struct ConvEpilogue {
     pub activation: Activation,
 }
 
+impl ConvEpilogue {
+    fn is_autodiff(&self) -> bool {
+        let norm = self.scale_shift.iter().flat_map(|(scale, shift)| [scale, shift]);
+        norm.into_iter().any(Tensor::is_autodiff) || self.residual.as_ref().is_some_and(Tensor::is_autodiff)
+    }
+}
+
 fn check_conv(
     op: &'static str,
     x: &SparseTensor,
@@ -350,7 +357,10 @@ pub(super) fn convolve_by(
     }
 
     let clock = Clock::start_on(x.feats());
-    let autodiff = x.feats().is_autodiff() || weight.is_autodiff();
+    let autodiff = x.feats().is_autodiff()
+        || weight.is_autodiff()
+        || bias.as_ref().is_some_and(Tensor::is_autodiff)
+        || epilogue.is_autodiff();
     let map = geometry.map.clone();
     let feats = if autodiff {
         let y = Tensor::<2>::from_dispatch(<Dispatch as LatticeBackend>::sparse_conv(

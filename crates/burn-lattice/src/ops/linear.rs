@@ -77,10 +77,11 @@ pub(crate) fn linear_features_by_columns(
 ) -> Result<Tensor<2>> {
     let weight: Tensor<3> = weight.unsqueeze();
     check_linear(op, feats.dims()[1], feats.dtype(), &weight, bias.as_ref())?;
+    let autodiff =
+        feats.is_autodiff() || weight.is_autodiff() || bias.as_ref().is_some_and(Tensor::is_autodiff);
     let bias = bias.map_or(Operand::Absent, |b| {
         Operand::Given(cast_bias(b, float_dtype(feats.dtype())).into_dispatch())
     });
-    let autodiff = feats.is_autodiff() || weight.is_autodiff();
     let (feats, weight, map) = (feats.into_dispatch(), weight.into_dispatch(), ConvMap::Pointwise);
     Ok(Tensor::from_dispatch(if autodiff {
         <Dispatch as LatticeBackend>::sparse_conv(feats, weight, bias, map, 1)

@@ -4,6 +4,7 @@ use burn::module::Module;
 use burn::tensor::{DType, Device, Tensor};
 use burn_lattice::nn::SubmConv3dConfig;
 use burn_lattice::ops::{self, Axis, ConvEpilogue, Target};
+use burn_lattice::routes::DeviceClass;
 use burn_lattice::{Activation, DeviceInfo, SparseTensor, Support, SupportPolicy, routes, trace};
 
 use super::compare::{
@@ -217,9 +218,15 @@ fn weights_are_put_in_order_once() {
         let view = tensor::<3>([27, 20, 96], 2, dtype, &device).swap_dims(1, 2);
         let linear = tensor::<2>([96, 20], 3, dtype, &device).transpose();
         let bias = tensor([20], 4, DType::F32, &device);
+        let units = match DeviceClass::of(&device) {
+            DeviceClass::Gpu(units) => units.manual || units.f16,
+            DeviceClass::Cpu => panic!("a GPU"),
+        };
         let derives_once = |layer: &str, run: &dyn Fn() -> Tensor<2>| {
+            let before = trace::derived_forms();
             let first = read(&run());
             let derived = trace::derived_forms();
+            assert_eq!(derived > before, units, "{layer} on {name}: weights have an order for matrix units");
             assert_eq!(first, read(&run()), "{layer} on {name}");
             assert_eq!(derived, trace::derived_forms(), "{layer} on {name}: derived again");
         };
@@ -228,6 +235,30 @@ fn weights_are_put_in_order_once() {
         };
         derives_once("from data", &|| conv(&taps, Some(bias.clone())));
         derives_once("a view", &|| conv(&view, None));
+        // Two views of one memory are two weights.
+        let square = tensor::<3>([27, 96, 96], 5, dtype, &device);
+        let turned = square.clone().swap_dims(1, 2);
+        let copy = Tensor::<3>::from_data(turned.to_data(), (&device, dtype));
+        derives_once("a square weight", &|| conv(&square, None));
+        derives_once("the same, turned", &|| conv(&turned, None));
+        assert_eq!(
+            read(&conv(&turned, None)),
+            read(&conv(&copy, None)),
+            "{name}: a turned weight is another one"
+        );
+        // So are a bias and its beginning.
+        let long = tensor::<1>([256], 6, DType::F32, &device);
+        let wide = tensor::<2>([256, 96], 7, dtype, &device);
+        let narrow = wide.clone().narrow(0, 0, 128);
+        let linear_of = |weight: &Tensor<2>, bias: Tensor<1>| {
+            read(&ops::linear_features(x.feats().clone(), weight.clone(), Some(bias)).unwrap())
+        };
+        let all = linear_of(&wide, long.clone());
+        let some = linear_of(&narrow, long.narrow(0, 0, 128));
+        for (all, some) in all.chunks(256).zip(some.chunks(128)) {
+            let close = all.iter().zip(some).all(|(a, b)| (a - b).abs() <= 0.02 + 0.01 * a.abs());
+            assert!(close, "{name}: the first channels of a wider layer");
+        }
         derives_once("linear", &|| {
             ops::linear_features(x.feats().clone(), linear.clone(), Some(bias.clone())).unwrap()
         });

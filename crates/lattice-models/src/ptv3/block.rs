@@ -55,7 +55,7 @@ impl PatchAttentionConfig {
 
 impl PatchAttention {
     /// `[n, channels]` to `[n, channels]` on the same identity, by [`ops::patch_attention`]. Memory at inference: the slots' queries, keys and
-    /// values and a bounded block of scores; in training all scores, `heads · patch size` values a row. Scores are computed in f32.
+    /// values and a bounded block of scores; in training all scores, `heads · patch size` values a row. Scores are computed in f32, in f64 for f64.
     ///
     /// # Errors
     /// Patches of another number of rows; channels or element types that do not fit.

@@ -19,10 +19,11 @@ use lattice_gpu::{Buffer, Life};
 
 use super::device::known;
 use super::forms;
-use super::kept::packed_weight;
+use super::kept::{can_be_kept, packed_weight};
 use super::rows::{Rows, with_gpu_float};
 use crate::backend::{Activation, ConvMap, FusedOperands};
 use crate::routes::{ConvKernel, ConvProblem, conv_route};
+use crate::trace;
 
 /// Whether the weights of a convolution stay as they are.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -125,12 +126,12 @@ impl OnMatrixUnits<'_> {
     ) -> Buffer {
         let Self { tiles, direction, mirrored, .. } = *self;
         let (gpu, taps) = (tiles.gpu(), tiles.taps());
-        let (shape, life) = ([taps as usize, c_from, c_to], self.life());
+        let (shape, life) = ([taps as usize, c_from, c_to], self.life(weight));
         let elements = || Rows::new(weight.clone()).buffer();
         if self.kernel == ConvKernel::GpuCmma {
             let order = (direction, mirrored);
             let pack = || cmma::pack_fragments::<T>(gpu, &elements(), taps, [c_from, c_to], order, life);
-            let packed = self.packed(weight, shape, None, pack);
+            let packed = self.packed(life, weight, shape, None, pack);
             let plan = cmma::CmmaPlan::choose(c_from, c_to);
             return cmma::conv_cmma::<T>(gpu, x, &packed, plan, tiles, epilogue);
         }
@@ -139,28 +140,32 @@ impl OnMatrixUnits<'_> {
             true => mma::pack_weights_mirrored::<T>(gpu, &elements(), taps, [c_from, c_to], plan, life),
             false => mma::pack_weights::<T>(gpu, &elements(), taps, [c_from, c_to], plan, direction, life),
         };
-        let packed = self.packed(weight, shape, Some(plan.packing()), pack);
+        let packed = self.packed(life, weight, shape, Some(plan.packing()), pack);
         mma::conv_mma::<T>(gpu, x, &packed, plan, tiles, epilogue)
     }
 
-    /// Packed weights, kept where they are [`Life::Apart`].
+    /// Packed weights of a life, kept where they are [`Life::Apart`].
     fn packed<P: Any + Send + Sync>(
         &self,
+        life: Life,
         weight: &CubeTensor,
         shape: [usize; 3],
         plan: Option<MmaPlan>,
         pack: impl FnOnce() -> P,
     ) -> Arc<P> {
-        match self.life() {
+        match life {
             Life::Apart => packed_weight(weight, shape, plan, pack),
-            _ => Arc::new(pack()),
+            _ => {
+                trace::count_derived_form();
+                Arc::new(pack())
+            }
         }
     }
 
     /// How long packed weights live.
-    fn life(&self) -> Life {
+    fn life(&self, weight: &CubeTensor) -> Life {
         match (self.weights, self.direction) {
-            (Weights::Fixed, Direction::Forward) => Life::Apart,
+            (Weights::Fixed, Direction::Forward) if can_be_kept(weight) => Life::Apart,
             _ => Life::Passing,
         }
     }

@@ -41,10 +41,10 @@ enum Key {
     /// Places of the codes, scales and biases of a packed weight (and of the steps of its activations), its sizes, the plan, and the element
     /// type that codes become; none where they are multiplied with bytes.
     Codes(Vec<Place>, PackedShape, MmaPlan, Option<DType>),
-    /// Memory of a vector that is cast, and the type it takes.
-    Cast((usize, u64), DType),
-    /// Memories of the statistics and parameters of a norm, the bits of its `eps`, and whether it has a gamma.
-    Folded(Vec<(usize, u64)>, [u64; 2]),
+    /// Memory and length of a vector that is cast, and the type it takes.
+    Cast((usize, u64), usize, DType),
+    /// Memories of the statistics and parameters of a norm, its channels, the bits of its `eps`, and whether it has a gamma.
+    Folded(Vec<(usize, u64)>, usize, [u64; 2]),
 }
 
 struct Entry {
@@ -90,6 +90,11 @@ fn keep<T: Any + Send + Sync>(key: Key, sources: Vec<Buffer>, form: T) -> Arc<T>
     kept.retain(|_, entry| !entry.sources.iter().any(Buffer::is_last));
     kept.insert(key, Entry { sources, form: form.clone() });
     form
+}
+
+/// Whether what is derived from a tensor can be kept: not where it is a part of a larger memory, which nobody sees go.
+pub(super) fn can_be_kept(tensor: &CubeTensor) -> bool {
+    !buffer(tensor).is_piece()
 }
 
 /// A weight in the order that matrix units read, packed once for as long as the weight lives.
@@ -144,7 +149,9 @@ pub(crate) fn folded(
     // A norm with beta alone is told from one with gamma alone by nothing else.
     let has_gamma = u64::from(affine[0].is_some());
     let memories = sources().map(|primitive| Buffer::memory_of(&primitive.handle)).collect();
-    let key = Key::Folded(memories, [eps.to_bits(), has_gamma]);
+    // Vectors that begin where longer ones do are other vectors.
+    let channels = statistics[0].meta.num_elements();
+    let key = Key::Folded(memories, channels, [eps.to_bits(), has_gamma]);
     if let Some(folded) = found::<(Tensor<1>, Tensor<1>)>(&key) {
         return folded.as_ref().clone();
     }
@@ -188,7 +195,7 @@ pub(crate) fn cast_bias(bias: Tensor<1>, dtype: FloatDType) -> Tensor<1> {
         return bias;
     }
     let Some(buffer) = buffer_of(&bias) else { return bias.cast(dtype) };
-    let key = Key::Cast(buffer.memory(), dtype.into());
+    let key = Key::Cast(buffer.memory(), buffer.len, dtype.into());
     kept(key, || vec![buffer], || bias.cast(dtype)).as_ref().clone()
 }
 

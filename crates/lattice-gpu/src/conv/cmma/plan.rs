@@ -18,7 +18,7 @@ pub struct CmmaPlan {
 
 impl CmmaPlan {
     /// The plan of a convolution, found by `examples/conv_timing.rs` through Vulkan on an H200. Cubes of four planes fill multiprocessors better than
-    /// those of eight (128 channels: 0.38 and 0.43 ms on 95 k rows); planes of one fragment of rows, or of four, take 1.1 to 1.7 times as long, and
+    /// those of eight (128 channels: 0.38 and 0.43 ms on 95 k rows); planes of one fragment of rows, or of four, take 1.1 to 1.9 times as long, and
     /// room for the rows of two taps up to 2 times, as fewer cubes are at work at once then.
     pub fn choose(c_in: usize, c_out: usize) -> Self {
         // Many output channels are done at once, so that rows are gathered once for all of them.
