@@ -97,7 +97,6 @@ fn attend(engine: Engine, qkv: &[f32], sizes: Sizes, task: Task<'_>) {
     let (keys, values) = (length.next_multiple_of(lanes), width.next_multiple_of(lanes));
     let queries = task.out.len() / channels;
     let rows: Vec<u32> = (task.first..task.first + queries).map(|row| row as u32).collect();
-    let local: Vec<u16> = (0..QUERIES as u16).collect();
     let own: Vec<u32> = (0..QUERIES as u32).collect();
     with_scratch(Purpose::Weights, width * keys + length * values, |packed| {
         let (packed_keys, packed_values) = packed.split_at_mut(width * keys);
@@ -106,45 +105,17 @@ fn attend(engine: Engine, qkv: &[f32], sizes: Sizes, task: Task<'_>) {
             for head in 0..heads {
                 pack_keys(engine, qkv, sizes, &task.patch, head, packed_keys);
                 pack_values(engine, qkv, sizes, &task.patch, head, packed_values);
-                for (block, rows) in rows.chunks(QUERIES).enumerate() {
+                for (rows, out) in rows.chunks(QUERIES).zip(task.out.chunks_mut(QUERIES * channels)) {
                     let n = rows.len();
-                    scores[..n * keys].fill(0.0);
-                    mixed[..n * values].fill(0.0);
-                    for (first, vectors) in panels(engine, length) {
-                        let product = Product {
-                            x: qkv,
-                            stride: 3 * channels,
-                            at: head * width,
-                            rows,
-                            out_local: &local[..n],
-                            b: &packed_keys[first * width..][..vectors * lanes * width],
-                            k: width,
-                            vectors,
-                            tile_stride: keys,
-                            tile_at: first,
-                        };
-                        engine.product(&product, &mut scores[..n * keys]);
-                    }
+                    let (scores, mixed) = (&mut scores[..n * keys], &mut mixed[..n * values]);
+                    let queries = Gathered { x: qkv, stride: 3 * channels, at: head * width, rows };
+                    multiply(engine, queries, packed_keys, [width, length], scores);
                     let mut sums = [0.0f32; QUERIES];
-                    for (row, sum) in scores[..n * keys].chunks_exact_mut(keys).zip(&mut sums) {
+                    for (row, sum) in scores.chunks_exact_mut(keys).zip(&mut sums) {
                         *sum = exponentials(engine, &mut row[..length]);
                     }
-                    for (first, vectors) in panels(engine, width) {
-                        let product = Product {
-                            x: scores,
-                            stride: keys,
-                            at: 0,
-                            rows: &own[..n],
-                            out_local: &local[..n],
-                            b: &packed_values[first * length..][..vectors * lanes * length],
-                            k: length,
-                            vectors,
-                            tile_stride: values,
-                            tile_at: first,
-                        };
-                        engine.product(&product, &mut mixed[..n * values]);
-                    }
-                    let out = &mut task.out[block * QUERIES * channels..][..n * channels];
+                    let weights = Gathered { x: scores, stride: keys, at: 0, rows: &own[..n] };
+                    multiply(engine, weights, packed_values, [length, width], mixed);
                     for ((out, mixed), sum) in
                         out.chunks_exact_mut(channels).zip(mixed.chunks_exact(values)).zip(sums)
                     {
@@ -157,6 +128,37 @@ fn attend(engine: Engine, qkv: &[f32], sizes: Sizes, task: Task<'_>) {
             }
         });
     });
+}
+
+/// Rows of features, from a column on: the left side of a product.
+struct Gathered<'a> {
+    x: &'a [f32],
+    /// Floats between two rows of `x`.
+    stride: usize,
+    /// First column.
+    at: usize,
+    rows: &'a [u32],
+}
+
+/// `out = x @ packed`, with `packed` `[k, n]` in panels and rows of `out` as wide as whole vectors.
+fn multiply(engine: Engine, x: Gathered<'_>, packed: &[f32], [k, n]: [usize; 2], out: &mut [f32]) {
+    let out_local: [u16; QUERIES] = std::array::from_fn(|row| row as u16);
+    out.fill(0.0);
+    for (first, vectors) in panels(engine, n) {
+        let product = Product {
+            x: x.x,
+            stride: x.stride,
+            at: x.at,
+            rows: x.rows,
+            out_local: &out_local[..x.rows.len()],
+            b: &packed[first * k..][..vectors * engine.lanes() * k],
+            k,
+            vectors,
+            tile_stride: n.next_multiple_of(engine.lanes()),
+            tile_at: first,
+        };
+        engine.product(&product, out);
+    }
 }
 
 /// Keys of a head times the scale, `[panel, channel, key]`; keys past the last are 0.

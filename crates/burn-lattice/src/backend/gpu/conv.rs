@@ -34,6 +34,11 @@ pub(super) enum Weights {
     Changing,
 }
 
+/// A tensor's elements without room between their rows: its own memory where it has none.
+fn contiguous(tensor: &CubeTensor) -> Buffer {
+    Rows::new(tensor.clone()).buffer()
+}
+
 /// Sums of a convolution or of its input gradient by the route of the table.
 pub(super) fn convolve(
     x: &Rows,
@@ -66,7 +71,7 @@ pub(super) fn convolve(
     let kernel = conv_route(&problem).kernel();
     let values = x.buffer();
     // Kept forms are known by the weight as it lies, so that one whose rows have room between them is not copied for each call.
-    let w = || Rows::new(weight.clone()).buffer();
+    let w = || contiguous(weight);
     let y = with_gpu_float!(x.dtype(), T, {
         match (map, kernel) {
             _ if rows * c_to == 0 => gpu.empty(0, 4),
@@ -127,18 +132,22 @@ impl OnMatrixUnits<'_> {
         let Self { tiles, direction, mirrored, .. } = *self;
         let (gpu, taps) = (tiles.gpu(), tiles.taps());
         let (shape, life) = ([taps as usize, c_from, c_to], self.life(weight));
-        let elements = || Rows::new(weight.clone()).buffer();
         if self.kernel == ConvKernel::GpuCmma {
             let order = (direction, mirrored);
-            let pack = || cmma::pack_fragments::<T>(gpu, &elements(), taps, [c_from, c_to], order, life);
+            let pack =
+                || cmma::pack_fragments::<T>(gpu, &contiguous(weight), taps, [c_from, c_to], order, life);
             let packed = self.packed(life, weight, shape, None, pack);
             let plan = cmma::CmmaPlan::choose(c_from, c_to);
             return cmma::conv_cmma::<T>(gpu, x, &packed, plan, tiles, epilogue);
         }
         let plan = MmaPlan::fitted(gpu, c_from * T::HALVES, c_to, taps, tiles.n_tiles());
         let pack = || match mirrored {
-            true => mma::pack_weights_mirrored::<T>(gpu, &elements(), taps, [c_from, c_to], plan, life),
-            false => mma::pack_weights::<T>(gpu, &elements(), taps, [c_from, c_to], plan, direction, life),
+            true => {
+                mma::pack_weights_mirrored::<T>(gpu, &contiguous(weight), taps, [c_from, c_to], plan, life)
+            }
+            false => {
+                mma::pack_weights::<T>(gpu, &contiguous(weight), taps, [c_from, c_to], plan, direction, life)
+            }
         };
         let packed = self.packed(life, weight, shape, Some(plan.packing()), pack);
         mma::conv_mma::<T>(gpu, x, &packed, plan, tiles, epilogue)
