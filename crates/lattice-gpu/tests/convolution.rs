@@ -224,6 +224,8 @@ fn all_plans(gpu: &Gpu, c_in: usize, c_out: usize) -> Vec<MmaPlan> {
         // On a device with many multiprocessors, what few and fewer rows take.
         MmaPlan::fitted(gpu, c_in, c_out, 27, 200),
         MmaPlan::fitted(gpu, c_in, c_out, 27, 1),
+        MmaPlan { ahead: true, together: 4, singly: true, ..form([4, 1, 4], 64, 2, true, true) },
+        MmaPlan { ahead: true, together: 4, ..shared(2, 2, form([4, 1, 3], 96, 2, true, true)) },
         form([4, 1, 2], 16, 1, true, true),
         form([8, 2, 1], 32, 2, false, true),
         form([2, 2, 1], 64, 2, true, false),

@@ -46,6 +46,8 @@ const DEEP_BYTES: usize = 150_000;
 
 /// Most cubes that share a block of one tile.
 const MOST_SPLITS: usize = 4;
+/// Taps of the kernel that plans were measured with.
+const USUAL_TAPS: usize = 27;
 /// Fewest taps, and taps times parts of the channels, that are shared.
 const LEAST_SHARED: usize = 16;
 
@@ -83,7 +85,7 @@ impl MmaPlan {
             17..=32 if c_in > 32 => (8, 1, 2),
             17..=32 => (4, 1, 2),
             33..=64 => (4, 1, 4),
-            65..=96 => (8, 2, 3),
+            65..=96 => (4, 2, 3),
             _ => (4, 2, 4),
         };
         let depth = match c_in {
@@ -104,8 +106,8 @@ impl MmaPlan {
             grain: if depth == EDGE { 1 } else { 2 },
             dealt: wide,
             table_staged: wide,
-            ahead: slices == 4,
-            together: if slices == 3 { 2 } else { 4 },
+            ahead: slices > 2,
+            together: 4,
             singly: c_out > 32,
             told: false,
             part_splits: 1,
@@ -113,9 +115,10 @@ impl MmaPlan {
         }
     }
 
-    /// [`MmaPlan::choose`] for `n_tiles` tiles of so many taps: where the cubes would leave a device's multiprocessors idle, as on the few rows
+    /// [`MmaPlan::choose`] for `n_tiles` tiles of so many taps. Where the cubes would leave a device's multiprocessors idle, as on the few rows
     /// of deep levels, cubes take 32 output channels, hold a tap's weights at once, and on the fewest rows share the taps and the parts of
-    /// the channels. Measured on the levels of scans (`examples/conv_timing.rs --few`), it takes 0.5 to 0.85 of the time there.
+    /// the channels; where those cubes would be at work one after the other, smaller cubes of as wide planes as on many rows share the work. Measured on the levels of
+    /// scans (`examples/conv_timing.rs --few`, and `--plan`), it takes 0.4 to 0.85 of the time there.
     pub fn fitted(gpu: &Gpu, c_in: usize, c_out: usize, taps: u32, n_tiles: usize) -> Self {
         Self::of_tiles(Room::of(gpu), [c_in, c_out], taps, n_tiles)
     }
@@ -151,15 +154,54 @@ impl MmaPlan {
             ..best
         };
         // More cubes than are at work at once gain nothing, nor do they with little work.
-        let wanted = (2 * multiprocessors / cubes(&narrow).max(1)).min(MOST_SPLITS);
+        let wanted = |plan: &Self| (2 * multiprocessors / cubes(plan).max(1)).clamp(1, MOST_SPLITS);
         let (taps, parts) = (taps as usize, c_in.div_ceil(depth));
-        if 5 * cubes(&narrow) > 3 * multiprocessors || taps * parts < LEAST_SHARED || !room.coherent {
+        let shares = taps * parts >= LEAST_SHARED && room.coherent;
+        if c_in.min(c_out) > 32 && cubes(&narrow) * parts * taps > 2 * multiprocessors * USUAL_TAPS {
+            let wide = Self::wide(room, c_in, c_out);
+            return if shares { wide.shared(wanted(&wide), taps, c_in.div_ceil(wide.depth)) } else { wide };
+        }
+        if 5 * cubes(&narrow) > 3 * multiprocessors || !shares {
             return narrow;
         }
         // Parts are shared before taps, for which every cube stages the same rows.
+        let wanted = wanted(&narrow);
         let part_splits = (1..=wanted.min(parts)).rev().find(|&n| parts.is_multiple_of(n)).unwrap_or(1);
         let tap_splits = if taps < LEAST_SHARED { 1 } else { wanted / part_splits };
         Self { part_splits, tap_splits, ..narrow }
+    }
+
+    /// Cubes of four planes of 64 rows by 64 output channels, or by 48 where that leaves fewer empty: two at work on a multiprocessor.
+    fn wide(room: Room, c_in: usize, c_out: usize) -> Self {
+        let least = |slices: &usize| c_out.next_multiple_of(slices * EDGE);
+        let depths: &[usize] = if room.deep { &[64, 96] } else { &[64] };
+        let depth = depths.iter().copied().min_by_key(|&depth| c_in.next_multiple_of(depth)).unwrap_or(64);
+        Self {
+            row_groups: 4,
+            slice_groups: 1,
+            slices: [4, 3].into_iter().min_by_key(least).unwrap_or(4),
+            depth,
+            grain: 2,
+            dealt: true,
+            table_staged: true,
+            ahead: true,
+            together: 4,
+            singly: true,
+            told: true,
+            part_splits: 1,
+            tap_splits: 1,
+        }
+    }
+
+    /// The plan shared by so many cubes: by parts of the channels where all have as many, else by taps.
+    fn shared(self, wanted: usize, taps: usize, parts: usize) -> Self {
+        if parts.is_multiple_of(wanted) {
+            Self { part_splits: wanted, ..self }
+        } else if taps >= LEAST_SHARED {
+            Self { tap_splits: wanted, ..self }
+        } else {
+            self
+        }
     }
 
     /// The plan for codes of so many bits that are unpacked in registers. Beside the elements of a tap a lane holds the codes of the next ones, which
@@ -258,7 +300,9 @@ mod tests {
         ];
         for room in rooms {
             for (c_in, c_out) in (1..300usize).flat_map(|c| [(c, 300 - c), (c, c), (c, 4 * c)]) {
-                for (taps, n_tiles) in [(1, 1), (8, 5), (27, 1), (27, 70), (27, 370), (27, 1001), (343, 30)] {
+                for (taps, n_tiles) in
+                    [(1, 1), (8, 5), (27, 1), (27, 18), (27, 70), (27, 370), (27, 1001), (343, 30)]
+                {
                     let plan = MmaPlan::of_tiles(room, [c_in, c_out], taps, n_tiles);
                     plan.check();
                     for bits in [4, 8] {

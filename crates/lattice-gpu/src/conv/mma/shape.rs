@@ -68,7 +68,9 @@ impl MmaShape {
         let taps = TAP_CLASSES.into_iter().find(|&most| self.taps <= most).unwrap_or(TAP_CLASSES[3]);
         let part_splits = if self.plan.splits() > 1 { 2 } else { 1 };
         let plan = MmaPlan { part_splits, tap_splits: 1, ..self.plan };
-        Self { c_in: plan.depth, c_out: plan.block(), taps, span_words: 0, plan, ..self }
+        // Whether the last part may have fewer grains is known, too.
+        let c_in = if self.may_end_early() { 1 } else { plan.depth };
+        Self { c_in, c_out: plan.block(), taps, span_words: 0, plan, ..self }
     }
 
     /// Whether the kernel is told of sizes when it runs, rather than compiled for them: codes are read by sizes that it is compiled for.
@@ -80,7 +82,7 @@ impl MmaShape {
     pub(super) fn may_end_early(&self) -> bool {
         let grain = self.plan.grain * EDGE;
         let empty = self.c_in.next_multiple_of(self.plan.depth) - self.c_in;
-        self.plan.depth > grain && (self.is_told() || empty >= grain)
+        self.plan.depth > grain && empty >= grain
     }
 
     /// Whether the elements of the next grain are asked for before this one's are multiplied: grains take turns with two sets of registers.
