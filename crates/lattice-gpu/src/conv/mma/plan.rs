@@ -332,6 +332,23 @@ mod tests {
         }
     }
 
+    /// Where narrow cubes would take turns, wide ones share the work; measured on levels of scans.
+    #[test]
+    fn middling_numbers_of_rows_take_wide_planes() {
+        let room = Room { deep: true, multiprocessors: Some(132), coherent: true };
+        let chosen = |c: usize, n_tiles| {
+            let plan = MmaPlan::of_tiles(room, [c, c], 27, n_tiles);
+            (plan.slices, plan.depth, plan.part_splits, plan.tap_splits)
+        };
+        assert_eq!(chosen(256, 11), (4, 64, 4, 1));
+        assert_eq!(chosen(256, 18), (4, 64, 1, 3));
+        assert_eq!(chosen(128, 71), (4, 64, 1, 1));
+        assert_eq!(chosen(96, 71), (3, 96, 1, 1));
+        assert_eq!(chosen(64, 71), (2, 64, 1, 1), "narrow cubes are at work all at once");
+        assert_eq!(chosen(256, 5), (2, 64, 4, 1));
+        assert_eq!(chosen(128, 18), (2, 64, 2, 1));
+    }
+
     /// Weights that were packed for many rows serve as many as are at work at once.
     #[test]
     fn few_and_many_tiles_of_narrow_layers_share_packed_weights() {
