@@ -4,7 +4,7 @@
 use cubecl::prelude::*;
 
 use super::row_kernels::before_activation;
-use super::share::{AHEAD, CHANNELS, PARTS_AHEAD, RUNS, UNITS, rows_ahead, sum_runs};
+use super::share::{AHEAD, CHANNELS, Own, PARTS_AHEAD, RUNS, UNITS, own, rows_ahead, sum_runs};
 use crate::conv::mma::After;
 use crate::last::is_last;
 
@@ -30,19 +30,12 @@ pub(crate) fn gradient_sums_kernel<F: Float, N: Size>(
     #[comptime] merged: bool,
 ) {
     let lanes = N::value();
-    let columns = comptime!(CHANNELS / lanes as u32);
-    let shares = comptime!(UNITS / columns);
+    let shares = comptime!(UNITS * lanes as u32 / CHANNELS);
     let mut shared = Shared::<[f32]>::new_slice(comptime!(UNITS as usize));
     let mut betas = Shared::<[f32]>::new_slice(comptime!((shares * CHANNELS) as usize));
     let mut gammas = Shared::<[f32]>::new_slice(comptime!((shares * CHANNELS) as usize));
     let mut arrived = Shared::<[u32]>::new_slice(1usize);
-    let column = UNIT_POS % columns;
-    let share = UNIT_POS / columns;
-    let width = c / lanes;
-    let vector = (CUBE_POS_Y * columns + column) as usize;
-    let part = CUBE_POS_X as usize;
-    let first = part * rows;
-    let end = min(first + rows, n);
+    let Own { column, share, width, vector, part, first, end } = own(n, c, rows, lanes);
     let mut by_beta = Vector::<f32, N>::new(0.0f32);
     let mut by_gamma = Vector::<f32, N>::new(0.0f32);
     if vector < width {

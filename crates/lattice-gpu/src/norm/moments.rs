@@ -3,7 +3,7 @@
 
 use cubecl::prelude::*;
 
-use super::share::{AHEAD, CHANNELS, PARTS_AHEAD, RUNS, UNITS, rows_ahead, sum_runs};
+use super::share::{AHEAD, CHANNELS, Own, PARTS_AHEAD, RUNS, UNITS, own, rows_ahead, sum_runs};
 use crate::last::is_last;
 
 /// Takes the moments of `n` further rows into `count`, `mean` and squared deviations `square`.
@@ -57,20 +57,13 @@ pub(crate) fn moments_kernel<F: Float, N: Size>(
     #[comptime] merged: bool,
 ) {
     let lanes = N::value();
-    let columns = comptime!(CHANNELS / lanes as u32);
-    let shares = comptime!(UNITS / columns);
+    let shares = comptime!(UNITS * lanes as u32 / CHANNELS);
     let mut shared = Shared::<[f32]>::new_slice(comptime!(UNITS as usize));
     let mut counts = Shared::<[f32]>::new_slice(comptime!(shares as usize));
     let mut means = Shared::<[f32]>::new_slice(comptime!((shares * CHANNELS) as usize));
     let mut squares = Shared::<[f32]>::new_slice(comptime!((shares * CHANNELS) as usize));
     let mut arrived = Shared::<[u32]>::new_slice(1usize);
-    let column = UNIT_POS % columns;
-    let share = UNIT_POS / columns;
-    let width = c / lanes;
-    let vector = (CUBE_POS_Y * columns + column) as usize;
-    let part = CUBE_POS_X as usize;
-    let first = part * rows;
-    let end = min(first + rows, n);
+    let Own { column, share, width, vector, part, first, end } = own(n, c, rows, lanes);
     // A unit merges its rows a few at a time.
     let mut count = 0.0f32;
     let mut center = Vector::<f32, N>::new(0.0f32);
