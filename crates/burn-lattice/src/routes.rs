@@ -287,7 +287,8 @@ const INT8_MIN_CHANNELS: usize = 48;
 
 /// Products, were every row to have every tap, up to which codes are unpacked in registers: from there on a launch more costs less than planes
 /// that unpack the same codes, and plans of floats have weights under way that codes leave no registers for. That launch takes 2.3 to 4 us, and
-/// registers a tenth of the kernel's time: found on the layers of `minkunet18` on an H200 (`benches/RESULTS.md`).
+/// registers a tenth of the kernel's time: found on the layers of `minkunet18` on an H200 (`benches/RESULTS.md`). Floats
+/// take such plans there from as many products on.
 const PACKED_MMA_MOST_PRODUCTS: u64 = 3_700_000_000;
 
 /// All routes of `packed_conv`, those of a device best first.

@@ -153,11 +153,11 @@ impl ActivationKind {
             Self::Sigmoid => activation::sigmoid(x),
             Self::Tanh => x.tanh(),
             Self::Silu => x.clone() * activation::sigmoid(x),
-            // Written out: a backend's own gelu may have an approximate gradient.
             Self::Gelu(GeluApproximation::None) if runs_on_cpu_kernels(&x) => {
                 let x = x.try_into_primitive::<Flex>().expect("the CPU's tensors are those of Flex");
                 Tensor::from_primitive::<Flex>(gelu_on_cpu(x))
             }
+            // Written out: a backend's own gelu may have an approximate gradient.
             Self::Gelu(GeluApproximation::None) => {
                 x.clone() * ((x * std::f64::consts::FRAC_1_SQRT_2).erf() + 1.0) * 0.5
             }

@@ -93,7 +93,7 @@ pub(crate) fn gradient_sums_kernel<F: Float, N: Size>(
     }
 }
 
-/// Adds the parts of the channels of a group, shared among units as in [`merge_parts`].
+/// Adds the parts of the channels of a group, shared among units as the parts of moments are.
 #[cube]
 fn add_parts(
     partial: &mut [f32],

@@ -4,6 +4,14 @@ use cubecl::prelude::*;
 
 use super::kernel::BuildShape;
 
+/// The lowest tap of a set, which is taken out of it.
+#[cube]
+pub(super) fn take_tap(taps: &mut u32) -> u32 {
+    let tap = u32::cast_from(taps.trailing_zeros());
+    *taps &= *taps - 1u32;
+    tap
+}
+
 /// A row's rank among the sets of taps: the rarest tap of the tile is the highest bit of a set, and neighbours in this order differ in few taps. `counts` are
 /// zero before; `bits` are the places of taps among the bits afterwards. For kernels of at most 32 taps.
 #[cube]
@@ -57,8 +65,7 @@ pub(super) fn rank_of_taps(
     let mut key = 0u32;
     let mut left = taps_of_row;
     while left != 0u32 {
-        key |= 1u32 << bits[left.trailing_zeros() as usize];
-        left &= left - 1u32;
+        key |= 1u32 << bits[take_tap(&mut left) as usize];
     }
     // Rank of the set among Gray codes: neighbours in this order differ in few taps.
     key ^= key >> 1u32;

@@ -4,6 +4,7 @@
 use cubecl::prelude::*;
 
 use super::TILE_ROWS;
+use super::keys::take_tap;
 use super::phases::{WORDS, place_of_word};
 use crate::index::EMPTY;
 
@@ -37,8 +38,7 @@ pub(super) fn gather_rows(
     let units = comptime!(TILE_ROWS as u32);
     let mut left = here;
     while left != 0u32 {
-        let cell = (u32::cast_from(left.trailing_zeros()) * units + from) as usize;
-        left &= left - 1u32;
+        let cell = (take_tap(&mut left) * units + from) as usize;
         let id = neighbours[cell];
         if own > 0u32 && id / units == tile {
             neighbours[cell] = NUMBERED | (id % units);
@@ -96,8 +96,7 @@ pub(super) fn mark_taps(taps_of: &Shared<[Atomic<u32>]>, neighbours: &Shared<[u3
     sync_cube();
     let mut left = here;
     while left != 0u32 {
-        let tap = u32::cast_from(left.trailing_zeros());
-        left &= left - 1u32;
+        let tap = take_tap(&mut left);
         let known = neighbours[(tap * units + from) as usize];
         if known < NUMBERED {
             taps_of[(known & comptime!(PLACED - 1)) as usize].fetch_or(1u32 << tap);
@@ -132,8 +131,7 @@ pub(super) fn back_to_rows(
     let units = comptime!(TILE_ROWS as u32);
     let mut left = here;
     while left != 0u32 {
-        let cell = (u32::cast_from(left.trailing_zeros()) * units + from) as usize;
-        left &= left - 1u32;
+        let cell = (take_tap(&mut left) * units + from) as usize;
         let known = neighbours[cell];
         if known >= NUMBERED {
             neighbours[cell] = tile * units + (known & comptime!(NUMBERED - 1));

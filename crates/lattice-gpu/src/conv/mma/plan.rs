@@ -159,7 +159,10 @@ impl MmaPlan {
         let shares = taps * parts >= LEAST_SHARED && room.coherent;
         if c_in.min(c_out) > 32 && cubes(&narrow) * parts * taps > 2 * multiprocessors * USUAL_TAPS {
             let wide = Self::wide(room, c_in, c_out);
-            return if shares { wide.shared(wanted(&wide), taps, c_in.div_ceil(wide.depth)) } else { wide };
+            // By parts where all cubes get as many, else by taps.
+            let wanted = wanted(&wide);
+            let part_splits = if c_in.div_ceil(wide.depth).is_multiple_of(wanted) { wanted } else { 1 };
+            return if shares { wide.shared(wanted, part_splits, taps) } else { wide };
         }
         if 5 * cubes(&narrow) > 3 * multiprocessors || !shares {
             return narrow;
@@ -167,41 +170,27 @@ impl MmaPlan {
         // Parts are shared before taps, for which every cube stages the same rows.
         let wanted = wanted(&narrow);
         let part_splits = (1..=wanted.min(parts)).rev().find(|&n| parts.is_multiple_of(n)).unwrap_or(1);
-        let tap_splits = if taps < LEAST_SHARED { 1 } else { wanted / part_splits };
-        Self { part_splits, tap_splits, ..narrow }
+        narrow.shared(wanted, part_splits, taps)
     }
 
-    /// Cubes of four planes of 64 rows by 64 output channels, or by 48 where that leaves fewer empty: two at work on a multiprocessor.
+    /// What layers of 64 channels take on many rows, for any channels: cubes of four planes of 64 rows by 64 output channels, or by 48 where that leaves
+    /// fewer empty, two at work on a multiprocessor.
     fn wide(room: Room, c_in: usize, c_out: usize) -> Self {
-        let least = |slices: &usize| c_out.next_multiple_of(slices * EDGE);
-        let depths: &[usize] = if room.deep { &[64, 96] } else { &[64] };
-        let depth = depths.iter().copied().min_by_key(|&depth| c_in.next_multiple_of(depth)).unwrap_or(64);
+        let fewer = |channels: usize, than: usize, of: usize| {
+            channels.next_multiple_of(of) < channels.next_multiple_of(than)
+        };
         Self {
-            row_groups: 4,
-            slice_groups: 1,
-            slices: [4, 3].into_iter().min_by_key(least).unwrap_or(4),
-            depth,
-            grain: 2,
-            dealt: true,
-            table_staged: true,
-            ahead: true,
-            together: 4,
-            singly: true,
+            slices: if fewer(c_out, 4 * EDGE, 3 * EDGE) { 3 } else { 4 },
+            depth: if room.deep && fewer(c_in, 64, 96) { 96 } else { 64 },
             told: true,
-            part_splits: 1,
-            tap_splits: 1,
+            ..Self::of_many_rows(room, 64, 64)
         }
     }
 
-    /// The plan shared by so many cubes: by parts of the channels where all have as many, else by taps.
-    fn shared(self, wanted: usize, taps: usize, parts: usize) -> Self {
-        if parts.is_multiple_of(wanted) {
-            Self { part_splits: wanted, ..self }
-        } else if taps >= LEAST_SHARED {
-            Self { tap_splits: wanted, ..self }
-        } else {
-            self
-        }
+    /// The plan with each block shared by `wanted` cubes, of which so many share the parts of the channels and the others the taps, where those are enough.
+    fn shared(self, wanted: usize, part_splits: usize, taps: usize) -> Self {
+        let tap_splits = if taps < LEAST_SHARED { 1 } else { wanted / part_splits };
+        Self { part_splits, tap_splits, ..self }
     }
 
     /// The plan for codes of so many bits that are unpacked in registers. Beside the elements of a tap a lane holds the codes of the next ones, which

@@ -116,11 +116,11 @@ pub(super) fn add_taps<X: Float, E: Float, P: Size, W: Size, A: Size, NC: Size>(
                             next = fragment + comptime!(((grain + 1) * held) as u32);
                         }
                         if comptime!(grain % 2 == 0) {
-                            next += zero_once_here(&weights) * comptime!(held as u32);
+                            next += zero_once_here(&weights, held);
                             load_weights(&mut others, packed, next, lane, shape);
                             add_grain::<X, E, P, NC>(sums, &weights, stage, &at, bits, lane, grain, shape);
                         } else {
-                            next += zero_once_here(&others) * comptime!(held as u32);
+                            next += zero_once_here(&others, held);
                             load_weights(&mut weights, packed, next, lane, shape);
                             add_grain::<X, E, P, NC>(sums, &others, stage, &at, bits, lane, grain, shape);
                         }
@@ -142,10 +142,12 @@ pub(super) fn add_taps<X: Float, E: Float, P: Size, W: Size, A: Size, NC: Size>(
 ///
 /// NVIDIA's assembler counts all loads of weights of a loop in one counter, and who needs the weights of this grain waits until it is at zero: without this, for those of the next
 /// grain, too, which were asked for just before so that these products hide the way to them.
+///
+/// For all that the compiler knows it is some multiple of `held`, as fragments of grains are: so one address serves all loads of a grain.
 #[cube]
-fn zero_once_here(weights: &Array<Vector<u32, Const<4>>>) -> u32 {
+fn zero_once_here(weights: &Array<Vector<u32, Const<4>>>, #[comptime] held: usize) -> u32 {
     // No launch has cubes along z, which the compiler does not know.
-    weights[0].extract(0usize) & CUBE_POS_Z
+    (weights[0].extract(0usize) & CUBE_POS_Z) * comptime!(held as u32)
 }
 
 /// Asks for the weights of some steps of a tap: a lane's part of each fragment.
