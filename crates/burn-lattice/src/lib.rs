@@ -28,6 +28,7 @@ mod kernel_cache;
 mod manager;
 mod operators;
 mod peaks;
+mod streams;
 mod support;
 mod tensor;
 
@@ -45,6 +46,7 @@ pub use lattice_core as core;
 pub use lattice_core::{Error, Interpolation, Join, KernelSpec, RelationKind, SupportPolicy};
 pub use manager::{CoordinateKey, CoordinateManager, ManagerReport};
 pub use peaks::Peaks;
+pub use streams::share_one_stream;
 pub use support::{Relation, RowMap, Support};
 pub use tensor::SparseTensor;
 

@@ -93,6 +93,8 @@ fn main() -> ExitCode {
     lattice_cpu::keep_pages();
     // Likewise: kernels that cannot be kept are compiled anew.
     burn_lattice::keep_kernels();
+    // Threads of a command hand tensors to each other.
+    burn_lattice::share_one_stream();
     let work = || match command {
         Command::Run(args) => commands::run::run(&args),
         Command::Train(args) => commands::train::run(&args),

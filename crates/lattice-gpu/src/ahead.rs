@@ -23,6 +23,7 @@ use cubecl_common::device::DeviceId;
 use cubecl_common::device_handle::DeviceHandle;
 use cubecl_common::hash::{StableHash, StableHasher};
 use cubecl_environment::persistence::Store;
+use cubecl_environment::stream::StreamId;
 use cubecl_server::compiler::{build_id_hash, compilation_store};
 use cubecl_server::runtime::Runtime;
 
@@ -261,6 +262,8 @@ fn keep(index: u16) {
             }
         }
     };
+    // Its own stream would count among those that work is submitted to.
+    let work = move || StreamId { value: 0 }.executes(work);
     // Where the system has no thread to give, the device's own compiles.
     let _ = std::thread::Builder::new().name("kernel-compilers".into()).spawn(work);
 }

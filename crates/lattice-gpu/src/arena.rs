@@ -4,6 +4,9 @@
 //! with the hundreds of buffers of a training step, two thirds of what launching it costs. Here a buffer is the next piece of a
 //! block, and a block whose pieces are all gone is cut anew. Blocks belong to a thread, as CubeCL's streams do, so that
 //! pieces are used in the order they were cut.
+//!
+//! Pieces that others may get are cut only [where all work goes to one stream](crate::stream::is_the_only_one): a stream waits for what
+//! another one wrote by when its memory was allocated, which of a block is long before.
 
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,6 +17,7 @@ use cubecl::server::Handle;
 
 use crate::gpu::{Buffer, Gpu};
 use crate::queue::Queue;
+use crate::stream;
 use crate::tiles::Halos;
 
 /// How long a buffer lives.
@@ -182,9 +186,11 @@ pub(crate) fn room(client: &Client, bytes: usize, life: Life) -> Handle {
     if bytes > longest || cfg!(target_family = "wasm") || client.is_capturing() {
         return client.empty(bytes);
     }
+    let alone = life == Life::Passing || stream::is_the_only_one();
     Arena::with(client, |arena| {
         arena.queue.hand_over();
         let piece = match life {
+            _ if !alone => None,
             Life::Passing => arena.passing.cut(client, bytes, PASSING[0], usize::MAX),
             Life::Lasting if bytes <= SMALL => arena.small.cut(client, bytes, SMALL * LEAST_PIECES, most),
             Life::Lasting => arena.large.cut(client, bytes, large, most),

@@ -22,6 +22,7 @@ pub mod points;
 mod queue;
 pub mod rows;
 pub mod sort;
+mod stream;
 pub mod support;
 pub mod tiles;
 
@@ -30,3 +31,4 @@ pub use ahead::{compiled_ahead, without_compilers};
 pub use arena::Life;
 pub use cubecl;
 pub use gpu::{Buffer, Gpu};
+pub use stream::share_one_stream;

@@ -10,6 +10,8 @@ use burn_lattice::DeviceInfo;
 /// # Panics
 /// Where the named device is missing.
 pub fn gpus() -> Vec<(String, Device)> {
+    // As programs of several threads do: tests are threads.
+    burn_lattice::share_one_stream();
     #[allow(unused_mut, reason = "a build without GPU features has none")]
     let mut found: Vec<(String, Device)> = Vec::new();
     let wanted = wanted();

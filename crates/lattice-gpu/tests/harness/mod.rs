@@ -7,12 +7,19 @@ use lattice_gpu::conv::mma::Multiplied;
 use lattice_gpu::{Buffer, Gpu, cubecl};
 use lattice_testkit::tolerances::{BF16, F16, F32, Tolerance};
 
-/// The devices that tests walk, one of a kind. `LATTICE_TEST_DEVICE` names one: tests then run there alone. Else every GPU of this
-/// machine that the build has a runtime for; what a processor imitates is slow and runs only where it is named.
+/// The devices that tests walk, one of a kind, of each of which all threads share one stream. `LATTICE_TEST_DEVICE` names one: tests then
+/// run there alone. Else every GPU of this machine that the build has a runtime for; what a processor imitates is slow and runs only where it
+/// is named.
 ///
 /// # Panics
 /// Where the named device is missing.
 pub fn devices() -> Vec<(String, Gpu)> {
+    lattice_gpu::share_one_stream();
+    devices_of_many_streams()
+}
+
+/// [`devices`], with a stream for each thread where nobody has called that.
+pub fn devices_of_many_streams() -> Vec<(String, Gpu)> {
     let default = cubecl::device::WgpuDeviceKind::default;
     let kinds = [
         ("cuda", cfg!(feature = "cuda"), cubecl::Device::cuda(0)),
