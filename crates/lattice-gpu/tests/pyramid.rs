@@ -7,8 +7,8 @@ mod harness;
 use harness::{Numbers, cases, devices, upload_support};
 use lattice_core::{Coord, Form, KernelSpec, Relation, RelationKind, Support, SupportPolicy, downsample};
 use lattice_gpu::index::BlockIndex;
-use lattice_gpu::support::{Pyramid, canonical_order, describe_and_mark, lookup};
-use lattice_gpu::tiles::{Geometry, Tiles};
+use lattice_gpu::support::{NewRows, Pyramid, canonical_order, describe_with, lookup};
+use lattice_gpu::tiles::{ExpectedRelation, Geometry, Tiles};
 use lattice_gpu::{Buffer, Gpu};
 
 fn rows(gpu: &Gpu, coords: &Buffer) -> Vec<Coord> {
@@ -67,8 +67,10 @@ fn levels_that_are_marked_with_the_description_are_the_same() {
     for (device, gpu) in devices() {
         for support in [&given, &canonical] {
             let coords = upload_support(&gpu, support);
-            let (index, found, marks) = describe_and_mark(&gpu, &coords, support.n_rows(), true);
+            let NewRows { index, found, marks, tiles } =
+                describe_with(&gpu, &coords, support.n_rows(), true, None);
             assert_eq!(found.canonical, support.is_canonical());
+            assert!(tiles.is_none());
             let (marks, counts) = marks.unwrap();
             let order = (!found.canonical).then(|| index.order(&gpu).unwrap());
             let levels = Pyramid::of_marks(&gpu, &coords, order, &marks, &counts);
@@ -79,13 +81,13 @@ fn levels_that_are_marked_with_the_description_are_the_same() {
                 assert_eq!((n, count as usize), (expected.n_rows(), n), "{device}");
                 assert!(rows(&gpu, coords) == expected.coords(), "level {level} on {device}");
             }
-            let (_, _, none) = describe_and_mark(&gpu, &coords, support.n_rows(), false);
-            assert!(none.is_none());
+            let unmarked = describe_with(&gpu, &coords, support.n_rows(), false, None);
+            assert!(unmarked.marks.is_none());
         }
         // Not every place of an order of repeated rows is written; nothing that stands there is followed.
         let coords = gpu.upload(repeated.as_flattened());
-        let (_, found, _) = describe_and_mark(&gpu, &coords, repeated.len(), true);
-        assert_eq!(found.duplicates, 700, "{device}");
+        let marked = describe_with(&gpu, &coords, repeated.len(), true, None);
+        assert_eq!(marked.found.duplicates, 700, "{device}");
     }
 }
 
@@ -94,6 +96,43 @@ fn pairs(gpu: &Gpu, tiles: &Tiles) -> Vec<(u32, u32, u32)> {
     let mut found = tiles.pairs_to_host(gpu);
     found.sort_unstable();
     found
+}
+
+#[test]
+fn tiles_that_are_built_before_rows_are_described_are_those_that_are_built_after() {
+    let given = Numbers(10).support(5000, 24);
+    let canonical = Support::canonical(given.coords().to_vec()).unwrap();
+    let mut repeated = given.coords().to_vec();
+    repeated.extend_from_slice(&given.coords()[..300]);
+    for (device, gpu) in devices() {
+        for spec in
+            [KernelSpec::cube(3, 1).unwrap(), KernelSpec::try_new([5, 1, 3], [1; 3], [0; 3], [1; 3]).unwrap()]
+        {
+            let geometry = Geometry::new(RelationKind::Submanifold, &spec);
+            for (support, expects) in
+                [(&given, false), (&canonical, true), (&given, true), (&canonical, false)]
+            {
+                let (coords, n) = (upload_support(&gpu, support), support.n_rows());
+                let expected = Some(ExpectedRelation { geometry, canonical: expects });
+                let new = describe_with(&gpu, &coords, n, false, expected);
+                assert_eq!(new.found.canonical, support.is_canonical());
+                assert_eq!(new.tiles.is_some(), expects == support.is_canonical(), "{device}");
+                let order = (!support.is_canonical()).then(|| new.index.order(&gpu).unwrap());
+                let after = Tiles::build(&gpu, &new.index, &coords, n, order, geometry).unwrap();
+                if let Some(tiles) = new.tiles {
+                    assert_eq!(tiles.rows_to_host(&gpu), after.rows_to_host(&gpu), "{device}");
+                    assert_eq!(pairs(&gpu, &tiles), pairs(&gpu, &after), "{device}");
+                    assert_eq!(tiles.n_pairs(), after.n_pairs());
+                }
+            }
+            // Rows that repeat each other have no list to be followed.
+            let coords = gpu.upload(repeated.as_flattened());
+            let expected = Some(ExpectedRelation { geometry, canonical: false });
+            let new = describe_with(&gpu, &coords, repeated.len(), false, expected);
+            assert_eq!(new.found.duplicates, 300);
+            assert!(new.tiles.is_none(), "{device}");
+        }
+    }
 }
 
 #[test]

@@ -70,6 +70,42 @@ fn supports_that_were_made_on_a_device_hold_the_rows_of_the_host() {
     }
 }
 
+/// The device builds the tiles of the relation that the support before was asked for first, before it is known what the rows are.
+#[test]
+fn a_relation_like_the_one_before_is_the_same_where_rows_are_others() {
+    let mut sorted = surface(20);
+    sorted.sort_unstable_by(|a, b| burn_lattice::core::canonical_cmp(a, b));
+    let mut repeated = surface(20);
+    repeated.extend_from_slice(&surface(20)[..5]);
+    let scans = [
+        (surface(20), 3),
+        (surface(23), 3),
+        (sorted.clone(), 3),
+        (sorted.clone(), 3),
+        (sorted, 5),
+        (surface(21), 5),
+        (surface(21), 3),
+    ];
+    for (name, device) in devices::gpus() {
+        for (at, (coords, size)) in scans.iter().enumerate() {
+            let o = options(*size, 1);
+            let run = |device: &Device, x: SparseTensor| {
+                let y = ops::subm_conv3d(&x, tensor([o.spec.taps(), 4, 6], 2, DType::F32, device), None, &o);
+                read(y.unwrap().feats())
+            };
+            let feats = |device: &Device| tensor([coords.len(), 4], 1, DType::F32, device);
+            let support = Support::from_tensor(coordinates(coords, &device)).unwrap();
+            let found = run(&device, SparseTensor::from_support(support, feats(&device)).unwrap());
+            let expected = run(&Device::flex(), sparse(coords, feats(&Device::flex())));
+            let what = format!("scan {at} on {name}");
+            compare(&name, DType::F32, &vec![(what.clone(), expected)], &vec![(what, found)]);
+        }
+        // A relation is expected of these, too, and must not be built of rows that stand twice.
+        let error = Support::from_tensor(coordinates(&repeated, &device)).unwrap_err();
+        assert!(matches!(error, Error::DuplicateCoord { .. }), "{name}: {error}");
+    }
+}
+
 #[test]
 fn a_device_finds_what_is_wrong_with_coordinates() {
     for (name, device) in devices::gpus() {

@@ -316,8 +316,18 @@ impl BlockIndex {
         (at < SPARE_LISTS).then(|| self.first_counter + LIST * (at + 1))
     }
 
+    /// Which counter says how many cells hold more than one row.
+    pub(crate) fn repeated_rows(&self) -> usize {
+        self.first_counter + 1
+    }
+
+    /// Whether its counters lie in a buffer.
+    pub(crate) fn counts_in(&self, counters: &Buffer) -> bool {
+        self.counters.same_as(counters)
+    }
+
     /// Cells that hold more than one row. Waits for the device.
     pub fn duplicates(&self, gpu: &Gpu) -> usize {
-        gpu.download::<u32>(&self.counters)[self.first_counter + 1] as usize
+        gpu.download::<u32>(&self.counters)[self.repeated_rows()] as usize
     }
 }

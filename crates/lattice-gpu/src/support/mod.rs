@@ -20,7 +20,7 @@ pub(crate) use kernel::{MARK, MARKED};
 pub(crate) use launch::Uncounted;
 pub use launch::{Created, children, coarser, expanded, flattened, kept, lookup, reached};
 pub(crate) use order::is_canonical;
-pub use order::{Described, bounds, canonical_order, describe, describe_and_mark};
+pub use order::{Described, NewRows, bounds, canonical_order, describe, describe_with};
 pub(crate) use pyramid::LEVELS;
 pub use pyramid::{LevelMarks, Pyramid};
 pub use select::{Named, inside, named, top_rows};

@@ -10,6 +10,7 @@ use crate::arena::Life;
 use crate::gpu::{Buffer, Gpu};
 use crate::index::{BlockIndex, DESCRIPTION};
 use crate::sort::{Keys, sort_rows};
+use crate::tiles::{ExpectedRelation, Tiles};
 
 /// What [`describe`] finds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,41 +53,59 @@ pub(crate) fn is_canonical(description: &[i32]) -> bool {
     description[8] == 0i32
 }
 
+/// What is made of new rows before anyone knows what they are, with one wait for what that is.
+pub struct NewRows {
+    /// Their index.
+    pub index: BlockIndex,
+    /// What they are.
+    pub found: Described,
+    /// The marks of the coarser levels and the rows of each, where they were asked for and are known without another wait: of up to 2^20 rows.
+    pub marks: Option<(LevelMarks, Vec<u32>)>,
+    /// The tiles of the expected relation, where the rows are as expected, none repeats another one, and nothing had to be counted.
+    pub tiles: Option<Tiles>,
+}
+
 /// The index of rows that may stand in any order and repeat each other, and what they hold. Two launches, four more that list up to 2^20 rows
 /// in canonical order where they do not stand so, and a wait.
 ///
 /// # Panics
 /// As [`BlockIndex::build`].
 pub fn describe(gpu: &Gpu, coords: &Buffer, n_rows: usize) -> (BlockIndex, Described) {
-    let (index, found, _) = describe_and_mark(gpu, coords, n_rows, false);
+    let NewRows { index, found, .. } = describe_with(gpu, coords, n_rows, false, None);
     (index, found)
 }
 
-/// [`describe`], with the marks of the coarser levels and the rows of each where they are asked for and known without another wait: of up to
-/// 2^20 rows, in two launches more.
+/// [`describe`], with what likely follows made before the wait, so that the device goes on meanwhile: the marks of `levels` in two launches
+/// more, the tiles of an expected relation in one.
 ///
 /// # Panics
 /// As [`BlockIndex::build`].
-pub fn describe_and_mark(
+pub fn describe_with(
     gpu: &Gpu,
     coords: &Buffer,
     n_rows: usize,
     levels: bool,
-) -> (BlockIndex, Described, Option<(LevelMarks, Vec<u32>)>) {
+    expected: Option<ExpectedRelation>,
+) -> NewRows {
     let (index, description) = BlockIndex::described(gpu, coords, n_rows);
     if n_rows == 0 {
-        return (index, Described { bounds: None, canonical: true, duplicates: 0 }, None);
+        let found = Described { bounds: None, canonical: true, duplicates: 0 };
+        return NewRows { index, found, marks: None, tiles: None };
     }
-    // Before the wait, so that the device goes on meanwhile. Repeated rows take each other's places, and nobody looks any up.
+    // Repeated rows take each other's places, and nobody looks any up.
     index.list_unless_canonical(gpu);
     let order = index.known_order().filter(|_| levels);
     let marks = order.map(|order| LevelMarks::new(gpu, coords, Some(order), Some(&description)));
+    let tiles = expected.and_then(|expected| Tiles::build_ahead(gpu, &index, &description, expected));
     let read = [&description, &index.counters].into_iter().chain(marks.as_ref().map(|marks| &marks.counts));
     let answers = gpu.download_all(&read.collect::<Vec<_>>());
     let words: Vec<i32> = answers[0].iter().map(|word| word.cast_signed()).collect();
-    let found = Described::read(&words, answers[1][1] as usize);
+    let found = Described::read(&words, answers[1][index.repeated_rows()] as usize);
+    let as_expected = expected.is_some_and(|expected| expected.canonical == found.canonical);
+    let tiles = tiles.filter(|_| as_expected && found.duplicates == 0).map(Tiles::confirmed);
     let marks = marks.zip(answers.into_iter().nth(2));
-    (if found.canonical { index.in_canonical_order() } else { index }, found, marks)
+    let index = if found.canonical { index.in_canonical_order() } else { index };
+    NewRows { index, found, marks, tiles }
 }
 
 impl Described {

@@ -111,6 +111,11 @@ impl Halos {
         self.first_counters.iter().map(of).collect()
     }
 
+    /// Rows that there is room for.
+    pub(super) fn room(&self) -> usize {
+        self.held().rows.len
+    }
+
     /// Whether nobody has read the counters yet.
     pub(crate) fn is_uncounted(&self) -> bool {
         self.counts.get().is_none()

@@ -14,6 +14,7 @@ use super::window::{LAST, input_row, near_row, near_rows, window_of};
 use super::{CHUNK_ROWS, HALO_ROWS, TILE_ROWS};
 use crate::index::EMPTY;
 use crate::sort::cube_exclusive_sum;
+use crate::support::is_canonical;
 
 /// Output row of a tile's place that has none.
 pub(crate) const NO_ROW: u32 = u32::MAX;
@@ -21,6 +22,10 @@ pub(crate) const NO_ROW: u32 = u32::MAX;
 pub(crate) const NO_LOCAL: u32 = HALO_ROWS as u32;
 /// Most taps of a group: a row's taps are bits of a word.
 pub(crate) const MAX_GROUP_TAPS: u32 = 32;
+/// Whether tiles are built whatever their rows are, or left out where these stand in canonical order, or where they do not.
+pub(super) const ANYHOW: u32 = 0;
+pub(super) const UNLESS_CANONICAL: u32 = 1;
+pub(super) const IF_CANONICAL: u32 = 2;
 /// Words of a phase: where its halo starts, how long it is, its first tap and the end of its taps.
 pub(crate) const SPAN_WORDS: u32 = 4;
 
@@ -64,6 +69,9 @@ pub(super) fn row_at(position: u32, rows: &[u32], #[comptime] listed: bool) -> u
 /// `table[tile, tap / 2, place]`: local numbers of two taps, 16 bits each. `chunks[tile, tap]`: bit `c` where a row of chunk `c` has the
 /// tap. `halo`: input rows. `spans[tile]`: how many phases, and from the fourth word on four words a phase. `counters`: halo rows used,
 /// phases, pairs. Rows and places in the halo are those of the tile's relation.
+///
+/// Where `unless` is not [`ANYHOW`] nothing is built if the rows are not as expected: `description` says whether they stand in canonical order,
+/// and the counter at `repeated` whether some repeat each other.
 #[cube(launch_unchecked)]
 pub(crate) fn build_tiles_kernel(
     targets: &[Vector<i32, Const<4>>],
@@ -79,10 +87,19 @@ pub(crate) fn build_tiles_kernel(
     halo: &mut [u32],
     spans: &mut [u32],
     counters: &mut [Atomic<u32>],
+    description: &[i32],
     jobs: Sequence<Job>,
     ordered: u32,
+    unless: u32,
+    repeated: u32,
     #[comptime] shape: BuildShape,
 ) {
+    if unless != ANYHOW {
+        let canonical = is_canonical(description);
+        if canonical == (unless == UNLESS_CANONICAL) || counters[repeated as usize].load() != 0u32 {
+            terminate!();
+        }
+    }
     // The number of the tile among those of all relations, and in its own.
     let cube = CUBE_POS as u32;
     let job = job_of(cube, &jobs);

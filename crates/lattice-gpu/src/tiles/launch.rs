@@ -8,7 +8,9 @@ use lattice_core::{Error, Form, Result};
 use super::geometry::Geometry;
 use super::halo::{ALIGNMENT, Halos, TileCounts};
 use super::job::Job;
-use super::kernel::{BuildShape, MAX_GROUP_TAPS, SPAN_WORDS, build_tiles_kernel};
+use super::kernel::{
+    ANYHOW, BuildShape, IF_CANONICAL, MAX_GROUP_TAPS, SPAN_WORDS, UNLESS_CANONICAL, build_tiles_kernel,
+};
 use super::{HALO_ROWS, TILE_ROWS};
 use crate::gpu::{Buffer, Gpu};
 use crate::index::{BlockIndex, LIST};
@@ -91,7 +93,7 @@ impl Tiles {
         // Four input rows an output row are more than scans need; where it is not enough, the count says what is.
         let mut capacity = bound.unwrap_or(4 * n_out).max(HALO_ROWS);
         loop {
-            let tiles = build(gpu, &[part], &[capacity], (targets, order), shape).remove(0);
+            let tiles = build(gpu, &[part], &[capacity], (targets, order), shape, None).remove(0);
             if bound.is_some() || n_out == 0 {
                 tiles.halos.0.ask_for_counts(gpu);
                 return Ok(tiles);
@@ -102,6 +104,46 @@ impl Tiles {
             }
             capacity = halo_rows;
         }
+    }
+
+    /// The tiles of a relation of rows with themselves, of which nobody knows yet whether they stand in canonical order and whether some repeat
+    /// each other: the device leaves them out where they are not as `expected`. To be [confirmed](Tiles::confirmed) when that is known. One
+    /// launch; `None` for a relation whose halos would have to be counted, and for rows in an order that is not listed.
+    pub(crate) fn build_ahead(
+        gpu: &Gpu,
+        index: &BlockIndex,
+        description: &Buffer,
+        expected: ExpectedRelation,
+    ) -> Option<Self> {
+        let ExpectedRelation { geometry, canonical } = expected;
+        check_table(index.n_rows, geometry.taps()).ok()?;
+        let order = match canonical {
+            true => None,
+            false => Some(index.known_order()?.clone()),
+        };
+        let source = match canonical {
+            true => index.clone().in_canonical_order(),
+            false => index.clone(),
+        };
+        let shape = shape_of(gpu, geometry, group_taps(gpu), !canonical);
+        let part =
+            Part { source: &source, first_target: 0, n_out: index.n_rows, same: geometry.is_centred() };
+        let capacity = part.halo_bound(&geometry)?.max(HALO_ROWS);
+        let unless = if canonical { IF_CANONICAL } else { UNLESS_CANONICAL };
+        let condition = Condition { description, unless };
+        let rows = (&index.coords, order.as_ref());
+        build(gpu, &[part], &[capacity], rows, shape, Some(condition)).pop()
+    }
+
+    /// The tiles, where the rows that they were [built of ahead](Tiles::build_ahead) are as expected.
+    pub(crate) fn confirmed(self) -> Self {
+        self.halos.0.ask_for_counts(&self.gpu);
+        self
+    }
+
+    /// Bytes of all tables as they lie. Never waits.
+    pub fn held_bytes(&self) -> usize {
+        4 * (self.rows.len + self.table.len + self.chunks.len + self.halos.0.room() + self.spans.len)
     }
 
     fn counts(&self) -> &TileCounts {
@@ -208,6 +250,22 @@ impl Form for Tiles {
     }
 }
 
+/// A relation of rows with themselves that is likely asked for, and whether they likely stand in canonical order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ExpectedRelation {
+    /// Its formula.
+    pub geometry: Geometry,
+    /// Whether the rows stand in canonical order.
+    pub canonical: bool,
+}
+
+/// What has to be so for tiles to be built, as the device finds it.
+struct Condition<'a> {
+    /// Of the rows, of which none may repeat another one either.
+    description: &'a Buffer,
+    unless: u32,
+}
+
 /// One of the relations whose tiles are built in one launch.
 #[derive(Clone, Copy)]
 struct Part<'a> {
@@ -259,20 +317,21 @@ pub(crate) fn build_together(
         return Ok(vec![None; relations.len()]);
     };
     let shape = shape_of(gpu, geometry, group_taps(gpu), false);
-    let tiles = build(gpu, &bounded, &capacities, (&source.all, None), shape);
+    let tiles = build(gpu, &bounded, &capacities, (&source.all, None), shape, None);
     // One for all.
     tiles[0].halos.0.ask_for_counts(gpu);
     let mut tiles = tiles.into_iter();
     Ok(parts.iter().map(|part| part.and_then(|_| tiles.next())).collect())
 }
 
-/// Launches the builder. All parts have one table of slots and one buffer of rows.
+/// Launches the builder. All parts have one table of slots and one buffer of rows; with a `condition` there is one part, of a new index.
 fn build(
     gpu: &Gpu,
     parts: &[Part<'_>],
     capacities: &[usize],
     (targets, order): (&Buffer, Option<&Buffer>),
     shape: BuildShape,
+    condition: Option<Condition<'_>>,
 ) -> Vec<Tiles> {
     let geometry = &shape.geometry;
     let (taps, span_words) = (geometry.taps(), shape.span_words());
@@ -339,6 +398,8 @@ fn build(
     }
     let Some(&Part { source, .. }) = parts.first().filter(|_| all_tiles > 0) else { return tiles };
     let listed = shape.listed.then(|| source.listed(gpu));
+    let unless = condition.as_ref().map_or(ANYHOW, |condition| condition.unless);
+    debug_assert!(unless == ANYHOW || source.counts_in(&counters), "repeated rows are counted beside halos");
     // One kernel builds relations alone and together: those that are not there have no tile.
     while jobs.len() < LEVELS {
         jobs.push(Job { first_tile: u32::MAX, ..jobs[0] });
@@ -364,8 +425,11 @@ fn build(
                 halo.arg(1),
                 spans.arg(1),
                 counters.arg(1),
+                condition.as_ref().map_or(&source.slots, |condition| condition.description).arg(1),
                 jobs.iter().map(Job::arg).collect(),
                 u32::from(order.is_some()),
+                unless,
+                source.repeated_rows() as u32,
                 shape,
             );
         }

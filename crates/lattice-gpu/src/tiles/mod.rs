@@ -27,7 +27,7 @@ pub use geometry::{Geometry, Placement};
 pub(crate) use halo::Halos;
 pub(crate) use kernel::{NO_ROW, SPAN_WORDS};
 pub(crate) use launch::build_together;
-pub use launch::{Tiles, check_table};
+pub use launch::{ExpectedRelation, Tiles, check_table};
 pub(crate) use read::local_number;
 pub use report::TileReport;
 

@@ -47,6 +47,11 @@ pub(super) fn tiles(
             true => (target, source, formula.swapped()),
         };
         let (from, to) = (support(gpu, device, from), support(gpu, device, onto));
+        if Arc::ptr_eq(&from, &to)
+            && let Some(tiles) = from.tiles_ahead(geometry)
+        {
+            return Ok(tiles);
+        }
         // Relations between levels that were made together are built together.
         if let (Some((levels, source)), Some((others, target))) = (from.level(), to.level())
             && Arc::ptr_eq(levels, others)

@@ -15,8 +15,10 @@ use lattice_core::{
 };
 use lattice_gpu::index::BlockIndex;
 use lattice_gpu::support::{
-    LevelMarks, Pyramid, canonical_order, children, coarser, describe, describe_and_mark, expanded, reached,
+    LevelMarks, NewRows, Pyramid, canonical_order, children, coarser, describe, describe_with, expanded,
+    reached,
 };
+use lattice_gpu::tiles::{ExpectedRelation, Geometry, Tiles};
 use lattice_gpu::{Buffer, Gpu};
 
 use super::device::gpu_device;
@@ -33,9 +35,14 @@ pub(super) struct DeviceSupport {
     above: OnceLock<Arc<Pyramid>>,
     /// What they are made from, where it was marked and counted when the rows were described.
     marks: Mutex<Option<(LevelMarks, Vec<u32>)>>,
+    /// Where rows were described: the tiles of a relation with themselves that were built meanwhile, until the first one is asked for.
+    ahead: Mutex<Option<Ahead>>,
     /// Where it is a level itself.
     level: Option<(Arc<Pyramid>, usize)>,
 }
+
+/// Tiles of a relation that was expected, if there are any.
+type Ahead = Option<(Geometry, Tiles)>;
 
 /// Most rows that levels are made of together: the places of all are numbered in 32 bits.
 const PYRAMID_ROWS: usize = 1 << 28;
@@ -45,6 +52,9 @@ thread_local! {
     /// that a network sees comes as a support. Where they are marked before the wait for the check, they need none of their own, a tenth of a
     /// millisecond; where nobody asks for them, two short launches were in vain, and the next support is not marked.
     static LEVELS_FOLLOW: Cell<bool> = const { Cell::new(false) };
+    /// The first relation with itself that the support was asked for which this thread checked last, and the order of its rows. For the same
+    /// reason: the device builds its tiles while the host waits for the check.
+    static RELATION_FOLLOWS: Cell<Option<ExpectedRelation>> = const { Cell::new(None) };
 }
 
 /// What is known of the rows of a support without reading them.
@@ -64,7 +74,17 @@ impl Rows {
 impl DeviceSupport {
     pub(super) fn new(coords: Buffer, host: Rows) -> Self {
         let (order, index, above) = (OnceLock::new(), OnceLock::new(), OnceLock::new());
-        Self { coords, host, order, index, above, marks: Mutex::new(None), level: None }
+        let (marks, ahead) = (Mutex::new(None), Mutex::new(None));
+        Self { coords, host, order, index, above, marks, ahead, level: None }
+    }
+
+    /// The tiles of a relation of the rows with themselves, where they were built while the rows were described.
+    pub(super) fn tiles_ahead(&self, geometry: Geometry) -> Option<Tiles> {
+        // Taken whole, so a panic elsewhere leaves it as it should be.
+        let ahead = self.ahead.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+        let canonical = self.host.canonical;
+        RELATION_FOLLOWS.set(Some(ExpectedRelation { geometry, canonical }));
+        ahead.filter(|(built, _)| *built == geometry).map(|(_, tiles)| tiles)
     }
 
     /// The level of a pyramid that these rows are, if they are one.
@@ -122,12 +142,14 @@ impl DeviceSupport {
 }
 
 impl core::Form for DeviceSupport {
-    /// Bytes of the rows, of their order, of an index of their own and of the marks of their levels.
+    /// Bytes of the rows, of their order, of an index of their own, of the marks of their levels and of tiles that nobody has asked for.
     fn bytes(&self) -> usize {
         let order = self.order.get().and_then(Option::as_ref).map_or(0, |order| order.len);
         let marks = self.marks.lock().unwrap_or_else(PoisonError::into_inner);
         let marks = marks.as_ref().map_or(0, |(marks, _)| marks.bytes());
-        4 * (self.coords.len + order) + self.index.get().map_or(0, BlockIndex::bytes) + marks
+        let ahead = self.ahead.lock().unwrap_or_else(PoisonError::into_inner);
+        let tiles = ahead.iter().flatten().map(|(_, tiles)| tiles.held_bytes()).sum::<usize>();
+        4 * (self.coords.len + order) + self.index.get().map_or(0, BlockIndex::bytes) + marks + tiles
     }
 }
 
@@ -168,14 +190,21 @@ pub(crate) fn support_from_tensor(coords: &Tensor<2, Int>) -> Option<core::Suppo
     }
     let gpu = Gpu::new(device.client());
     let coords = int_buffer(coords)?;
-    let (index, found, marks) = describe_and_mark(&gpu, &coords, n, LEVELS_FOLLOW.take());
+    let expected = RELATION_FOLLOWS.take();
+    let NewRows { index, found, marks, tiles } =
+        describe_with(&gpu, &coords, n, LEVELS_FOLLOW.take(), expected);
     let (low, high) = found.bounds?;
     if found.duplicates > 0 || low[0] < 0 || high[0] > MAX_BATCH_ID {
         return None;
     }
     let rows = Rows { n, canonical: found.canonical, bounds: found.bounds };
-    let form =
-        DeviceSupport { index: index.into(), marks: Mutex::new(marks), ..DeviceSupport::new(coords, rows) };
+    let ahead: Ahead = expected.map(|expected| expected.geometry).zip(tiles);
+    let form = DeviceSupport {
+        index: index.into(),
+        marks: Mutex::new(marks),
+        ahead: Mutex::new(Some(ahead)),
+        ..DeviceSupport::new(coords, rows)
+    };
     made(&gpu, &device, form)
 }
 
