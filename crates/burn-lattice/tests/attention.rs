@@ -54,7 +54,9 @@ fn attention_is_that_of_the_loops_with_and_without_autodiff() {
                 let expected = by_loops(&read(&qkv), &runs, channels, heads);
                 let found = ops::patch_attention(qkv, &runs, heads).unwrap();
                 assert_eq!((found.dims(), found.dtype()), ([n, channels], dtype));
-                let allowed = tolerance(dtype);
+                // Burn's products on a GPU may round f32 to tf32, whose mantissa is that of f16.
+                let rounded = if devices::on_gpu() && dtype == DType::F32 { DType::F16 } else { dtype };
+                let allowed = tolerance(rounded);
                 for (found, expected) in read(&found).iter().zip(&expected) {
                     let allowed = 4.0 * (allowed.atol + allowed.rtol * expected.abs());
                     assert!((found - expected).abs() <= allowed, "{dtype:?}: {found}, expected {expected}");

@@ -9,7 +9,7 @@ use burn_lattice::ops::{self, ConvOptions, DropoutKey, NormAffine, PoolMode, Poo
 use harness::*;
 use lattice_testkit::offsets::Kernel;
 
-/// A small U-Net with everything that has a backward pass of its own, on leaves in f64.
+/// A small U-Net with everything that has a backward pass of its own.
 fn network(coords: &[Coord], leaves: &[Tensor<1>]) -> Tensor<2> {
     let subm = ConvOptions::new(spec(&Kernel::cube(3, 1)));
     let down = ConvOptions::new(spec(&Kernel::cube(2, 2)));

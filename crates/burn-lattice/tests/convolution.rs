@@ -520,7 +520,9 @@ fn every_route_that_fits_gives_the_same_result() {
                 Err(error) => assert!(error.to_string().contains(route.name), "{error}"),
             }
         }
-        assert!(ran >= 2, "at least the tiles and the loop fit");
+        // On a GPU one route alone takes groups.
+        let least = if devices::on_gpu() && groups > 1 { 1 } else { 2 };
+        assert!(ran >= least, "at least the tiles and the loop fit");
     }
 }
 

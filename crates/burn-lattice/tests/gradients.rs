@@ -81,8 +81,8 @@ fn inverse_convolution() {
     let coords = Seeded::new(4).coords(14, 2, 2);
     let options = ConvOptions::new(spec(&TWO));
     let mut seeded = Seeded::new(5);
-    let fine = sparse_at(&coords, Tensor::ones([coords.len(), 1], (&training(), DType::F64)), [1; 3]);
-    let ones = Tensor::ones([TWO.taps(), 1, 1], (&training(), DType::F64));
+    let fine = sparse_at(&coords, Tensor::ones([coords.len(), 1], (&training(), widest())), [1; 3]);
+    let ones = Tensor::ones([TWO.taps(), 1, 1], (&training(), widest()));
     let coarse = ops::conv3d(&fine, ones, None, &options, None).unwrap();
     let leaves = [seeded.values(coarse.n_rows() * C_IN), seeded.values(TWO.taps() * C_IN * C_OUT)];
     check_gradients(&leaves, |leaves| {

@@ -232,7 +232,7 @@ proptest! {
         let kernel = pooling::trilinear_kernel(stride);
         let weights = pooling::trilinear_weights(stride);
         let values = Seeded::new(seed).values(coarse.len() * 2);
-        let x = sparse_at(&coarse, tensor(&values, [coarse.len(), 2], DType::F64, &inference()), stride);
+        let x = sparse_at(&coarse, tensor(&values, [coarse.len(), 2], widest(), &inference()), stride);
         let onto = relations::target_transposed(&coarse, &fine, &kernel);
         let target = Target::from(&support(&fine));
         let y = ops::trilinear_upsample3d(&x, stride, Some(&target)).unwrap();

@@ -23,7 +23,8 @@ const GPU_SCORES: usize = 1 << 25;
 ///
 /// # Shapes
 /// `qkv [n, 3 · channels]`: queries, keys and values side by side, each with the channels of a head next to each other; `runs`, in order, hold
-/// all rows; result `[n, channels]`. Cost: `4 · channels · length` operations a row of a patch of `length`.
+/// all rows; result `[n, channels]`. Cost: `4 · channels · length` operations a row of a patch of `length`. On a GPU the products are Burn's, which
+/// may round f32 to tf32 (ten bits of the mantissa).
 /// # Errors
 /// A dtype that is not a float of the device, columns that are not three times a multiple of `heads`, zero heads, or runs that do not hold each row once, in order.
 pub fn patch_attention(qkv: Tensor<2>, runs: &[PatchRun], heads: usize) -> Result<Tensor<2>> {

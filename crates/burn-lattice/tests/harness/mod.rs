@@ -106,7 +106,12 @@ impl Seeded {
     }
 }
 
-/// Gradients of `<g, f(leaves)>` on a device with autodiff, one a leaf.
+/// The widest element type of the device that suites run on.
+pub fn widest() -> DType {
+    if devices::has(DType::F64) { DType::F64 } else { DType::F32 }
+}
+
+/// Gradients of `<g, f(leaves)>` on a device with autodiff, one a leaf, in its [widest] element type.
 pub fn gradients(
     device: &Device,
     leaves: &[Vec<f64>],
@@ -114,10 +119,10 @@ pub fn gradients(
     f: impl Fn(&[Tensor<1>]) -> Tensor<2>,
 ) -> Vec<Vec<f64>> {
     let leaves: Vec<Tensor<1>> =
-        leaves.iter().map(|v| tensor(v, [v.len()], DType::F64, device).require_grad()).collect();
+        leaves.iter().map(|v| tensor(v, [v.len()], widest(), device).require_grad()).collect();
     let y = f(&leaves);
     let [rows, channels] = y.dims();
-    let g = tensor(&Seeded::new(g_seed).values(rows * channels), [rows, channels], DType::F64, device);
+    let g = tensor(&Seeded::new(g_seed).values(rows * channels), [rows, channels], widest(), device);
     let grads = (y * g).sum().backward();
     leaves.iter().map(|leaf| read(&leaf.grad(&grads).expect("every leaf takes part"))).collect()
 }
