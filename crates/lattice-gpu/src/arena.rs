@@ -200,6 +200,11 @@ pub(crate) fn room(client: &Client, bytes: usize, life: Life) -> Handle {
     })
 }
 
+/// Hands what this thread has asked for over to the device.
+pub(crate) fn hand_over(client: &Client) {
+    Arena::with(client, |arena| arena.queue.hand_over_now());
+}
+
 /// The host waited for a result of the device.
 pub(crate) fn waited(client: &Client) {
     Arena::with(client, |arena| arena.queue.waited());

@@ -1,12 +1,16 @@
 //! The device that kernels are launched on: its client, what it can do, and buffers.
 
+use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use cubecl::bytes::Bytes;
 use cubecl::prelude::*;
-use cubecl::server::Handle;
+use cubecl::server::{Handle, ServerError};
+use cubecl_environment::future::reader::read_sync;
 
 use crate::arena::{self, Life};
+use crate::tiles::Halos;
 
 /// A device's client and the properties that routes ask for.
 #[derive(Clone)]
@@ -195,24 +199,27 @@ impl Gpu {
     /// # Panics
     /// Where the device fails.
     pub fn download_all(&self, buffers: &[&Buffer]) -> Vec<Vec<u32>> {
-        self.read(buffers)
-            .iter()
-            .zip(buffers)
-            .map(|(bytes, buffer)| words(bytes).take(buffer.len).collect())
-            .collect()
+        let found = self.read(buffers);
+        found.iter().zip(buffers).map(|(bytes, buffer)| words(bytes).take(buffer.len).collect()).collect()
     }
 
     /// Reads buffers, and counts that somebody asked to come along.
     fn read(&self, buffers: &[&Buffer]) -> Vec<Bytes> {
+        self.ask(buffers).wait()
+    }
+
+    /// Has buffers copied to the host as they are once the launches so far are done. Launches that follow are not waited for.
+    pub(crate) fn ask(&self, buffers: &[&Buffer]) -> Answer<'_> {
         let uncounted = arena::take_uncounted(&self.client);
         let counters = uncounted.iter().map(|halos| halos.counters());
         let handles = buffers.iter().copied().chain(counters).map(|buffer| buffer.handle.clone()).collect();
-        let mut found = self.client.read(handles).expect("the device answers");
-        arena::waited(&self.client);
-        for (halos, bytes) in uncounted.iter().zip(found.drain(buffers.len()..)) {
-            halos.learn(&words(&bytes).collect::<Vec<_>>());
-        }
-        found
+        let bytes = Box::pin(self.client.read_async(handles));
+        Answer { client: &self.client, bytes, uncounted }
+    }
+
+    /// Hands what was asked for so far over to the device.
+    pub(crate) fn hand_over(&self) {
+        arena::hand_over(&self.client);
     }
 
     /// Cubes for `units` work items, `per_cube` a cube, spread over two axes where one would pass 65,535.
@@ -225,7 +232,31 @@ impl Gpu {
     }
 }
 
+/// Buffers that are on their way to the host, and counts that come along.
+pub(crate) struct Answer<'a> {
+    client: &'a Client,
+    bytes: Pin<Box<dyn Future<Output = Result<Vec<Bytes>, ServerError>> + Send + 'a>>,
+    uncounted: Vec<Arc<Halos>>,
+}
+
+impl Answer<'_> {
+    /// Waits for the bytes of each.
+    ///
+    /// # Panics
+    /// Where the device fails.
+    pub(crate) fn wait(self) -> Vec<Bytes> {
+        let Self { client, bytes, uncounted } = self;
+        let mut found = read_sync(bytes).expect("the device answers");
+        arena::waited(client);
+        let counts = found.split_off(found.len() - uncounted.len());
+        for (halos, bytes) in uncounted.iter().zip(counts) {
+            halos.learn(&words(&bytes).collect::<Vec<_>>());
+        }
+        found
+    }
+}
+
 /// Words of 32 bits.
-fn words(bytes: &[u8]) -> impl Iterator<Item = u32> {
+pub(crate) fn words(bytes: &[u8]) -> impl Iterator<Item = u32> {
     bytes.as_chunks::<4>().0.iter().map(|word| u32::from_ne_bytes(*word))
 }

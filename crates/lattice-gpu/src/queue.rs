@@ -61,6 +61,13 @@ impl Queue {
         (self.since, self.patience) = (None, LEAST);
     }
 
+    /// Hands over what has come together, where the host is about to wait.
+    pub(crate) fn hand_over_now(&self) {
+        if !cfg!(target_family = "wasm") {
+            self.bell.flush_queue();
+        }
+    }
+
     /// Hands over what has come together for long enough, where the device's thread has nothing else to do.
     pub(crate) fn hand_over(&mut self) {
         // A browser has no such clock, and no thread to hand over to.

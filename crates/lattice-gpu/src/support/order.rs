@@ -7,7 +7,7 @@ use super::kernel::{describe_kernel, pack_keys_kernel};
 use super::pyramid::LevelMarks;
 use crate::address::UNITS;
 use crate::arena::Life;
-use crate::gpu::{Buffer, Gpu};
+use crate::gpu::{Buffer, Gpu, words};
 use crate::index::{BlockIndex, DESCRIPTION};
 use crate::sort::{Keys, sort_rows};
 use crate::tiles::{ExpectedRelation, Tiles};
@@ -96,11 +96,22 @@ pub fn describe_with(
     index.list_unless_canonical(gpu);
     let order = index.known_order().filter(|_| levels);
     let marks = order.map(|order| LevelMarks::new(gpu, coords, Some(order), Some(&description)));
+    let counts = marks.as_ref().map(|marks| &marks.counts);
+    let read: Vec<&Buffer> = [&description, &index.counters].into_iter().chain(counts).collect();
+    let asked = gpu.ask(&read);
+    // After the answer, which does not wait for them.
     let tiles = expected.and_then(|expected| Tiles::build_ahead(gpu, &index, &description, expected));
-    let read = [&description, &index.counters].into_iter().chain(marks.as_ref().map(|marks| &marks.counts));
-    let answers = gpu.download_all(&read.collect::<Vec<_>>());
-    let words: Vec<i32> = answers[0].iter().map(|word| word.cast_signed()).collect();
-    let found = Described::read(&words, answers[1][index.repeated_rows()] as usize);
+    if tiles.is_some() {
+        gpu.hand_over();
+    }
+    let answers: Vec<Vec<u32>> = asked
+        .wait()
+        .iter()
+        .zip(&read)
+        .map(|(bytes, buffer)| words(bytes).take(buffer.len).collect())
+        .collect();
+    let columns: Vec<i32> = answers[0].iter().map(|word| word.cast_signed()).collect();
+    let found = Described::read(&columns, answers[1][index.repeated_rows()] as usize);
     let as_expected = expected.is_some_and(|expected| expected.canonical == found.canonical);
     let tiles = tiles.filter(|_| as_expected && found.duplicates == 0).map(Tiles::confirmed);
     let marks = marks.zip(answers.into_iter().nth(2));
