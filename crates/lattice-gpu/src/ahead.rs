@@ -5,7 +5,9 @@
 //! CubeCL server of the same device, on a thread of its own, which compiles the kernel, finds that the launch is of no cubes, and touches no
 //! buffer. What it compiled lies in the cache of kernels (and the driver's, which assembles), where the device's thread finds it: that one
 //! waits for the compiler before it takes the launch. Compilers serve all devices of a process; they start when a kernel is met that this
-//! build has not compiled on this machine before, and end when there was nothing to do for a while.
+//! build has not compiled on this machine before, and sleep when there was nothing to do for a while. They never end: a server's thread
+//! takes its database down after what that needs is gone, which may abort the process (CubeCL 0.11 with turso 0.8), and awake it looks for work
+//! every 150 microseconds.
 //!
 //! Only for CUDA, and only where kernels are kept: elsewhere there is nowhere to find them.
 
@@ -35,7 +37,7 @@ const MOST: usize = 6;
 const HELD: usize = 2;
 /// What sets the servers of compilers apart from those that run kernels: bits of a device's type that CubeCL leaves to its users.
 const TYPE_OF_FIRST: u16 = 0x4C00;
-/// How long compilers stay without work.
+/// How long compilers stay awake without work.
 const IDLE: Duration = Duration::from_secs(3);
 /// How long a device's thread waits for a compiler before it compiles for itself, and the end of a process for all of them: a compiler
 /// must not run while its tables are taken down.
@@ -52,6 +54,41 @@ struct Compiler {
     nothing: Handle,
     /// Kernels that it holds.
     holds: Arc<AtomicUsize>,
+    bed: Arc<Bed>,
+}
+
+/// Where the thread of a server sleeps.
+#[derive(Default)]
+struct Bed {
+    asleep: Mutex<bool>,
+    woken: Condvar,
+}
+
+impl Bed {
+    fn asleep(&self) -> MutexGuard<'_, bool> {
+        // A flag is whole whoever panicked.
+        self.asleep.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts the thread that the bell reaches to sleep, behind what it was asked for.
+    fn lie_down(self: &Arc<Self>, bell: &DeviceHandle<Bell>) {
+        if std::mem::replace(&mut *self.asleep(), true) {
+            return;
+        }
+        let bed = self.clone();
+        bell.submit(move |_| {
+            let mut asleep = bed.asleep();
+            while *asleep {
+                asleep = bed.woken.wait(asleep).unwrap_or_else(PoisonError::into_inner);
+            }
+        });
+        bell.flush_queue();
+    }
+
+    fn wake(&self) {
+        *self.asleep() = false;
+        self.woken.notify_all();
+    }
 }
 
 #[derive(Default)]
@@ -61,7 +98,7 @@ struct Compilers {
     /// Those that compilers hold, by their hash in this process.
     open: HashMap<u64, Arc<Answer>>,
     ready: Vec<Compiler>,
-    /// Whether a thread starts and ends them, and whether it is starting them.
+    /// Whether a thread starts them and puts them to sleep, and whether it is starting them.
     kept: bool,
     starting: bool,
     /// How many ask for quiet.
@@ -164,9 +201,10 @@ fn shown(client: &Client, hash: u64, start: Start<'_>) -> Option<Arc<Answer>> {
     };
     let answer = Arc::new(Answer::default());
     all.open.insert(hash, answer.clone());
-    // Whoever ends compilers looks for open kernels under the lock.
+    // Whoever puts compilers to sleep looks for open kernels under the lock.
     OPEN.fetch_add(1, Ordering::AcqRel);
     compiler.holds.fetch_add(1, Ordering::AcqRel);
+    compiler.bed.wake();
     drop(all);
     let open = Open { hash, stable, answer: answer.clone(), holds: compiler.holds };
     {
@@ -228,7 +266,7 @@ impl Drop for Showing {
     }
 }
 
-/// Starts compilers for a device, and ends them when nothing was asked for a while.
+/// Starts compilers for a device where there are none, and puts them to sleep when nothing was asked for a while.
 fn keep(index: u16) {
     static AT_END: OnceLock<()> = OnceLock::new();
     AT_END.get_or_init(|| {
@@ -236,7 +274,8 @@ fn keep(index: u16) {
         unsafe { libc::atexit(wait_for_compilers) };
     });
     let work = move || {
-        for number in 0..most() {
+        let first = compilers().ready.len() as u16;
+        for number in first..most() {
             {
                 let mut all = compilers();
                 all.starting = all.quiet == 0;
@@ -247,17 +286,19 @@ fn keep(index: u16) {
             let device = DeviceId::new(TYPE_OF_FIRST + number, index);
             let client = Client::load::<Server>(device);
             let nothing = client.create_from_slice(&[0u8; 16]);
-            let (bell, holds) = (DeviceHandle::new(device), Arc::default());
+            let bell = DeviceHandle::new(device);
+            let (holds, bed) = (Arc::default(), Arc::default());
             let mut all = compilers();
-            all.ready.push(Compiler { client, bell, nothing, holds });
+            all.ready.push(Compiler { client, bell, nothing, holds, bed });
             all.starting = false;
         }
         loop {
             std::thread::sleep(IDLE / 6);
-            let idle = compilers().asked.is_none_or(|asked| asked.elapsed() > IDLE);
+            let mut all = compilers();
+            let idle = all.asked.is_none_or(|asked| asked.elapsed() > IDLE);
             if idle && !is_compiling() {
-                end();
-                compilers().kept = false;
+                all.ready.iter().for_each(|compiler| compiler.bed.lie_down(&compiler.bell));
+                all.kept = false;
                 return;
             }
         }
@@ -266,23 +307,6 @@ fn keep(index: u16) {
     let work = move || StreamId { value: 0 }.executes(work);
     // Where the system has no thread to give, the device's own compiles.
     let _ = std::thread::Builder::new().name("kernel-compilers".into()).spawn(work);
-}
-
-/// Ends the compilers that are ready, when they are done.
-fn end() {
-    let ended: Vec<Compiler> = loop {
-        let mut all = compilers();
-        if !is_compiling() {
-            break all.ready.drain(..).collect();
-        }
-        drop(all);
-        std::thread::sleep(Duration::from_millis(1));
-    };
-    for compiler in ended {
-        let device = compiler.bell.device_id();
-        drop(compiler);
-        DeviceHandle::<Bell>::shutdown(device);
-    }
 }
 
 /// Does some work while no compiler is at work and none starts: CUDA refuses what they ask of it as long as any thread records a graph, and
@@ -296,10 +320,9 @@ pub fn without_compilers<T>(work: impl FnOnce() -> T) -> T {
     }
     compilers().quiet += 1;
     let _quiet = Quiet;
-    while compilers().starting {
+    while compilers().starting || is_compiling() {
         std::thread::sleep(Duration::from_millis(1));
     }
-    end();
     work()
 }
 
@@ -344,6 +367,38 @@ mod tests {
         assert!(stopped.is_err());
         assert!(waiting.join().unwrap() < PATIENCE / 2);
         assert_eq!((holds.load(Ordering::Acquire), compilers().open.len()), (0, 0));
+    }
+
+    #[test]
+    fn a_thread_that_sleeps_does_its_work_when_it_is_woken() {
+        let bell = DeviceHandle::<Bell>::new(DeviceId::new(TYPE_OF_FIRST + 0x100, 0));
+        let (bed, done) = (Arc::new(Bed::default()), Arc::new(AtomicUsize::new(0)));
+        let work = || {
+            let done = done.clone();
+            bell.submit(move |_| {
+                done.fetch_add(1, Ordering::AcqRel);
+            });
+            bell.flush_queue();
+        };
+        let becomes = |expected: usize| {
+            let since = Instant::now();
+            while done.load(Ordering::Acquire) != expected && since.elapsed() < PATIENCE / 2 {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            assert_eq!(done.load(Ordering::Acquire), expected);
+        };
+        for round in 0..3 {
+            // Twice is once.
+            bed.lie_down(&bell);
+            bed.lie_down(&bell);
+            work();
+            std::thread::sleep(Duration::from_millis(50));
+            assert_eq!(done.load(Ordering::Acquire), 2 * round, "it sleeps");
+            bed.wake();
+            becomes(2 * round + 1);
+            work();
+            becomes(2 * round + 2);
+        }
     }
 
     #[test]

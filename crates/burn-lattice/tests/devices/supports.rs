@@ -74,7 +74,7 @@ fn supports_that_were_made_on_a_device_hold_the_rows_of_the_host() {
 #[test]
 fn a_relation_like_the_one_before_is_the_same_where_rows_are_others() {
     let mut sorted = surface(20);
-    sorted.sort_unstable_by(|a, b| burn_lattice::core::canonical_cmp(a, b));
+    sorted.sort_unstable_by(burn_lattice::core::canonical_cmp);
     let mut repeated = surface(20);
     repeated.extend_from_slice(&surface(20)[..5]);
     let scans = [
