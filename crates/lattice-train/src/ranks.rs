@@ -11,7 +11,8 @@ use burn_lattice::Group;
 
 use crate::{Event, Outcome, Result, StepReport, TrainError, Validation};
 
-/// The devices that a run trains on.
+/// The devices that a run trains on, a thread each. A program calls [`burn_lattice::share_one_stream`] first: with a stream for every thread
+/// launches on GPUs cost more.
 #[derive(Clone, Debug)]
 pub struct Ranks {
     pub(crate) members: Vec<(Device, Option<Group>)>,
