@@ -189,7 +189,7 @@ impl Gpu {
     /// # Panics
     /// Where the device fails.
     pub fn download<T: bytemuck::Pod>(&self, buffer: &Buffer) -> Vec<T> {
-        let bytes = self.read(&[buffer]).remove(0);
+        let bytes = self.ask(&[buffer]).wait().remove(0);
         let values = bytes.chunks_exact(size_of::<T>().max(1)).map(bytemuck::pod_read_unaligned);
         values.take(buffer.len).collect()
     }
@@ -199,16 +199,11 @@ impl Gpu {
     /// # Panics
     /// Where the device fails.
     pub fn download_all(&self, buffers: &[&Buffer]) -> Vec<Vec<u32>> {
-        let found = self.read(buffers);
-        found.iter().zip(buffers).map(|(bytes, buffer)| words(bytes).take(buffer.len).collect()).collect()
+        self.ask(buffers).words(buffers)
     }
 
-    /// Reads buffers, and counts that somebody asked to come along.
-    fn read(&self, buffers: &[&Buffer]) -> Vec<Bytes> {
-        self.ask(buffers).wait()
-    }
-
-    /// Has buffers copied to the host as they are once the launches so far are done. Launches that follow are not waited for.
+    /// Has buffers copied to the host as they are once the launches so far are done, with counts that somebody asked to come along. Launches
+    /// that follow are not waited for.
     pub(crate) fn ask(&self, buffers: &[&Buffer]) -> Answer<'_> {
         let uncounted = arena::take_uncounted(&self.client);
         let counters = uncounted.iter().map(|halos| halos.counters());
@@ -240,11 +235,20 @@ pub(crate) struct Answer<'a> {
 }
 
 impl Answer<'_> {
-    /// Waits for the bytes of each.
+    /// Waits for the 32-bit words of the buffers that were asked for.
     ///
     /// # Panics
     /// Where the device fails.
-    pub(crate) fn wait(self) -> Vec<Bytes> {
+    pub(crate) fn words(self, buffers: &[&Buffer]) -> Vec<Vec<u32>> {
+        let found = self.wait();
+        found.iter().zip(buffers).map(|(bytes, buffer)| words(bytes).take(buffer.len).collect()).collect()
+    }
+
+    /// Waits for the bytes of each buffer.
+    ///
+    /// # Panics
+    /// Where the device fails.
+    fn wait(self) -> Vec<Bytes> {
         let Self { client, bytes, uncounted } = self;
         let mut found = read_sync(bytes).expect("the device answers");
         arena::waited(client);
@@ -257,6 +261,6 @@ impl Answer<'_> {
 }
 
 /// Words of 32 bits.
-pub(crate) fn words(bytes: &[u8]) -> impl Iterator<Item = u32> {
+fn words(bytes: &[u8]) -> impl Iterator<Item = u32> {
     bytes.as_chunks::<4>().0.iter().map(|word| u32::from_ne_bytes(*word))
 }

@@ -7,7 +7,7 @@ use super::kernel::{describe_kernel, pack_keys_kernel};
 use super::pyramid::LevelMarks;
 use crate::address::UNITS;
 use crate::arena::Life;
-use crate::gpu::{Buffer, Gpu, words};
+use crate::gpu::{Buffer, Gpu};
 use crate::index::{BlockIndex, DESCRIPTION};
 use crate::sort::{Keys, sort_rows};
 use crate::tiles::{ExpectedRelation, Tiles};
@@ -104,12 +104,7 @@ pub fn describe_with(
     if tiles.is_some() {
         gpu.hand_over();
     }
-    let answers: Vec<Vec<u32>> = asked
-        .wait()
-        .iter()
-        .zip(&read)
-        .map(|(bytes, buffer)| words(bytes).take(buffer.len).collect())
-        .collect();
+    let answers = asked.words(&read);
     let columns: Vec<i32> = answers[0].iter().map(|word| word.cast_signed()).collect();
     let found = Described::read(&columns, answers[1][index.repeated_rows()] as usize);
     let as_expected = expected.is_some_and(|expected| expected.canonical == found.canonical);
