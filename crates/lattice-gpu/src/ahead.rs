@@ -77,7 +77,7 @@ impl Bed {
         }
         let bed = self.clone();
         bell.submit(move |_| {
-            // Nobody panics with the flag in hand; who did would have woken it.
+            // Awake, whoever panicked meanwhile.
             drop(bed.woken.wait_while(bed.asleep(), |asleep| *asleep));
         });
         bell.flush_queue();
