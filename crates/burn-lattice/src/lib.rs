@@ -41,7 +41,7 @@ pub mod trace;
 pub use backend::{Activation, LatticeBackend, PatchRun};
 pub use device::DeviceInfo;
 pub use group::Group;
-pub use kernel_cache::{keep_kernels, kernels_compiled_ahead, without_compilers};
+pub use kernel_cache::{keep_kernels, kernels_compiled_ahead, lost_work, without_compilers};
 pub use lattice_core as core;
 pub use lattice_core::{Error, Interpolation, Join, KernelSpec, RelationKind, SupportPolicy};
 pub use manager::{CoordinateKey, CoordinateManager, ManagerReport};

@@ -110,7 +110,14 @@ fn main() -> ExitCode {
         Command::Artifact(args) => commands::artifact::run(&args),
         Command::Quantize(args) => commands::quantize::run(&args),
     };
-    let text = match catch_unwind(AssertUnwindSafe(work)) {
+    let ended = catch_unwind(AssertUnwindSafe(work));
+    let text = match ended {
+        // First, since anything else may come of it.
+        _ if let Some(what) = burn_lattice::lost_work() => {
+            format!(
+                "the device gave up work that it was asked for ({what}): do not trust what this run gave; run it again"
+            )
+        }
         Ok(Ok(())) => return ExitCode::SUCCESS,
         Ok(Err(error)) if is_closed_pipe(&error) => return ExitCode::SUCCESS,
         Ok(Err(error)) => chain(&error),

@@ -12,8 +12,7 @@
 //! Only for CUDA, and only where kernels are kept: elsewhere there is nowhere to find them.
 
 use std::cell::RefCell;
-use std::collections::{HashMap, HashSet};
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -120,8 +119,6 @@ static OPEN: AtomicUsize = AtomicUsize::new(0);
 static DONE: AtomicUsize = AtomicUsize::new(0);
 
 thread_local! {
-    /// Hashes of the kernels that this thread has launched.
-    static MET: RefCell<HashSet<u64>> = RefCell::default();
     /// What stands for every buffer while a launch is shown to a compiler.
     static STAND_IN: RefCell<Option<Handle>> = const { RefCell::new(None) };
 }
@@ -158,21 +155,20 @@ pub(crate) fn stand_in() -> Option<Handle> {
 /// Starts a launch on a client, by so many cubes, all of whose buffers are arguments that [`Buffer::arg`](crate::Buffer) makes inside of it.
 type Start<'a> = &'a dyn Fn(&Client, CubeCount);
 
-/// Shows a launch to a compiler, before it comes, where its kernel is met for the first time, and has the device wait for that. `kernel` tells
-/// it from others.
-pub(crate) fn before_launch(client: &Client, kernel: &impl Hash, start: Start<'_>) {
-    if client.service_id().service != std::any::TypeId::of::<Server>() {
-        return;
-    }
-    let mut hasher = DefaultHasher::new();
-    kernel.hash(&mut hasher);
-    let hash = hasher.finish();
-    if !MET.with_borrow_mut(|met| met.insert(hash)) || client.is_capturing() {
+/// Shows a launch to a compiler, before it comes, whose kernel a thread has not launched before, and has the device wait for that. The hash tells
+/// the kernel from others.
+pub(crate) fn before_launch(client: &Client, hash: u64, start: Start<'_>) {
+    if client.service_id().service != std::any::TypeId::of::<Server>() || client.is_capturing() {
         return;
     }
     if let Some(answer) = shown(client, hash, start) {
         DeviceHandle::<Bell>::new(client.service_id().device).submit(move |_| answer.wait());
     }
+}
+
+/// Whether devices of a type run no kernels, but compile them.
+pub(crate) fn is_compiler(kind: u16) -> bool {
+    (TYPE_OF_FIRST..TYPE_OF_FIRST + 0x200).contains(&kind)
 }
 
 /// Shows a launch to a compiler where nobody has, and says whom to wait for; nobody for a kernel that was compiled before, or where all

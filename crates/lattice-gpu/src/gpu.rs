@@ -1,5 +1,8 @@
 //! The device that kernels are launched on: its client, what it can do, and buffers.
 
+use std::cell::RefCell;
+use std::collections::HashSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,10 +10,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use cubecl::bytes::Bytes;
 use cubecl::prelude::*;
 use cubecl::server::{Handle, ServerError};
+use cubecl_common::device::DeviceId;
 use cubecl_environment::future::reader::read_sync;
 
 use crate::arena::{self, Life};
+use crate::lost;
 use crate::tiles::Halos;
+
+thread_local! {
+    /// Kernels that this thread has launched, by device and hash.
+    static MET: RefCell<HashSet<(DeviceId, u64)>> = RefCell::default();
+}
 
 /// A device's client and the properties that routes ask for.
 #[derive(Clone)]
@@ -111,6 +121,7 @@ impl Buffer {
 impl Gpu {
     /// The device behind a client.
     pub fn new(client: Client) -> Self {
+        lost::watch();
         Self { client }
     }
 
@@ -121,17 +132,20 @@ impl Gpu {
 
     /// Launches a kernel by so many cubes: `start` does, on a client, with arguments that it makes of buffers. What it is compiled for makes
     /// up `kernel`, from its name on: where it is met for the first time, other threads may compile it before the device's own comes to it.
-    pub(crate) fn launch(
-        &self,
-        cubes: CubeCount,
-        kernel: impl std::hash::Hash,
-        start: impl Fn(&Client, CubeCount),
-    ) {
+    ///
+    /// # Panics
+    /// Where a device of the process has lost work.
+    pub(crate) fn launch(&self, cubes: CubeCount, kernel: impl Hash, start: impl Fn(&Client, CubeCount)) {
+        lost::check();
+        let mut hasher = DefaultHasher::new();
+        kernel.hash(&mut hasher);
+        let hash = hasher.finish();
+        if !MET.with_borrow_mut(|met| met.insert((self.client.service_id().device, hash))) {
+            return start(&self.client, cubes);
+        }
         #[cfg(feature = "cuda")]
-        crate::ahead::before_launch(&self.client, &kernel, &start);
-        #[cfg(not(feature = "cuda"))]
-        let _ = kernel;
-        start(&self.client, cubes);
+        crate::ahead::before_launch(&self.client, hash, &start);
+        lost::watched(self.client.service_id().device, || start(&self.client, cubes));
     }
 
     /// Takes a large block of memory from the driver, which stays for later buffers: a 128th of the device's, or nothing where it does
@@ -187,7 +201,7 @@ impl Gpu {
     /// Copies a buffer to the host.
     ///
     /// # Panics
-    /// Where the device fails.
+    /// Where the device fails, or one of the process has lost work.
     pub fn download<T: bytemuck::Pod>(&self, buffer: &Buffer) -> Vec<T> {
         let bytes = self.ask(&[buffer]).wait().remove(0);
         let values = bytes.chunks_exact(size_of::<T>().max(1)).map(bytemuck::pod_read_unaligned);
@@ -197,7 +211,7 @@ impl Gpu {
     /// Copies buffers of 32-bit words to the host, waiting once for all of them.
     ///
     /// # Panics
-    /// Where the device fails.
+    /// Where the device fails, or one of the process has lost work.
     pub fn download_all(&self, buffers: &[&Buffer]) -> Vec<Vec<u32>> {
         self.ask(buffers).words(buffers)
     }
@@ -238,7 +252,7 @@ impl Answer<'_> {
     /// Waits for the 32-bit words of the buffers that were asked for.
     ///
     /// # Panics
-    /// Where the device fails.
+    /// Where the device fails, or one of the process has lost work.
     pub(crate) fn words(self, buffers: &[&Buffer]) -> Vec<Vec<u32>> {
         let found = self.wait();
         found.iter().zip(buffers).map(|(bytes, buffer)| words(bytes).take(buffer.len).collect()).collect()
@@ -247,10 +261,11 @@ impl Answer<'_> {
     /// Waits for the bytes of each buffer.
     ///
     /// # Panics
-    /// Where the device fails.
+    /// Where the device fails, or one of the process has lost work.
     fn wait(self) -> Vec<Bytes> {
         let Self { client, bytes, uncounted } = self;
         let mut found = read_sync(bytes).expect("the device answers");
+        lost::check();
         arena::waited(client);
         let counts = found.split_off(found.len() - uncounted.len());
         for (halos, bytes) in uncounted.iter().zip(counts) {

@@ -46,6 +46,9 @@ const DEEP_BYTES: usize = 150_000;
 
 /// Most cubes that share a block of one tile.
 const MOST_SPLITS: usize = 4;
+/// Most of them where each is left with enough to do: so many taps times parts of the channels.
+const MOST_SPLITS_OF_MUCH: usize = 8;
+const MUCH: usize = 12;
 /// Taps of the kernel that plans were measured with.
 const USUAL_TAPS: usize = 27;
 /// Fewest taps, and taps times parts of the channels, that are shared.
@@ -154,21 +157,22 @@ impl MmaPlan {
             ..best
         };
         // More cubes than are at work at once gain nothing, nor do they with little work.
-        let wanted = |plan: &Self| (2 * multiprocessors / cubes(plan).max(1)).clamp(1, MOST_SPLITS);
+        let wanted = |plan: &Self, most| (2 * multiprocessors / cubes(plan).max(1)).clamp(1, most);
         let (taps, parts) = (taps as usize, c_in.div_ceil(depth));
         let shares = taps * parts >= LEAST_SHARED && room.coherent;
         if c_in.min(c_out) > 32 && cubes(&narrow) * parts * taps > 2 * multiprocessors * USUAL_TAPS {
             let wide = Self::wide(room, c_in, c_out);
             // By parts where all cubes get as many, else by taps.
-            let wanted = wanted(&wide);
+            let wanted = wanted(&wide, MOST_SPLITS);
             let part_splits = if c_in.div_ceil(wide.depth).is_multiple_of(wanted) { wanted } else { 1 };
             return if shares { wide.shared(wanted, part_splits, taps) } else { wide };
         }
         if 5 * cubes(&narrow) > 3 * multiprocessors || !shares {
             return narrow;
         }
+        let most = (taps * parts / MUCH).clamp(MOST_SPLITS, MOST_SPLITS_OF_MUCH);
         // Parts are shared before taps, for which every cube stages the same rows.
-        let wanted = wanted(&narrow);
+        let wanted = wanted(&narrow, most);
         let part_splits = (1..=wanted.min(parts)).rev().find(|&n| parts.is_multiple_of(n)).unwrap_or(1);
         narrow.shared(wanted, part_splits, taps)
     }
@@ -336,6 +340,21 @@ mod tests {
         assert_eq!(chosen(64, 71), (2, 64, 1, 1), "narrow cubes are at work all at once");
         assert_eq!(chosen(256, 5), (2, 64, 4, 1));
         assert_eq!(chosen(128, 18), (2, 64, 2, 1));
+    }
+
+    /// Where there are very few rows more cubes share a block, as long as each has enough to do.
+    #[test]
+    fn very_few_rows_are_shared_by_more_cubes() {
+        let room = Room { deep: true, multiprocessors: Some(132), coherent: true };
+        let chosen = |c: usize, taps, n_tiles| {
+            let plan = MmaPlan::of_tiles(room, [c, c], taps, n_tiles);
+            (plan.part_splits, plan.tap_splits)
+        };
+        assert_eq!(chosen(512, 27, 2), (8, 1));
+        assert_eq!(chosen(256, 27, 2), (4, 2));
+        assert_eq!(chosen(128, 27, 2), (2, 2), "half as many taps for each would be too few");
+        assert_eq!(chosen(64, 27, 2), (1, 4));
+        assert_eq!(chosen(512, 8, 2), (4, 1));
     }
 
     /// Weights that were packed for many rows serve as many as are at work at once.
