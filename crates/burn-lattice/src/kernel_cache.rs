@@ -1,12 +1,5 @@
 //! Compiled GPU kernels that outlive a process, who compiles them, and work that was lost on the way.
 
-#[cfg(all(feature = "gpu", not(target_family = "wasm")))]
-use std::{
-    fs::{File, TryLockError},
-    path::Path,
-    sync::{Mutex, PoisonError},
-};
-
 /// Keeps compiled kernels and tuning results in the user's cache folder, so that only the first process on a device compiles them. Call
 /// it before the first device is made; returns whether the choice was taken, which is `false` after that, where nothing can be kept, and in
 /// builds without GPUs or files.
@@ -17,6 +10,9 @@ use std::{
 /// launch that wanted the kernel, or gives another entry than it was asked for.)
 #[cfg(all(feature = "gpu", not(target_family = "wasm")))]
 pub fn keep_kernels() -> bool {
+    use std::fs::File;
+    use std::sync::{Mutex, PoisonError};
+
     use lattice_gpu::cubecl::config::cache::CacheConfig;
     use lattice_gpu::cubecl::config::{CubeClRuntimeConfig, RuntimeConfig};
 
@@ -34,7 +30,7 @@ pub fn keep_kernels() -> bool {
         "default" => "burn-lattice",
         named => named,
     };
-    let Some((name, lock)) = own_environment(&config.environment.path.root(), named) else {
+    let Some((name, lock)) = lattice_gpu::own_environment(&config.environment.path.root(), named) else {
         return false;
     };
     config.environment.name = name;
@@ -43,27 +39,6 @@ pub fn keep_kernels() -> bool {
         HELD.lock().unwrap_or_else(PoisonError::into_inner).push(lock);
     }
     taken
-}
-
-/// The first of an environment's databases in a folder that no other process has, and what keeps others away from it; none where a file
-/// cannot be made or locked there, or very many processes are at work.
-#[cfg(all(feature = "gpu", not(target_family = "wasm")))]
-fn own_environment(folder: &Path, named: &str) -> Option<(String, File)> {
-    const MOST: usize = 256;
-    std::fs::create_dir_all(folder).ok()?;
-    for number in 0..MOST {
-        let name = match number {
-            0 => named.to_string(),
-            _ => format!("{named}-{number}"),
-        };
-        let lock = File::create(folder.join(format!("{name}.lock"))).ok()?;
-        match lock.try_lock() {
-            Ok(()) => return Some((name, lock)),
-            Err(TryLockError::WouldBlock) => {}
-            Err(TryLockError::Error(_)) => return None,
-        }
-    }
-    None
 }
 
 /// Nothing is compiled for a GPU in this build, or nothing can be kept.
@@ -98,27 +73,4 @@ pub fn lost_work() -> Option<&'static str> {
     return lattice_gpu::lost_work();
     #[cfg(not(feature = "gpu"))]
     None
-}
-
-#[cfg(all(test, feature = "gpu", not(target_family = "wasm")))]
-mod tests {
-    use super::*;
-
-    /// Files that are opened apart keep each other away as those of processes do.
-    #[test]
-    fn each_process_has_a_database_to_itself() {
-        let folder = std::env::temp_dir().join(format!("lattice-environments-{}", std::process::id()));
-        let own = |named| own_environment(&folder, named);
-        let (first, held) = own("lattice").unwrap();
-        let (second, _held) = own("lattice").unwrap();
-        assert_eq!((first.as_str(), second.as_str()), ("lattice", "lattice-1"));
-        assert_eq!(own("other").unwrap().0, "other", "another environment");
-        drop(held);
-        assert_eq!(own("lattice").unwrap().0, "lattice", "a process that ended leaves its own");
-        std::fs::remove_dir_all(&folder).unwrap();
-        // Where there cannot be a folder nothing is kept.
-        std::fs::write(&folder, "a file").unwrap();
-        assert!(own("lattice").is_none());
-        std::fs::remove_file(&folder).unwrap();
-    }
 }

@@ -6,7 +6,7 @@ mod devices;
 
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use burn_lattice::ops::{self, ConvOptions};
-use burn_lattice::{DeviceInfo, Error, KernelSpec, SparseTensor, Support};
+use burn_lattice::{DeviceInfo, Error, KernelSpec, Result, SparseTensor, Support};
 
 /// Cards that compute in f16; prints a line where there is none.
 fn cards() -> Vec<(String, Device)> {
@@ -43,21 +43,21 @@ fn read<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
     tensor.into_data().iter::<f32>().collect()
 }
 
-/// A convolution of ones counts the neighbours of each row.
-fn counted(side: usize, channels: usize, device: &Device) -> (SparseTensor, SparseTensor) {
+/// A convolution of ones counts the neighbours of each row; an error where a result is larger than a buffer may be.
+fn counted(side: usize, channels: usize, device: &Device) -> Result<(SparseTensor, SparseTensor)> {
     let support = Support::from_tensor(cube(side as i32, device)).unwrap();
     let x = SparseTensor::from_support(support, ones([side.pow(3), channels], device)).unwrap();
     let weight = ones([27, channels, channels], device);
     let options = ConvOptions::new(KernelSpec::cube(3, 1).unwrap());
-    let y = ops::subm_conv3d(&x, weight, None, &options).unwrap();
-    (x, y)
+    let y = ops::subm_conv3d(&x, weight, None, &options)?;
+    Ok((x, y))
 }
 
 #[test]
 fn ten_million_rows() {
     let (side, channels) = (216, 16);
     for (name, device) in cards() {
-        let (x, y) = counted(side, channels, &device);
+        let (x, y) = counted(side, channels, &device).unwrap();
         let found = read(y.feats().clone());
         for (at, row) in found.chunks_exact(channels).enumerate() {
             let expected = (channels * neighbours(side, at)) as f32;
@@ -88,7 +88,16 @@ fn more_elements_than_31_bits_count() {
     // 257^3 rows of 128 channels: 2.17e9 elements, in and out.
     let (side, channels) = (257, 128);
     for (name, device) in cards() {
-        let (_, y) = counted(side, channels, &device);
+        let y = match counted(side, channels, &device) {
+            Ok((_, y)) => y,
+            // Vulkan's buffers end at 2^31 bytes.
+            Err(Error::Limit { what, .. }) => {
+                assert_ne!(name, "cuda", "{what}");
+                println!("not on {name}: {what}");
+                continue;
+            }
+            Err(other) => panic!("{name}: {other}"),
+        };
         let rows = side.pow(3);
         assert!(rows * channels > 1 << 31);
         for first in [0, (1 << 31) / channels - 500, rows - 1000] {
@@ -115,7 +124,11 @@ fn a_device_without_room_says_so_and_goes_on() {
         let refused = widened(1 << 18);
         assert!(matches!(refused, Err(Error::Limit { .. })), "{name}");
         // Each has room, all together have not: whoever reads one that was not made gets an error.
-        let many: Vec<SparseTensor> = (0..16).map(|_| widened(8192).unwrap()).collect();
+        let most = 8192;
+        let Some(channels) = [most, most / 8].into_iter().find(|&channels| widened(channels).is_ok()) else {
+            panic!("a buffer on {name} has no room for a row of {} channels of a million", most / 8);
+        };
+        let many: Vec<SparseTensor> = (0..16 * most / channels).map(|_| widened(channels).unwrap()).collect();
         let read_some = |y: &SparseTensor| y.feats().clone().narrow(0, 0, 10).try_into_data();
         let failed = many.iter().filter(|y| read_some(y).is_err()).count();
         assert!(failed > 0 && failed < many.len(), "{failed} of {} failed on {name}", many.len());

@@ -11,7 +11,6 @@
 //!
 //! Only for CUDA, and only where kernels are kept: elsewhere there is nowhere to find them.
 
-use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -29,6 +28,7 @@ use cubecl_server::compiler::{build_id_hash, compilation_store};
 use cubecl_server::runtime::Runtime;
 
 use crate::queue::Bell;
+use crate::stand_in::in_place_of_buffers;
 
 /// Compilers at most; more of them wait for the driver and for memory.
 const MOST: usize = 6;
@@ -118,11 +118,6 @@ static OPEN: AtomicUsize = AtomicUsize::new(0);
 /// Kernels that compilers have compiled.
 static DONE: AtomicUsize = AtomicUsize::new(0);
 
-thread_local! {
-    /// What stands for every buffer while a launch is shown to a compiler.
-    static STAND_IN: RefCell<Option<Handle>> = const { RefCell::new(None) };
-}
-
 fn compilers() -> MutexGuard<'static, Compilers> {
     static ALL: OnceLock<Mutex<Compilers>> = OnceLock::new();
     let all = ALL.get_or_init(|| {
@@ -145,11 +140,6 @@ pub fn compiled_ahead() -> usize {
 /// Whether kernels are being compiled.
 pub(crate) fn is_compiling() -> bool {
     OPEN.load(Ordering::Relaxed) > 0
-}
-
-/// The handle that stands for every buffer of a launch which is shown to a compiler on this thread.
-pub(crate) fn stand_in() -> Option<Handle> {
-    STAND_IN.with_borrow(Clone::clone)
 }
 
 /// Starts a launch on a client, by so many cubes, all of whose buffers are arguments that [`Buffer::arg`](crate::Buffer) makes inside of it.
@@ -201,11 +191,9 @@ fn shown(client: &Client, hash: u64, start: Start<'_>) -> Option<Arc<Answer>> {
     compiler.bed.wake();
     drop(all);
     let open = Open { hash, stable, answer: answer.clone(), holds: compiler.holds };
-    {
-        STAND_IN.set(Some(compiler.nothing.clone()));
-        let _showing = Showing;
-        start(&compiler.client, CubeCount::Dynamic(compiler.nothing.binding()));
-    }
+    in_place_of_buffers(&compiler.nothing, || {
+        start(&compiler.client, CubeCount::Dynamic(compiler.nothing.clone().binding()));
+    });
     compiler.bell.submit(move |_| {
         DONE.fetch_add(1, Ordering::AcqRel);
         drop(open);
@@ -248,15 +236,6 @@ impl Answer {
     fn wait(&self) {
         let given = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let _ = self.1.wait_timeout_while(given, PATIENCE, |given| !*given);
-    }
-}
-
-/// While a launch is shown, and no longer, whatever becomes of it.
-struct Showing;
-
-impl Drop for Showing {
-    fn drop(&mut self) {
-        STAND_IN.set(None);
     }
 }
 
@@ -332,16 +311,6 @@ extern "C" fn wait_for_compilers() {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
-
-    #[test]
-    fn nothing_stands_in_for_buffers_outside_of_a_showing() {
-        assert!(stand_in().is_none());
-        let stopped = std::panic::catch_unwind(|| {
-            let _showing = Showing;
-            panic!("as a launch that is refused does")
-        });
-        assert!(stopped.is_err() && stand_in().is_none());
-    }
 
     #[test]
     fn whoever_waits_for_a_kernel_goes_on_when_it_is_given_up() {

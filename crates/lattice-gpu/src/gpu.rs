@@ -108,9 +108,9 @@ impl Buffer {
     /// The buffer as a kernel argument, as vectors of `lanes` elements.
     pub(crate) fn arg(&self, lanes: usize) -> BufferArg {
         debug_assert!(self.len.is_multiple_of(lanes), "a buffer read as vectors holds whole ones");
-        #[cfg(feature = "cuda")]
-        if let Some(handle) = crate::ahead::stand_in() {
-            // SAFETY: a launch that is shown to a compiler has no cubes, so nobody reads or writes what stands for its buffers.
+        #[cfg(any(feature = "cuda", feature = "check-translations"))]
+        if let Some(handle) = crate::stand_in::stand_in() {
+            // SAFETY: a launch that is shown to a compiler has no cubes or never runs, so nobody reads or writes what stands for its buffers.
             return unsafe { BufferArg::from_raw_parts(handle, self.len / lanes) };
         }
         // SAFETY: `len` elements were allocated for `handle`, so `len / lanes` vectors lie inside it.
@@ -143,6 +143,8 @@ impl Gpu {
         if !MET.with_borrow_mut(|met| met.insert((self.client.service_id().device, hash))) {
             return start(&self.client, cubes);
         }
+        #[cfg(feature = "check-translations")]
+        crate::translate::check(&self.client, &start);
         #[cfg(feature = "cuda")]
         crate::ahead::before_launch(&self.client, hash, &start);
         lost::watched(self.client.service_id().device, || start(&self.client, cubes));

@@ -12,6 +12,8 @@ mod address;
 mod ahead;
 mod arena;
 pub mod conv;
+#[cfg(not(target_family = "wasm"))]
+mod environment;
 mod gpu;
 pub mod index;
 mod last;
@@ -23,14 +25,20 @@ pub mod points;
 mod queue;
 pub mod rows;
 pub mod sort;
+#[cfg(any(feature = "cuda", feature = "check-translations"))]
+mod stand_in;
 mod stream;
 pub mod support;
 pub mod tiles;
+#[cfg(feature = "check-translations")]
+mod translate;
 
 #[cfg(feature = "cuda")]
 pub use ahead::{compiled_ahead, without_compilers};
 pub use arena::Life;
 pub use cubecl;
+#[cfg(not(target_family = "wasm"))]
+pub use environment::own_environment;
 pub use gpu::{Buffer, Gpu};
 pub use lost::lost_work;
 pub use stream::share_one_stream;

@@ -95,8 +95,9 @@ pub(crate) fn build_tiles_kernel(
     #[comptime] shape: BuildShape,
 ) {
     if unless != ANYHOW {
-        let canonical = is_canonical(description);
-        if canonical == (unless == UNLESS_CANONICAL) || counters[repeated as usize].load() != 0u32 {
+        // Not `==` of two conditions, which SPIR-V has no form for in CubeCL 0.11.
+        let left_out = select(is_canonical(description), UNLESS_CANONICAL, IF_CANONICAL);
+        if unless == left_out || counters[repeated as usize].load() != 0u32 {
             terminate!();
         }
     }

@@ -46,9 +46,10 @@ const DEEP_BYTES: usize = 150_000;
 
 /// Most cubes that share a block of one tile.
 const MOST_SPLITS: usize = 4;
-/// Most of them where each is left with enough to do: so many taps times parts of the channels.
+/// Most of them where each is left with enough to do: so many taps times parts of the channels, in narrow and in wide planes.
 const MOST_SPLITS_OF_MUCH: usize = 8;
 const MUCH: usize = 12;
+const MUCH_OF_WIDE: usize = 24;
 /// Taps of the kernel that plans were measured with.
 const USUAL_TAPS: usize = 27;
 /// Fewest taps, and taps times parts of the channels, that are shared.
@@ -159,20 +160,20 @@ impl MmaPlan {
         // More cubes than are at work at once gain nothing, nor do they with little work.
         let wanted = |plan: &Self, most| (2 * multiprocessors / cubes(plan).max(1)).clamp(1, most);
         let (taps, parts) = (taps as usize, c_in.div_ceil(depth));
+        let most = |much: usize| (taps * parts / much).clamp(MOST_SPLITS, MOST_SPLITS_OF_MUCH);
         let shares = taps * parts >= LEAST_SHARED && room.coherent;
         if c_in.min(c_out) > 32 && cubes(&narrow) * parts * taps > 2 * multiprocessors * USUAL_TAPS {
             let wide = Self::wide(room, c_in, c_out);
             // By parts where all cubes get as many, else by taps.
-            let wanted = wanted(&wide, MOST_SPLITS);
+            let wanted = wanted(&wide, most(MUCH_OF_WIDE));
             let part_splits = if c_in.div_ceil(wide.depth).is_multiple_of(wanted) { wanted } else { 1 };
             return if shares { wide.shared(wanted, part_splits, taps) } else { wide };
         }
         if 5 * cubes(&narrow) > 3 * multiprocessors || !shares {
             return narrow;
         }
-        let most = (taps * parts / MUCH).clamp(MOST_SPLITS, MOST_SPLITS_OF_MUCH);
         // Parts are shared before taps, for which every cube stages the same rows.
-        let wanted = wanted(&narrow, most);
+        let wanted = wanted(&narrow, most(MUCH));
         let part_splits = (1..=wanted.min(parts)).rev().find(|&n| parts.is_multiple_of(n)).unwrap_or(1);
         narrow.shared(wanted, part_splits, taps)
     }
@@ -355,6 +356,7 @@ mod tests {
         assert_eq!(chosen(128, 27, 2), (2, 2), "half as many taps for each would be too few");
         assert_eq!(chosen(64, 27, 2), (1, 4));
         assert_eq!(chosen(512, 8, 2), (4, 1));
+        assert_eq!(chosen(512, 27, 4), (8, 1), "wide planes");
     }
 
     /// Weights that were packed for many rows serve as many as are at work at once.

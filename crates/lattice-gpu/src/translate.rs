@@ -1,0 +1,205 @@
+//! For tests: each kernel is translated to SPIR-V and to Metal's language when it is launched for the first time, on whatever device.
+//!
+//! Kernels are written once, and each backend has a compiler of its own, which may lack a form that the others have. Vulkan's needs a card, and
+//! Metal's a Mac; so where tests run on another device (CI's runs WGSL), launches are shown to a server that translates and does nothing else.
+//! Kernels are those of the device that is there: what only others have, such as matrix units, is not seen.
+
+use std::any::TypeId;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use cubecl::bytes::Bytes;
+use cubecl::ir::{DeviceProperties, TargetProperties};
+use cubecl::prelude::*;
+use cubecl::server::{
+    BufferBinding, CopyDescriptor, Handle, KernelArguments, ProfileError, ProfilingToken, Server,
+    ServerCommunication, ServerError, ServerStorage, ServerUtilities,
+};
+use cubecl::{VulkanCompilationOptions, WgpuCompilationOptions};
+use cubecl_common::device::{DeviceId, DeviceService, ServerUtilitiesHandle, ServiceId};
+use cubecl_common::profile::ProfileDuration;
+use cubecl_cpp::MslCompiler;
+use cubecl_environment::future::DynFut;
+use cubecl_environment::stream::StreamId;
+use cubecl_runtime::compiler::Compiler;
+use cubecl_runtime::dry_run::LaunchMode;
+use cubecl_runtime::kernel::{CubeKernel, define_kernel};
+use cubecl_runtime::logging::ServerLogger;
+use cubecl_runtime::memory_management::{ManagedMemoryHandle, MemoryAllocationMode, StreamMemoryReport};
+use cubecl_runtime::storage::{ComputeStorage, ManagedResource};
+use cubecl_server::allocator::ContiguousMemoryLayoutPolicy;
+use cubecl_server::storage::BytesStorage;
+use cubecl_spirv::SpirvCompiler;
+
+use crate::stand_in;
+
+/// Forms of a kernel that a process translates: one takes up to a second, and what a form has that others have not is mostly its sizes.
+const FORMS: usize = 6;
+/// What sets the translator apart from devices.
+const TYPE: u16 = 0x4E00;
+
+/// What the device is whose kernels are translated.
+static LIKE: OnceLock<(DeviceProperties, TargetProperties)> = OnceLock::new();
+/// What could not be translated.
+static REFUSED: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+/// Translates the kernel of a launch.
+///
+/// # Panics
+/// Where a language has no form for it.
+pub(crate) fn check(client: &Client, start: &dyn Fn(&Client, CubeCount)) {
+    static TRANSLATOR: OnceLock<(Client, Handle)> = OnceLock::new();
+    let (translator, nothing) = TRANSLATOR.get_or_init(|| {
+        LIKE.get_or_init(|| (client.properties().clone(), client.target_properties().clone()));
+        let translator = Client::load::<Translator>(DeviceId::new(TYPE, 0));
+        let nothing = translator.empty(16);
+        (translator, nothing)
+    });
+    stand_in::in_place_of_buffers(nothing, || start(translator, CubeCount::Static(1, 1, 1)));
+    // Behind the launch.
+    let _ = translator.flush();
+    let refused = REFUSED.lock().unwrap_or_else(PoisonError::into_inner);
+    assert!(refused.is_empty(), "not translated: {refused:?}");
+}
+
+/// A server that translates kernels.
+struct Translator {
+    /// Forms of each kernel so far.
+    forms: HashMap<&'static str, usize>,
+    utilities: Arc<ServerUtilities>,
+    logger: Arc<ServerLogger>,
+}
+
+impl std::fmt::Debug for Translator {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Translator")
+    }
+}
+
+impl DeviceService for Translator {
+    fn init(device: DeviceId) -> Self {
+        let (properties, target) = LIKE.get().expect("who asks first says what the device is").clone();
+        let logger = Arc::new(ServerLogger::default());
+        let service = ServiceId { device, service: TypeId::of::<Self>() };
+        let policy = ContiguousMemoryLayoutPolicy::new(64);
+        let (utilities, _) =
+            ServerUtilities::init(service, "translator", properties, target, logger.clone(), policy);
+        Self { forms: HashMap::new(), utilities: Arc::new(utilities), logger }
+    }
+
+    fn utilities(&self) -> ServerUtilitiesHandle {
+        self.utilities.clone()
+    }
+}
+
+/// Notes a kernel that a compiler does not take.
+fn translate<C: Compiler>(kernel: &dyn CubeKernel, mut compiler: C, options: &C::CompilationOptions) {
+    let translated = define_kernel(kernel).and_then(|definition| compiler.compile(definition, options));
+    if let Err(error) = translated {
+        let mut refused = REFUSED.lock().unwrap_or_else(PoisonError::into_inner);
+        refused.push(format!("{} to {}: {error}", kernel.name(), compiler.lang_tag()));
+    }
+}
+
+/// What only a device can do.
+fn no_device() -> ServerError {
+    ServerError::graph_state("a translator has no device")
+}
+
+impl ServerCommunication for Translator {}
+
+impl Server for Translator {
+    fn initialize_memory(&mut self, _: ManagedMemoryHandle, _: u64, _: StreamId) -> Result<(), ServerError> {
+        Ok(())
+    }
+
+    fn logger(&self) -> Arc<ServerLogger> {
+        self.logger.clone()
+    }
+
+    fn utilities(&self) -> Arc<ServerUtilities> {
+        self.utilities.clone()
+    }
+
+    fn read(&mut self, _: Vec<CopyDescriptor>, _: StreamId) -> DynFut<Result<Vec<Bytes>, ServerError>> {
+        Box::pin(async { Err(no_device()) })
+    }
+
+    fn write(&mut self, _: Vec<(CopyDescriptor, Bytes)>, _: StreamId) {}
+
+    fn sync(&mut self, _: Vec<BufferBinding>, _: StreamId) -> DynFut<Result<(), ServerError>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn check(&mut self, _: Vec<BufferBinding>, _: StreamId) -> Result<(), ServerError> {
+        Ok(())
+    }
+
+    unsafe fn launch(
+        &mut self,
+        kernel: Box<dyn CubeKernel>,
+        _: CubeCount,
+        _: KernelArguments,
+        _: StreamId,
+        _: LaunchMode,
+    ) {
+        let forms = self.forms.entry(kernel.name()).or_default();
+        *forms += 1;
+        if *forms > FORMS {
+            return;
+        }
+        // As on a usual card.
+        let options = WgpuCompilationOptions {
+            supports_u64: true,
+            supports_vulkan_compiler: true,
+            vulkan: VulkanCompilationOptions {
+                supports_explicit_smem: true,
+                supports_uniform_standard_layout: true,
+                max_spirv_version: (1, 6),
+                max_vector_size: 4,
+                push_constant_size: 256,
+                ..VulkanCompilationOptions::default()
+            },
+            ..WgpuCompilationOptions::default()
+        };
+        translate(&*kernel, SpirvCompiler, &options);
+        translate(&*kernel, MslCompiler::default(), &Default::default());
+    }
+
+    fn flush(&mut self, _: StreamId) -> Result<(), ServerError> {
+        Ok(())
+    }
+
+    fn memory_report(&mut self, _: StreamId) -> Option<StreamMemoryReport> {
+        None
+    }
+
+    fn memory_cleanup(&mut self, _: StreamId) -> Result<(), ServerError> {
+        Ok(())
+    }
+
+    fn start_profile(&mut self, _: StreamId) -> Result<ProfilingToken, ServerError> {
+        Err(no_device())
+    }
+
+    fn end_profile(&mut self, _: StreamId, _: ProfilingToken) -> Result<ProfileDuration, ProfileError> {
+        Err(ProfileError::Unknown {
+            reason: "a translator has no device".into(),
+            backtrace: cubecl_environment::backtrace::BackTrace::capture(),
+        })
+    }
+
+    fn allocation_mode(&mut self, _: MemoryAllocationMode, _: StreamId) {}
+}
+
+impl ServerStorage for Translator {
+    type Storage = BytesStorage;
+
+    fn get_resource(
+        &mut self,
+        _: BufferBinding,
+        _: StreamId,
+    ) -> Result<ManagedResource<<BytesStorage as ComputeStorage>::Resource>, ServerError> {
+        Err(no_device())
+    }
+}
