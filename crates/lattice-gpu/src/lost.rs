@@ -61,10 +61,16 @@ pub(crate) fn watched(device: DeviceId, ask: impl FnOnce()) {
     if cfg!(target_family = "wasm") {
         return ask();
     }
-    let bell = DeviceHandle::<Bell>::new(device);
-    bell.submit(|_| WATCHED.set(true));
+    /// Ends what it began, whatever becomes of the launch.
+    struct Watch(DeviceHandle<Bell>);
+    impl Drop for Watch {
+        fn drop(&mut self) {
+            self.0.submit(|_| WATCHED.set(false));
+        }
+    }
+    let watch = Watch(DeviceHandle::new(device));
+    watch.0.submit(|_| WATCHED.set(true));
     ask();
-    bell.submit(|_| WATCHED.set(false));
 }
 
 fn note(info: &PanicHookInfo<'_>) {
@@ -136,6 +142,9 @@ mod tests {
         assert_eq!(lost_work(), None, "nobody watches what panics here");
         check();
         watched(device, || bell.submit(|_| ()));
+        give_up();
+        std::panic::catch_unwind(|| watched(device, || panic!("as a launch that is refused does")))
+            .unwrap_err();
         give_up();
         done();
         assert_eq!(lost_work(), None, "after a launch nobody watches");
