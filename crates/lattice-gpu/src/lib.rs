@@ -42,3 +42,5 @@ pub use environment::own_environment;
 pub use gpu::{Buffer, Gpu};
 pub use lost::lost_work;
 pub use stream::share_one_stream;
+#[cfg(feature = "check-translations")]
+pub use translate::{card_of_translator, translations};
