@@ -49,7 +49,7 @@ const TYPE: u16 = 0x4E00;
 static LIKE: OnceLock<(DeviceProperties, TargetProperties)> = OnceLock::new();
 /// What could not be translated.
 static REFUSED: Mutex<Vec<String>> = Mutex::new(Vec::new());
-/// Forms that were.
+/// Translations that were asked for.
 static TRANSLATED: AtomicUsize = AtomicUsize::new(0);
 
 /// A device that translates what is launched on it and answers with zeros: what a card is in Vulkan, with 16 x 16 x 16 matrix units for f16
@@ -59,7 +59,7 @@ pub fn card_of_translator() -> Gpu {
     Gpu::new(Client::load::<Translator>(DeviceId::new(TYPE + 1, 0)))
 }
 
-/// Forms of kernels that were translated, and what was not.
+/// How many translations were asked for, one to a language, and which were refused.
 pub fn translations() -> (usize, Vec<String>) {
     let refused = REFUSED.lock().unwrap_or_else(PoisonError::into_inner);
     (TRANSLATED.load(Ordering::Acquire), refused.clone())
