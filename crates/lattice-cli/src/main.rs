@@ -135,9 +135,7 @@ static PANIC: Mutex<Option<String>> = Mutex::new(None);
 
 /// Keeps a panic for the one line that the user gets in place of a trace.
 fn note_panic(info: &PanicHookInfo<'_>) {
-    let payload = info.payload();
-    let text = payload.downcast_ref::<String>().cloned();
-    let text = text.or_else(|| payload.downcast_ref::<&str>().map(ToString::to_string)).unwrap_or_default();
+    let text = info.payload_as_str().unwrap_or_default();
     let place = info.location().map(|l| format!(" ({}:{})", l.file(), l.line())).unwrap_or_default();
     if let Ok(mut kept) = PANIC.lock() {
         kept.get_or_insert(format!("{text}{place}"));

@@ -80,9 +80,7 @@ fn note(info: &PanicHookInfo<'_>) {
     if !thread.name().is_some_and(runs_kernels) || !(watched || is_of_database(file)) {
         return;
     }
-    let payload = info.payload();
-    let text = payload.downcast_ref::<String>().map(String::as_str);
-    let text = text.or_else(|| payload.downcast_ref::<&str>().copied()).unwrap_or("no message");
+    let text = info.payload_as_str().unwrap_or("no message");
     let line = info.location().map_or(0, |place| place.line());
     // The first one is told; it is what those that follow come from.
     let _ = LOST.set(format!("{text} at {file}:{line}"));

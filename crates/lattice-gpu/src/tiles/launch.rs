@@ -117,13 +117,9 @@ impl Tiles {
     ) -> Option<Self> {
         let ExpectedRelation { geometry, canonical } = expected;
         check_table(index.n_rows, geometry.taps()).ok()?;
-        let order = match canonical {
-            true => None,
-            false => Some(index.known_order()?.clone()),
-        };
-        let source = match canonical {
-            true => index.clone().in_canonical_order(),
-            false => index.clone(),
+        let (order, source) = match canonical {
+            true => (None, index.clone().in_canonical_order()),
+            false => (Some(index.known_order()?.clone()), index.clone()),
         };
         let shape = shape_of(gpu, geometry, group_taps(gpu), !canonical);
         let part =
