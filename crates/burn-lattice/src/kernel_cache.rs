@@ -11,13 +11,13 @@
 #[cfg(all(feature = "gpu", not(target_family = "wasm")))]
 pub fn keep_kernels() -> bool {
     use std::fs::File;
-    use std::sync::{Mutex, PoisonError};
+    use std::sync::OnceLock;
 
     use lattice_gpu::cubecl::config::cache::CacheConfig;
     use lattice_gpu::cubecl::config::{CubeClRuntimeConfig, RuntimeConfig};
 
     /// What keeps other processes away, for as long as this one lives.
-    static HELD: Mutex<Vec<File>> = Mutex::new(Vec::new());
+    static HELD: OnceLock<File> = OnceLock::new();
 
     let mut config = CubeClRuntimeConfig::from_current_dir().override_from_env();
     config.compilation.cache = true;
@@ -36,7 +36,8 @@ pub fn keep_kernels() -> bool {
     config.environment.name = name;
     let taken = CubeClRuntimeConfig::try_set(config);
     if taken {
-        HELD.lock().unwrap_or_else(PoisonError::into_inner).push(lock);
+        // A choice is taken once.
+        let _ = HELD.set(lock);
     }
     taken
 }

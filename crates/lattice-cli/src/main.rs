@@ -110,8 +110,7 @@ fn main() -> ExitCode {
         Command::Artifact(args) => commands::artifact::run(&args),
         Command::Quantize(args) => commands::quantize::run(&args),
     };
-    let ended = catch_unwind(AssertUnwindSafe(work));
-    let text = match ended {
+    let text = match catch_unwind(AssertUnwindSafe(work)) {
         // First, since anything else may come of it.
         _ if let Some(what) = burn_lattice::lost_work() => {
             format!(

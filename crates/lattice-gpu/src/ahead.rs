@@ -158,7 +158,7 @@ pub(crate) fn before_launch(client: &Client, hash: u64, start: Start<'_>) {
 
 /// Whether devices of a type run no kernels, but compile them.
 pub(crate) fn is_compiler(kind: u16) -> bool {
-    (TYPE_OF_FIRST..TYPE_OF_FIRST + 0x200).contains(&kind)
+    (TYPE_OF_FIRST..TYPE_OF_FIRST + MOST as u16).contains(&kind)
 }
 
 /// Shows a launch to a compiler where nobody has, and says whom to wait for; nobody for a kernel that was compiled before, or where all

@@ -139,7 +139,6 @@ struct Translator {
     /// Forms of each kernel so far.
     forms: HashMap<&'static str, usize>,
     utilities: Arc<ServerUtilities>,
-    logger: Arc<ServerLogger>,
 }
 
 impl std::fmt::Debug for Translator {
@@ -152,11 +151,10 @@ impl DeviceService for Translator {
     fn init(device: DeviceId) -> Self {
         let (properties, target) = LIKE.get().expect("who asks first says what the device is").clone();
         let logger = Arc::new(ServerLogger::default());
-        let service = ServiceId { device, service: TypeId::of::<Self>() };
+        let service = ServiceId::of::<Self>(device);
         let policy = ContiguousMemoryLayoutPolicy::new(64);
-        let (utilities, _) =
-            ServerUtilities::init(service, "translator", properties, target, logger.clone(), policy);
-        Self { forms: HashMap::new(), utilities: Arc::new(utilities), logger }
+        let (utilities, _) = ServerUtilities::init(service, "translator", properties, target, logger, policy);
+        Self { forms: HashMap::new(), utilities: Arc::new(utilities) }
     }
 
     fn utilities(&self) -> ServerUtilitiesHandle {
@@ -187,7 +185,7 @@ impl Server for Translator {
     }
 
     fn logger(&self) -> Arc<ServerLogger> {
-        self.logger.clone()
+        self.utilities.logger.clone()
     }
 
     fn utilities(&self) -> Arc<ServerUtilities> {
