@@ -65,6 +65,9 @@ pub(super) fn unpack_codes<E: Float>(
     let slices = comptime!(shape.plan.slices);
     let first = comptime!(piece * shape.piece_words());
     let of_piece = comptime!(piece * shape.affine_words());
+    // 0x64006400 in a register: as a constant it would take an instruction of its own beside each mask. No launch has cubes along z, which the
+    // compiler does not know.
+    let at_1024 = 0x6400u32 * (CUBE_POS_Z + 0x0001_0001u32);
     #[unroll]
     for step in 0usize..steps {
         #[unroll]
@@ -90,7 +93,8 @@ pub(super) fn unpack_codes<E: Float>(
                             shape,
                         )
                     } else {
-                        pair_in_f16::<E>(word, affine[comptime!(of_piece + slice * 2 + row)], pair, shape)
+                        let affine = affine[comptime!(of_piece + slice * 2 + row)];
+                        pair_in_f16::<E>(word, affine, at_1024, pair, shape)
                     };
                     four.insert(comptime!(side * 2 + row), found);
                 }
@@ -100,12 +104,13 @@ pub(super) fn unpack_codes<E: Float>(
     }
 }
 
-/// Two values `scale · code + bias` in f16, of one rounding: codes are put into the lowest bits of 1024, where f16 counts in ones, or,
-/// as they lie, four bits higher, where the same bits count in sixteens.
+/// Two values `scale · code + bias` in f16, of one rounding: codes are put into the lowest bits of 1024 (twice in `at_1024`), where f16
+/// counts in ones, or, as they lie, four bits higher, where the same bits count in sixteens.
 #[cube]
 fn pair_in_f16<E: Float>(
     word: u32,
     affine: u32,
+    at_1024: u32,
     #[comptime] pair: usize,
     #[comptime] shape: MmaShape,
 ) -> u32 {
@@ -113,15 +118,20 @@ fn pair_in_f16<E: Float>(
     let scale = Vector::<E, Const<2>>::new(scale_bias.extract(0usize));
     let bias = Vector::<E, Const<2>>::new(scale_bias.extract(1usize));
     let is_high = comptime!(shape.bits() == 4 && pair % 2 == 1);
-    let mask = comptime!(if shape.bits() == 8 {
-        0x00ff_00ffu32
-    } else if is_high {
-        0x00f0_00f0u32
+    let bits = if comptime!(shape.bits() == 8) {
+        // As bytes that are put together: NVIDIA has one instruction for that.
+        let bytes = Vector::<u8, Const<4>>::reinterpret(word);
+        let base = Vector::<u8, Const<4>>::reinterpret(at_1024);
+        let mut two = Vector::<u8, Const<4>>::empty();
+        two.insert(0usize, bytes.extract(comptime!(pair)));
+        two.insert(1usize, base.extract(1usize));
+        two.insert(2usize, bytes.extract(comptime!(pair + 2)));
+        two.insert(3usize, base.extract(3usize));
+        u32::reinterpret(two)
     } else {
-        0x000f_000fu32
-    });
-    let shift = comptime!(if shape.bits() == 8 { 8 * pair as u32 } else { 8 * (pair as u32 / 2) });
-    let bits = ((word >> shift) & mask) | 0x6400_6400u32;
+        let mask = comptime!(if is_high { 0x00f0_00f0u32 } else { 0x000f_000fu32 });
+        ((word >> comptime!(8 * (pair as u32 / 2))) & mask) | at_1024
+    };
     let found = Vector::<E, Const<2>>::reinterpret(bits);
     let code = if comptime!(is_high) {
         fma(found, Vector::new(E::new(0.0625f32)), Vector::new(E::new(-64.0f32)))
