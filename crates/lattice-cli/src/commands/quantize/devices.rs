@@ -44,7 +44,8 @@ fn devices(chosen: &Chosen) -> Vec<Chosen> {
     all
 }
 
-/// One line a device and element type: f16 where a GPU has it and the network takes it, f32 on all.
+/// One line a device and element type: f16 where a GPU has it and the network takes it, f32 on all. `begins` is told of each device: a GPU may
+/// compile kernels first, for a minute.
 ///
 /// # Errors
 /// Those of the network.
@@ -55,9 +56,11 @@ pub fn measure(
     (scene, voxel_size): (&LabelledScene, f32),
     chosen: &Chosen,
     repeats: usize,
+    begins: impl Fn(&str),
 ) -> Result<Vec<DeviceSpeed>> {
     let mut lines = Vec::new();
     for device in devices(chosen) {
+        begins(&device.name);
         let mut float = Segmenter::load(choice, seed, &device.device)?;
         let mut packed = packed.to_device(&device.device);
         let sweep = Sweep::new(scene, voxel_size, &device.device)?;

@@ -169,7 +169,9 @@ pub fn run(args: &Args) -> Result<()> {
     steps.begin("scores and times");
     let after = scored.score(&model, voxel_size, &chosen.device)?;
     speeds.extend(Speed::measure("quantized", &model, &first, voxel_size, &chosen, args.repeats)?);
-    let devices = devices::measure(&choice, args.seed, &model, (&first, voxel_size), &chosen, args.repeats)?;
+    let begins = |device: &str| steps.begin(format!("times on {device}"));
+    let devices =
+        devices::measure(&choice, args.seed, &model, (&first, voxel_size), &chosen, args.repeats, begins)?;
     steps.done();
 
     steps.begin(args.out.display().to_string());
