@@ -9,14 +9,14 @@
 //! takes its database down after what that needs is gone, which may abort the process (CubeCL 0.11 with turso 0.8), and awake it looks for work
 //! every 150 microseconds.
 //!
-//! Only for CUDA, and only where kernels are kept: elsewhere there is nowhere to find them.
+//! Only for CUDA and for Vulkan's SPIR-V, and only where kernels are kept: elsewhere there is nowhere to find them.
 
+use std::any::TypeId;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use cubecl::cuda::CudaRuntime;
 use cubecl::prelude::*;
 use cubecl::server::Handle;
 use cubecl_common::device::DeviceId;
@@ -34,15 +34,75 @@ use crate::stand_in::in_place_of_buffers;
 const MOST: usize = 6;
 /// Kernels that a compiler holds: the one at work and the next. With more, whoever asks would wait for it.
 const HELD: usize = 2;
-/// What sets the servers of compilers apart from those that run kernels: bits of a device's type that CubeCL leaves to its users.
+/// What sets the servers of compilers apart from those that run kernels: bits of a device's type that CubeCL leaves to its users. Each backend
+/// has so many.
 const TYPE_OF_FIRST: u16 = 0x4C00;
+const TYPES: u16 = 0x10;
 /// How long compilers stay awake without work.
 const IDLE: Duration = Duration::from_secs(3);
 /// How long a device's thread waits for a compiler before it compiles for itself, and the end of a process for all of them: a compiler
 /// must not run while its tables are taken down.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-type Server = <CudaRuntime as Runtime>::Server;
+/// A backend whose kernels compile ahead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Backend {
+    #[cfg(feature = "cuda")]
+    Cuda,
+    #[cfg(feature = "vulkan")]
+    Vulkan,
+}
+
+impl Backend {
+    const ALL: &[Self] = &[
+        #[cfg(feature = "cuda")]
+        Self::Cuda,
+        #[cfg(feature = "vulkan")]
+        Self::Vulkan,
+    ];
+
+    /// That of a client, where it is one of them.
+    fn of(client: &Client) -> Option<Self> {
+        let is = |backend: &&Self| match backend {
+            #[cfg(feature = "cuda")]
+            Self::Cuda => client.service_id().service == TypeId::of::<CudaServer>(),
+            #[cfg(feature = "vulkan")]
+            Self::Vulkan => {
+                client.service_id().service == TypeId::of::<VulkanServer>() && client.name() == "wgpu<spirv>"
+            }
+        };
+        Self::ALL.iter().find(is).copied()
+    }
+
+    /// What its kernels are kept under.
+    fn name(self) -> &'static str {
+        match self {
+            #[cfg(feature = "cuda")]
+            Self::Cuda => "cuda",
+            #[cfg(feature = "vulkan")]
+            Self::Vulkan => "vulkan",
+        }
+    }
+
+    /// The device whose server is a compiler, for a device of this index. CubeCL takes Vulkan's of a type that it does not know for the default one.
+    fn compiler(self, number: u16, index: u16) -> DeviceId {
+        DeviceId::new(TYPE_OF_FIRST + self as u16 * TYPES + number, index)
+    }
+
+    fn load(self, device: DeviceId) -> Client {
+        match self {
+            #[cfg(feature = "cuda")]
+            Self::Cuda => Client::load::<CudaServer>(device),
+            #[cfg(feature = "vulkan")]
+            Self::Vulkan => Client::load::<VulkanServer>(device),
+        }
+    }
+}
+
+#[cfg(feature = "cuda")]
+type CudaServer = <cubecl::cuda::CudaRuntime as Runtime>::Server;
+#[cfg(feature = "vulkan")]
+type VulkanServer = <cubecl::wgpu::WgpuRuntime as Runtime>::Server;
 
 /// Another server of a device, which compiles.
 #[derive(Clone)]
@@ -118,10 +178,12 @@ static OPEN: AtomicUsize = AtomicUsize::new(0);
 /// Kernels that compilers have compiled.
 static DONE: AtomicUsize = AtomicUsize::new(0);
 
-fn compilers() -> MutexGuard<'static, Compilers> {
-    static ALL: OnceLock<Mutex<Compilers>> = OnceLock::new();
-    let all = ALL.get_or_init(|| {
-        Mutex::new(Compilers { known: compilation_store("lattice-met", "cuda"), ..Compilers::default() })
+fn compilers(backend: Backend) -> MutexGuard<'static, Compilers> {
+    static ALL: [OnceLock<Mutex<Compilers>>; Backend::ALL.len()] =
+        [const { OnceLock::new() }; Backend::ALL.len()];
+    let all = ALL[backend as usize].get_or_init(|| {
+        let known = compilation_store("lattice-met", backend.name());
+        Mutex::new(Compilers { known, ..Compilers::default() })
     });
     // Whoever panicked while it held the lock has left a list that lacks an entry at most.
     all.lock().unwrap_or_else(PoisonError::into_inner)
@@ -148,24 +210,24 @@ type Start<'a> = &'a dyn Fn(&Client, CubeCount);
 /// Shows a launch to a compiler, before it comes, whose kernel a thread has not launched before, and has the device wait for that. The hash tells
 /// the kernel from others.
 pub(crate) fn before_launch(client: &Client, hash: u64, start: Start<'_>) {
-    if client.service_id().service != std::any::TypeId::of::<Server>() || client.is_capturing() {
+    let Some(backend) = Backend::of(client).filter(|_| !client.is_capturing()) else {
         return;
-    }
-    if let Some(answer) = shown(client, hash, start) {
+    };
+    if let Some(answer) = shown(backend, client, hash, start) {
         DeviceHandle::<Bell>::new(client.service_id().device).submit(move |_| answer.wait());
     }
 }
 
 /// Whether devices of a type run no kernels, but compile them.
 pub(crate) fn is_compiler(kind: u16) -> bool {
-    (TYPE_OF_FIRST..TYPE_OF_FIRST + MOST as u16).contains(&kind)
+    (TYPE_OF_FIRST..TYPE_OF_FIRST + Backend::ALL.len() as u16 * TYPES).contains(&kind)
 }
 
 /// Shows a launch to a compiler where nobody has, and says whom to wait for; nobody for a kernel that was compiled before, or where all
 /// compilers have enough to do.
-fn shown(client: &Client, hash: u64, start: Start<'_>) -> Option<Arc<Answer>> {
+fn shown(backend: Backend, client: &Client, hash: u64, start: Start<'_>) -> Option<Arc<Answer>> {
     let stable = StableHasher::hash_one(&(build_id_hash(), &client.properties().identity.name, hash));
-    let mut all = compilers();
+    let mut all = compilers(backend);
     if let Some(answer) = all.open.get(&hash) {
         return Some(answer.clone());
     }
@@ -174,7 +236,7 @@ fn shown(client: &Client, hash: u64, start: Start<'_>) -> Option<Arc<Answer>> {
     }
     all.asked = Some(Instant::now());
     if !std::mem::replace(&mut all.kept, true) {
-        keep(client.service_id().device.index_id);
+        keep(backend, client);
     }
     let least = all.ready.iter().min_by_key(|compiler| compiler.holds.load(Ordering::Acquire));
     let Some(compiler) = least.filter(|compiler| compiler.holds.load(Ordering::Acquire) < HELD).cloned()
@@ -190,7 +252,7 @@ fn shown(client: &Client, hash: u64, start: Start<'_>) -> Option<Arc<Answer>> {
     compiler.holds.fetch_add(1, Ordering::AcqRel);
     compiler.bed.wake();
     drop(all);
-    let open = Open { hash, stable, answer: answer.clone(), holds: compiler.holds };
+    let open = Open { backend, hash, stable, answer: answer.clone(), holds: compiler.holds };
     in_place_of_buffers(&compiler.nothing, || {
         start(&compiler.client, CubeCount::Dynamic(compiler.nothing.clone().binding()));
     });
@@ -204,6 +266,7 @@ fn shown(client: &Client, hash: u64, start: Start<'_>) -> Option<Arc<Answer>> {
 
 /// A kernel that a compiler holds. When it goes, done or given up, whoever waits for it goes on.
 struct Open {
+    backend: Backend,
     hash: u64,
     stable: StableHash,
     answer: Arc<Answer>,
@@ -213,7 +276,7 @@ struct Open {
 impl Drop for Open {
     fn drop(&mut self) {
         self.answer.give();
-        let mut all = compilers();
+        let mut all = compilers(self.backend);
         all.know(self.stable);
         all.open.remove(&self.hash);
         drop(all);
@@ -239,37 +302,43 @@ impl Answer {
     }
 }
 
-/// Starts compilers for a device where there are none, and puts them to sleep when nothing was asked for a while.
-fn keep(index: u16) {
+/// Starts compilers for the device of a client where there are none, and puts them to sleep when nothing was asked for a while.
+fn keep(backend: Backend, client: &Client) {
     static AT_END: OnceLock<()> = OnceLock::new();
     AT_END.get_or_init(|| {
         // SAFETY: `wait_for_compilers` reads an atomic and sleeps; it neither unwinds nor uses what the end of a process takes down.
         unsafe { libc::atexit(wait_for_compilers) };
     });
+    let (index, properties) = (client.service_id().device.index_id, client.properties().checksum());
     let work = move || {
-        let first = compilers().ready.len() as u16;
+        let first = compilers(backend).ready.len() as u16;
         for number in first..most() {
             {
-                let mut all = compilers();
+                let mut all = compilers(backend);
                 all.starting = all.quiet == 0;
                 if !all.starting {
                     break;
                 }
             }
-            let device = DeviceId::new(TYPE_OF_FIRST + number, index);
-            let client = Client::load::<Server>(device);
+            let device = backend.compiler(number, index);
+            let client = backend.load(device);
             let nothing = client.create_from_slice(&[0u8; 16]);
             let bell = DeviceHandle::new(device);
             let (holds, bed) = (Arc::default(), Arc::default());
-            let mut all = compilers();
-            all.ready.push(Compiler { client, bell, nothing, holds, bed });
+            let mut all = compilers(backend);
             all.starting = false;
+            if client.properties().checksum() != properties {
+                // Another device, whose kernels nobody finds.
+                all.known = None;
+                return;
+            }
+            all.ready.push(Compiler { client, bell, nothing, holds, bed });
         }
         loop {
             std::thread::sleep(IDLE / 6);
-            let mut all = compilers();
+            let mut all = compilers(backend);
             let idle = all.asked.is_none_or(|asked| asked.elapsed() > IDLE);
-            if idle && !is_compiling() {
+            if idle && all.open.is_empty() {
                 all.ready.iter().for_each(|compiler| compiler.bed.lie_down(&compiler.bell));
                 all.kept = false;
                 return;
@@ -288,12 +357,12 @@ pub fn without_compilers<T>(work: impl FnOnce() -> T) -> T {
     struct Quiet;
     impl Drop for Quiet {
         fn drop(&mut self) {
-            compilers().quiet -= 1;
+            Backend::ALL.iter().for_each(|&backend| compilers(backend).quiet -= 1);
         }
     }
-    compilers().quiet += 1;
+    Backend::ALL.iter().for_each(|&backend| compilers(backend).quiet += 1);
     let _quiet = Quiet;
-    while compilers().starting || is_compiling() {
+    while is_compiling() || Backend::ALL.iter().any(|&backend| compilers(backend).starting) {
         std::thread::sleep(Duration::from_millis(1));
     }
     work()
@@ -316,8 +385,9 @@ mod tests {
     fn whoever_waits_for_a_kernel_goes_on_when_it_is_given_up() {
         let (answer, holds) = (Arc::new(Answer::default()), Arc::new(AtomicUsize::new(1)));
         OPEN.fetch_add(1, Ordering::AcqRel);
-        compilers().open.insert(7, answer.clone());
-        let open = Open { hash: 7, stable: 7, answer: answer.clone(), holds: holds.clone() };
+        let backend = Backend::ALL[0];
+        compilers(backend).open.insert(7, answer.clone());
+        let open = Open { backend, hash: 7, stable: 7, answer: answer.clone(), holds: holds.clone() };
         let waiting = std::thread::spawn(move || {
             let since = Instant::now();
             answer.wait();
@@ -329,7 +399,7 @@ mod tests {
         }));
         assert!(stopped.is_err());
         assert!(waiting.join().unwrap() < PATIENCE / 2);
-        assert_eq!((holds.load(Ordering::Acquire), compilers().open.len()), (0, 0));
+        assert_eq!((holds.load(Ordering::Acquire), compilers(backend).open.len()), (0, 0));
     }
 
     #[test]
@@ -366,10 +436,10 @@ mod tests {
 
     #[test]
     fn quiet_ends_with_the_work_it_was_asked_for() {
-        let inside = || compilers().quiet;
+        let inside = || compilers(Backend::ALL[0]).quiet;
         assert_eq!(without_compilers(|| without_compilers(inside)), 2);
         let stopped = std::panic::catch_unwind(|| without_compilers(|| panic!("as some work does")));
         assert!(stopped.is_err());
-        assert_eq!(compilers().quiet, 0);
+        assert_eq!(compilers(Backend::ALL[0]).quiet, 0);
     }
 }

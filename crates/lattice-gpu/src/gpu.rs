@@ -108,7 +108,7 @@ impl Buffer {
     /// The buffer as a kernel argument, as vectors of `lanes` elements.
     pub(crate) fn arg(&self, lanes: usize) -> BufferArg {
         debug_assert!(self.len.is_multiple_of(lanes), "a buffer read as vectors holds whole ones");
-        #[cfg(any(feature = "cuda", feature = "check-translations"))]
+        #[cfg(any(feature = "cuda", feature = "vulkan", feature = "check-translations"))]
         if let Some(handle) = crate::stand_in::stand_in() {
             // SAFETY: a launch that is shown to a compiler has no cubes or never runs, so nobody reads or writes what stands for its buffers.
             return unsafe { BufferArg::from_raw_parts(handle, self.len / lanes) };
@@ -145,7 +145,7 @@ impl Gpu {
         }
         #[cfg(feature = "check-translations")]
         crate::translate::check(&self.client, &start);
-        #[cfg(feature = "cuda")]
+        #[cfg(any(feature = "cuda", feature = "vulkan"))]
         crate::ahead::before_launch(&self.client, hash, &start);
         lost::watched(self.client.service_id().device, || start(&self.client, cubes));
     }

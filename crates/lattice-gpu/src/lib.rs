@@ -8,7 +8,7 @@
 )]
 
 mod address;
-#[cfg(feature = "cuda")]
+#[cfg(any(feature = "cuda", feature = "vulkan"))]
 mod ahead;
 mod arena;
 pub mod conv;
@@ -25,7 +25,7 @@ pub mod points;
 mod queue;
 pub mod rows;
 pub mod sort;
-#[cfg(any(feature = "cuda", feature = "check-translations"))]
+#[cfg(any(feature = "cuda", feature = "vulkan", feature = "check-translations"))]
 mod stand_in;
 mod stream;
 pub mod support;
@@ -33,7 +33,7 @@ pub mod tiles;
 #[cfg(feature = "check-translations")]
 mod translate;
 
-#[cfg(feature = "cuda")]
+#[cfg(any(feature = "cuda", feature = "vulkan"))]
 pub use ahead::{compiled_ahead, without_compilers};
 pub use arena::Life;
 pub use cubecl;

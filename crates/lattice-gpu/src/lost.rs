@@ -95,10 +95,10 @@ fn runs_kernels(name: &str) -> bool {
     stage && kind.is_some_and(|kind| !is_compiler(kind))
 }
 
-#[cfg(feature = "cuda")]
+#[cfg(any(feature = "cuda", feature = "vulkan"))]
 use crate::ahead::is_compiler;
 
-#[cfg(not(feature = "cuda"))]
+#[cfg(not(any(feature = "cuda", feature = "vulkan")))]
 fn is_compiler(_: u16) -> bool {
     false
 }
@@ -118,7 +118,7 @@ mod tests {
         for other in ["main", "DSD", "DSD-x-0", "kernel-compilers", ""] {
             assert!(!runs_kernels(other), "{other}");
         }
-        #[cfg(feature = "cuda")]
+        #[cfg(any(feature = "cuda", feature = "vulkan"))]
         assert!(!runs_kernels("DSD-19456-0"), "a compiler");
         assert!(
             !is_of_database(file!())

@@ -75,7 +75,7 @@ impl Queue {
             return;
         }
         // While kernels are compiled the device's thread takes nothing, and a part of a batch handed over would keep the host from going on.
-        #[cfg(feature = "cuda")]
+        #[cfg(any(feature = "cuda", feature = "vulkan"))]
         if crate::ahead::is_compiling() {
             return;
         }

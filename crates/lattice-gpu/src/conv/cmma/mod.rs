@@ -87,28 +87,34 @@ pub fn conv_cmma<F: Float + CubeElement>(
     let x_lanes = if c_in.is_multiple_of(8) { 8 } else { 1 };
     let y_lanes = [8, 4, 2].into_iter().find(|&lanes| c_out.is_multiple_of(lanes)).unwrap_or(1);
     let halo = tiles.halo();
-    // SAFETY: tiles hold rows of the source and the target, whose features `x` and `y` are; the operands have the shapes that
-    // the epilogue says; packed weights hold whole fragments of every tap.
-    unsafe {
-        conv_cmma_kernel::launch_unchecked::<F>(
-            gpu.client(),
-            Gpu::cubes(tiles.n_tiles * (plan.parts() * shape.blocks()) as usize, 1),
-            CubeDim::new_1d(plan.planes * lanes),
-            address_of(&[x, &y]),
-            x_lanes,
-            y_lanes,
-            x.arg(x_lanes),
-            weights.buffer.arg(8),
-            operands_of(epilogue, y_lanes),
-            y.arg(y_lanes),
-            tiles.rows.arg(1),
-            tiles.table.arg(1),
-            tiles.chunks.arg(1),
-            halo.arg(1),
-            tiles.spans.arg(1),
-            tiles.n_out as u32,
-            shape,
-        );
-    }
+    let address = address_of(&[x, &y]);
+    let cubes = Gpu::cubes(tiles.n_tiles * (plan.parts() * shape.blocks()) as usize, 1);
+    let name = ("conv_cmma", std::any::type_name::<F>());
+    let kernel = (name, [x_lanes, y_lanes], (epilogue.operands(), address), shape);
+    gpu.launch(cubes, kernel, |client, cubes| {
+        // SAFETY: tiles hold rows of the source and the target, whose features `x` and `y` are; the operands have the shapes that
+        // the epilogue says; packed weights hold whole fragments of every tap.
+        unsafe {
+            conv_cmma_kernel::launch_unchecked::<F>(
+                client,
+                cubes,
+                CubeDim::new_1d(plan.planes * lanes),
+                address,
+                x_lanes,
+                y_lanes,
+                x.arg(x_lanes),
+                weights.buffer.arg(8),
+                operands_of(epilogue, y_lanes),
+                y.arg(y_lanes),
+                tiles.rows.arg(1),
+                tiles.table.arg(1),
+                tiles.chunks.arg(1),
+                halo.arg(1),
+                tiles.spans.arg(1),
+                tiles.n_out as u32,
+                shape,
+            );
+        }
+    });
     y
 }

@@ -81,23 +81,27 @@ pub fn pack_fragments<F: Float + CubeElement>(
     let (steps, columns) = (c_in.div_ceil(EDGE), c_out.div_ceil(EDGE));
     let n_vectors = taps as usize * steps * columns * FRAGMENT_VECTORS;
     let buffer = gpu.room(8 * n_vectors, 2, life);
-    // SAFETY: one unit a packed vector; weight positions are checked against the channel counts.
-    unsafe {
-        pack_fragments_kernel::launch_unchecked::<F>(
-            gpu.client(),
-            Gpu::cubes(n_vectors, 256),
-            CubeDim::new_1d(256),
-            weight.arg(1),
-            buffer.arg(8),
-            n_vectors as u32,
-            c_in as u32,
-            c_out as u32,
-            steps as u32,
-            columns as u32,
-            taps.saturating_sub(1),
-            reversed,
-            direction == Direction::Backward,
-        );
-    }
+    let backward = direction == Direction::Backward;
+    let kernel = ("pack_fragments", std::any::type_name::<F>(), reversed, backward);
+    gpu.launch(Gpu::cubes(n_vectors, 256), kernel, |client, cubes| {
+        // SAFETY: one unit a packed vector; weight positions are checked against the channel counts.
+        unsafe {
+            pack_fragments_kernel::launch_unchecked::<F>(
+                client,
+                cubes,
+                CubeDim::new_1d(256),
+                weight.arg(1),
+                buffer.arg(8),
+                n_vectors as u32,
+                c_in as u32,
+                c_out as u32,
+                steps as u32,
+                columns as u32,
+                taps.saturating_sub(1),
+                reversed,
+                backward,
+            );
+        }
+    });
     FragmentWeights { buffer, taps, c_in, c_out }
 }
