@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use std::sync::Arc;
+
 use lattice_core::{Error, Relation, Result};
 
 use super::halo::{Halos, TileCounts};
@@ -65,6 +67,7 @@ impl Tiles {
             n_in: relation.n_in(),
             n_out,
             most_pairs: relation.n_pairs(),
+            order: Arc::default(),
             gpu: gpu.clone(),
         })
     }

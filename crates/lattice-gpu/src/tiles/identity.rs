@@ -1,5 +1,7 @@
 //! The tiles of one tap under which every row meets itself: a plain product in the form of a relation.
 
+use std::sync::Arc;
+
 use cubecl::prelude::*;
 use lattice_core::Result;
 
@@ -70,6 +72,7 @@ impl Tiles {
             n_in: n,
             n_out: n,
             most_pairs: n,
+            order: Arc::default(),
             gpu: gpu.clone(),
         };
         if n_tiles > 0 {

@@ -11,6 +11,7 @@ use super::job::Job;
 use super::kernel::{
     ANYHOW, BuildShape, IF_CANONICAL, MAX_GROUP_TAPS, SPAN_WORDS, UNLESS_CANONICAL, build_tiles_kernel,
 };
+use super::order::Order;
 use super::{HALO_ROWS, TILE_ROWS};
 use crate::gpu::{Buffer, Gpu};
 use crate::index::{BlockIndex, LIST};
@@ -39,6 +40,7 @@ pub struct Tiles {
     pub(crate) n_out: usize,
     /// Most pairs that there can be.
     pub(super) most_pairs: usize,
+    pub(super) order: Arc<Order>,
     pub(super) gpu: Gpu,
 }
 
@@ -387,6 +389,7 @@ fn build(
             n_in: source.n_rows,
             n_out,
             most_pairs: geometry.exclusive_pairs(source.n_rows, n_out).unwrap_or(n_out * taps as usize),
+            order: Arc::default(),
             gpu: gpu.clone(),
         });
         first_tile += n_tiles;

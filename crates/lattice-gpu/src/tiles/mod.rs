@@ -16,6 +16,7 @@ mod kernel;
 mod keys;
 mod launch;
 mod numbers;
+mod order;
 mod phases;
 mod places;
 mod read;

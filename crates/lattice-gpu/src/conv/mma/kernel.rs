@@ -42,6 +42,7 @@ pub(super) fn conv_mma_kernel<X: Float, F: Float, E: Float, P: Size, N: Size, Y:
     chunk_bits: &[u32],
     halo: &[u32],
     spans: &[u32],
+    order: &[u32],
     handed: &mut [Vector<f32, Const<4>>],
     counters: &mut [Atomic<u32>],
     n_rows: u32,
@@ -60,7 +61,10 @@ pub(super) fn conv_mma_kernel<X: Float, F: Float, E: Float, P: Size, N: Size, Y:
     let of_block = cube / splits;
     let split = cube % splits;
     let blocks = size(sizes.blocks, comptime!(shape.blocks()), is_told);
-    let tile = of_block / blocks;
+    let mut tile = of_block / blocks;
+    if sizes.is_ordered != 0u32 {
+        tile = order[tile as usize];
+    }
     let block = of_block % blocks;
     let first_row = tile * comptime!(TILE_ROWS as u32);
     if first_row >= n_rows {

@@ -251,7 +251,10 @@ fn launch<X: Float + CubeElement, F: Float + CubeElement, E: Float>(
     let n_blocks = tiles.n_tiles * shape.blocks() as usize;
     let handed = gpu.room(n_blocks * shape.handed(), 4, Life::Passing);
     let counters = gpu.counters(if plan.splits() == 1 { 0 } else { n_blocks });
-    let n_cubes = Gpu::cubes(tiles.n_tiles * shape.cubes() as usize, 1);
+    let n_cubes = tiles.n_tiles * shape.cubes() as usize;
+    let order = if plan.takes_full_tiles_first(gpu, n_cubes) { tiles.order() } else { None };
+    let order_or_none = order.as_ref().unwrap_or(&tiles.spans);
+    let n_cubes = Gpu::cubes(n_cubes, 1);
     let halo = tiles.halo();
     let address = address_of(&[source.x, &y]);
     let arg = |(buffer, lanes): (&Buffer, usize)| buffer.arg(lanes);
@@ -290,10 +293,11 @@ fn launch<X: Float + CubeElement, F: Float + CubeElement, E: Float>(
                 tiles.chunks.arg(1),
                 halo.arg(1),
                 tiles.spans.arg(1),
+                order_or_none.arg(1),
                 handed.arg(if handed.len > 0 { 4 } else { 1 }),
                 counters.arg(1),
                 tiles.n_out as u32,
-                shape.sizes(),
+                shape.sizes(order.is_some()),
                 shape.compiled(),
             );
         }

@@ -241,6 +241,13 @@ impl MmaPlan {
         }
     }
 
+    /// Whether a launch of so many cubes takes full tiles first. Measured, it takes 0.91 to 0.97 of the time where wide planes leave a multiprocessor one
+    /// cube or two at a time and there are two to six for each; where all are at work at once or there are more of them, up to 1.05.
+    pub(super) fn takes_full_tiles_first(&self, gpu: &Gpu, cubes: usize) -> bool {
+        let multiprocessors = Room::of(gpu).multiprocessors;
+        self.slices > 2 && multiprocessors.is_some_and(|n| (2 * n + 1..=6 * n).contains(&cubes))
+    }
+
     /// Cubes that share the sums of one block of a tile.
     pub(super) fn splits(&self) -> usize {
         self.part_splits * self.tap_splits

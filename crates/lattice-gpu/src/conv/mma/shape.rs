@@ -39,6 +39,8 @@ pub(super) struct Sizes {
     /// Cubes that share the parts of the channels and the taps of a block.
     pub(super) part_splits: u32,
     pub(super) tap_splits: u32,
+    /// 1 where tiles are taken in an order of their own, else 0.
+    pub(super) is_ordered: u32,
 }
 
 /// Taps up to which kernels are compiled for: as many words of local numbers as the shared memory then has.
@@ -46,7 +48,7 @@ const TAP_CLASSES: [u32; 4] = [2, 8, 28, 34];
 
 impl MmaShape {
     /// The sizes that the kernel is told.
-    pub(super) fn sizes(&self) -> SizesLaunch {
+    pub(super) fn sizes(&self, is_ordered: bool) -> SizesLaunch {
         let plan = self.plan;
         SizesLaunch::new(
             self.c_in as u32,
@@ -57,6 +59,7 @@ impl MmaShape {
             self.blocks(),
             plan.part_splits as u32,
             plan.tap_splits as u32,
+            u32::from(is_ordered),
         )
     }
 
