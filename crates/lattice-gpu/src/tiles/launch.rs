@@ -141,7 +141,8 @@ impl Tiles {
 
     /// Bytes of all tables as they lie. Never waits.
     pub fn held_bytes(&self) -> usize {
-        4 * (self.rows.len + self.table.len + self.chunks.len + self.halos.0.room() + self.spans.len)
+        let order = self.order.len();
+        4 * (self.rows.len + self.table.len + self.chunks.len + self.halos.0.room() + self.spans.len + order)
     }
 
     fn counts(&self) -> &TileCounts {
@@ -244,7 +245,7 @@ impl Form for Tiles {
     /// Bytes of all tables. Waits for the device where halos lie in longer room than they need, and moves them.
     fn bytes(&self) -> usize {
         let halo = self.halos.0.settled_len(&self.gpu, self.halos.1);
-        4 * (self.rows.len + self.table.len + self.chunks.len + halo + self.spans.len)
+        4 * (self.rows.len + self.table.len + self.chunks.len + halo + self.spans.len + self.order.len())
     }
 }
 

@@ -17,10 +17,12 @@ const MOST_UNITS: u32 = 1024;
 const MOST_TILES: usize = 2048;
 /// Words that a cube reads at most.
 const MOST_WORDS: usize = 32 * MOST_TILES;
+/// Steps of work between none and that of the fullest tile: tiles of one step stay as they are, next to others that meet the same input rows.
+const STEPS: u32 = 16;
 /// What a tap costs a tile, in chunks of rows, besides the rows that have it.
 const TAP: u32 = 4;
 
-/// Each tile to its place among all, by falling work and number.
+/// Each tile to its place among all, by falling steps of work and rising number.
 #[cube(launch_unchecked)]
 fn order_tiles_kernel(
     chunk_bits: &[u32],
@@ -30,7 +32,11 @@ fn order_tiles_kernel(
     #[comptime] units: u32,
 ) {
     let sums = Shared::<[Atomic<u32>]>::new_slice(MOST_TILES);
-    let mut work = Shared::<[u32]>::new_slice(MOST_TILES);
+    let most = Shared::<[Atomic<u32>]>::new_slice(1usize);
+    let mut step_of = Shared::<[u32]>::new_slice(MOST_TILES);
+    if UNIT_POS == 0u32 {
+        most[0].store(0u32);
+    }
     for tile in range_stepped(UNIT_POS, n_tiles, units) {
         sums[tile as usize].store(0u32);
     }
@@ -43,16 +49,21 @@ fn order_tiles_kernel(
     }
     sync_cube();
     for tile in range_stepped(UNIT_POS, n_tiles, units) {
-        work[tile as usize] = sums[tile as usize].load();
+        most[0].fetch_max(sums[tile as usize].load());
+    }
+    sync_cube();
+    let most = most[0].load() + 1u32;
+    for tile in range_stepped(UNIT_POS, n_tiles, units) {
+        step_of[tile as usize] = sums[tile as usize].load() * STEPS / most;
     }
     sync_cube();
     let tile = CUBE_POS as u32 * units + UNIT_POS;
     if tile < n_tiles {
-        let mine = work[tile as usize];
+        let mine = step_of[tile as usize];
         let mut place = 0u32;
         for other in 0u32..n_tiles {
-            let its = work[other as usize];
-            place += u32::cast_from(its > mine || (its == mine && other < tile));
+            let its = step_of[other as usize];
+            place += select(its > mine || (its == mine && other < tile), 1u32, 0u32);
         }
         order[place as usize] = tile;
     }
@@ -63,6 +74,13 @@ fn order_tiles_kernel(
 pub(super) struct Order {
     asked: AtomicBool,
     order: OnceLock<Buffer>,
+}
+
+impl Order {
+    /// Tiles that are in order.
+    pub(super) fn len(&self) -> usize {
+        self.order.get().map_or(0, |order| order.len)
+    }
 }
 
 impl Tiles {
@@ -86,8 +104,8 @@ impl Tiles {
         self.n_tiles <= MOST_TILES && self.n_tiles * self.taps as usize <= MOST_WORDS
     }
 
-    /// The numbers of tiles by falling work, then rising: a tile's work is the number of its chunks that have a tap, and four, for each tap that
-    /// any of them has. One launch.
+    /// The numbers of tiles by falling work in sixteen steps up to the fullest tile's, then rising: a tile's work is the number of its chunks that
+    /// have a tap, and four, for each tap that any of them has. One launch.
     ///
     /// # Panics
     /// With more than 2,048 tiles, or 65,536 taps of all tiles.
