@@ -10,25 +10,30 @@ use crate::conv::finish::{Operands, finish_sum};
 use crate::conv::mma::After;
 use crate::tiles::{CHUNK_ROWS, HALO_ROWS, NO_ROW, SPAN_WORDS, TILE_ROWS};
 
-/// Sizes and options that the kernel is compiled for.
+/// What the kernel is compiled for: one kernel serves layers of all sizes, as a kernel takes a driver a second to compile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct CmmaShape {
-    pub(super) c_in: usize,
-    pub(super) c_out: usize,
-    pub(super) taps: u32,
-    pub(super) span_words: u32,
+    /// Whether each plane has all fragments of its plan, along input and along output channels.
+    pub(super) even_steps: bool,
+    pub(super) even_columns: bool,
     /// Units of a plane.
     pub(super) lanes: u32,
     pub(super) plan: CmmaPlan,
     pub(super) after: After,
 }
 
-impl CmmaShape {
+/// What the kernel is told of sizes when it runs.
+#[derive(CubeType, CubeLaunch, Clone, Copy)]
+pub(super) struct Sizes {
+    pub(super) c_in: u32,
+    pub(super) c_out: u32,
+    pub(super) taps: u32,
+    pub(super) span_words: u32,
     /// Blocks of output channels, a cube each.
-    pub(super) fn blocks(&self) -> u32 {
-        self.c_out.div_ceil(EDGE * self.plan.columns) as u32
-    }
+    pub(super) blocks: u32,
+}
 
+impl CmmaShape {
     /// Vectors of a plane's gathered rows that a unit takes.
     const fn pieces(&self) -> usize {
         (self.plan.rows() * 2 * self.plan.steps).div_ceil(self.lanes as usize)
@@ -43,11 +48,11 @@ impl CmmaShape {
 /// No tap.
 const NO_TAP: u32 = u32::MAX;
 
-/// Which chunks of a plane have the tap of each lane, the first lane's being `first`; none outside of a phase.
+/// Which chunks of a plane have the tap of each lane, the first lane's being `first`; none outside of a phase. The tile's words start at `first_bits`.
 #[cube]
 fn chunks_of_taps(
     chunk_bits: &[u32],
-    tile: u32,
+    first_bits: u32,
     first: u32,
     begin: u32,
     end: u32,
@@ -58,7 +63,7 @@ fn chunks_of_taps(
     let tap = first + lane;
     let mut bits = 0u32;
     if tap >= begin && tap < end {
-        let word = chunk_bits[(tile * comptime!(shape.taps) + tap) as usize];
+        let word = chunk_bits[(first_bits + tap) as usize];
         bits = (word >> (first_place / comptime!(CHUNK_ROWS as u32))) & comptime!(shape.chunk_mask());
     }
     bits
@@ -92,12 +97,12 @@ fn ask<F: Float, N: Size>(
     x: &[Vector<F, N>],
     source: u32,
     channel: u32,
+    c_in: u32,
     lane: u32,
     #[comptime] shape: CmmaShape,
 ) {
     let nx = N::value();
     let width = comptime!(2 * shape.plan.steps as u32);
-    let c_in = comptime!(shape.c_in as u32);
     let rows = comptime!(shape.plan.rows() as u32);
     let mut sources = Array::<u32>::new(comptime!(shape.pieces()));
     #[unroll]
@@ -114,14 +119,13 @@ fn ask<F: Float, N: Size>(
             let source = sources[i] as usize;
             if comptime!(nx == 8) {
                 if from < c_in {
-                    value = Vector::cast_from(x[source * comptime!(shape.c_in / 8) + (from / 8u32) as usize]);
+                    value = Vector::cast_from(x[source * (c_in / 8u32) as usize + (from / 8u32) as usize]);
                 }
             } else {
                 #[unroll]
                 for k in 0usize..8usize {
                     if from + (k as u32) < c_in {
-                        value
-                            .insert(k, x[source * comptime!(shape.c_in) + from as usize + k].extract(0usize));
+                        value.insert(k, x[source * c_in as usize + from as usize + k].extract(0usize));
                     }
                 }
             }
@@ -164,18 +168,17 @@ fn multiply<F: Float>(
     first_step: u32,
     first_column: u32,
     first_row: u32,
+    sizes: &Sizes,
     #[comptime] shape: CmmaShape,
 ) {
-    let all_steps = comptime!(shape.c_in.div_ceil(EDGE) as u32);
-    let all_columns = comptime!(shape.c_out.div_ceil(EDGE) as u32);
+    let all_steps = sizes.c_in.div_ceil(EDGE as u32);
+    let all_columns = sizes.c_out.div_ceil(EDGE as u32);
     let columns = comptime!(shape.plan.columns);
     let row_vectors = comptime!(shape.plan.row_vectors());
-    let steps_even = comptime!(all_steps.is_multiple_of(shape.plan.steps as u32));
-    let columns_even = comptime!(all_columns.is_multiple_of(shape.plan.columns as u32));
     #[unroll]
     for step in 0usize..comptime!(shape.plan.steps) {
         let at_step = first_step + step as u32;
-        if steps_even || at_step < all_steps {
+        if comptime!(shape.even_steps) || at_step < all_steps {
             let mut rows = Sequence::<Matrix<F>>::new();
             #[unroll]
             for side in 0usize..comptime!(shape.plan.sides) {
@@ -194,7 +197,7 @@ fn multiply<F: Float>(
             let at = (tap * all_steps + at_step) * all_columns + first_column;
             #[unroll]
             for column in 0usize..columns {
-                if columns_even || first_column + (column as u32) < all_columns {
+                if comptime!(shape.even_columns) || first_column + (column as u32) < all_columns {
                     // SAFETY: loaded before it is read.
                     let mut b = unsafe {
                         Matrix::<F>::uninitialized(MatrixIdent::B, EDGE, EDGE, EDGE, MatrixLayout::ColMajor)
@@ -231,13 +234,15 @@ pub(super) fn conv_cmma_kernel<F: Float, N: Size, Y: Size>(
     halo: &[u32],
     spans: &[u32],
     n_rows: u32,
+    sizes: Sizes,
     #[comptime] shape: CmmaShape,
 ) {
     let plan = comptime!(shape.plan);
     let cube = CUBE_POS_X + CUBE_POS_Y * 65_535u32;
-    let block = cube % comptime!(shape.blocks());
-    let part = cube / comptime!(shape.blocks()) % comptime!(plan.parts());
-    let tile = cube / comptime!(shape.blocks() * plan.parts());
+    let block = cube % sizes.blocks;
+    let of_tile = cube / sizes.blocks;
+    let part = of_tile % comptime!(plan.parts());
+    let tile = of_tile / comptime!(plan.parts());
     let first_of_tile = tile * comptime!(TILE_ROWS as u32);
     if first_of_tile >= n_rows {
         terminate!();
@@ -273,8 +278,8 @@ pub(super) fn conv_cmma_kernel<F: Float, N: Size, Y: Size>(
         ));
     }
 
-    let first_word = tile * comptime!(shape.taps.div_ceil(2));
-    let first_span = tile * comptime!(shape.span_words);
+    let first_word = tile * sizes.taps.div_ceil(2u32);
+    let first_span = tile * sizes.span_words;
     let n_phases = spans[first_span as usize];
     for phase in 0u32..n_phases {
         let span = first_span + (phase + 1u32) * SPAN_WORDS;
@@ -287,20 +292,29 @@ pub(super) fn conv_cmma_kernel<F: Float, N: Size, Y: Size>(
             sources[i as usize] = halo[(at_halo + i) as usize];
         }
         sync_cube();
-        for at_part in 0u32..comptime!(shape.c_in.div_ceil(EDGE * plan.steps) as u32) {
+        for at_part in 0u32..sizes.c_in.div_ceil(comptime!((EDGE * plan.steps) as u32)) {
             let first_step = at_part * comptime!(plan.steps as u32);
             let channel = first_step * comptime!(EDGE as u32);
             // A tap a lane at a time.
-            for group in 0u32..comptime!(shape.taps.div_ceil(lanes)) {
+            for group in 0u32..sizes.taps.div_ceil(lanes) {
                 let first = group * lanes;
-                let mine = chunks_of_taps(chunk_bits, tile, first, begin, end, first_place, lane, shape);
+                let mine = chunks_of_taps(
+                    chunk_bits,
+                    tile * sizes.taps,
+                    first,
+                    begin,
+                    end,
+                    first_place,
+                    lane,
+                    shape,
+                );
                 sync_plane();
                 let mut tap = tap_from(mine, first, first, lane);
                 let mut next = NO_TAP.runtime();
                 let mut word = 0u32;
                 if tap != NO_TAP {
                     let source = source_of(word_of(table, first_word, tap, lane_place), &sources, tap);
-                    ask::<F, N>(&mut values, x, source, channel, lane, shape);
+                    ask::<F, N>(&mut values, x, source, channel, sizes.c_in, lane, shape);
                     sync_plane();
                     next = tap_from(mine, first, tap + 1u32, lane);
                     if next != NO_TAP {
@@ -315,7 +329,7 @@ pub(super) fn conv_cmma_kernel<F: Float, N: Size, Y: Size>(
                     let mut after = NO_TAP.runtime();
                     if next != NO_TAP {
                         let source = source_of(word, &sources, next);
-                        ask::<F, N>(&mut values, x, source, channel, lane, shape);
+                        ask::<F, N>(&mut values, x, source, channel, sizes.c_in, lane, shape);
                         sync_plane();
                         after = tap_from(mine, first, next + 1u32, lane);
                         if after != NO_TAP {
@@ -331,6 +345,7 @@ pub(super) fn conv_cmma_kernel<F: Float, N: Size, Y: Size>(
                         first_step,
                         first_column,
                         first_row,
+                        &sizes,
                         shape,
                     );
                     sync_plane();
@@ -364,7 +379,7 @@ pub(super) fn conv_cmma_kernel<F: Float, N: Size, Y: Size>(
                     for piece in 0usize..comptime!(8 / ny) {
                         let within = first + comptime!((piece * ny) as u32);
                         let channel = (first_column + column as u32) * comptime!(EDGE as u32) + within;
-                        if channel < comptime!(shape.c_out as u32) {
+                        if channel < sizes.c_out {
                             let mut sum = Vector::<f32, Y>::empty();
                             #[unroll]
                             for i in 0usize..ny {
@@ -372,7 +387,7 @@ pub(super) fn conv_cmma_kernel<F: Float, N: Size, Y: Size>(
                                 sum.insert(i, finished[at]);
                             }
                             let place = channel as usize / ny;
-                            let at = out as usize * comptime!(shape.c_out / ny) + place;
+                            let at = out as usize * (sizes.c_out as usize / ny) + place;
                             y[at] = finish_sum(sum, place, at, &operands, comptime!(shape.after));
                         }
                     }

@@ -12,7 +12,7 @@ use cubecl::ir::features::Plane;
 use cubecl::ir::{ElemType, FloatKind};
 use cubecl::prelude::*;
 
-use kernel::{CmmaShape, conv_cmma_kernel};
+use kernel::{CmmaShape, SizesLaunch, conv_cmma_kernel};
 pub use pack::{FragmentWeights, pack_fragments};
 pub use plan::CmmaPlan;
 
@@ -75,11 +75,10 @@ pub fn conv_cmma<F: Float + CubeElement>(
     plan.check();
     let room = gpu.client().properties().hardware.max_shared_memory_size;
     assert!(plan.shared_bytes() <= room, "{OP}: a cube of {plan:?} takes more shared memory than there is");
+    let blocks = c_out.div_ceil(EDGE * plan.columns);
     let shape = CmmaShape {
-        c_in,
-        c_out,
-        taps: tiles.taps,
-        span_words: tiles.span_words,
+        even_steps: c_in.div_ceil(EDGE).is_multiple_of(plan.steps),
+        even_columns: c_out.div_ceil(EDGE).is_multiple_of(plan.columns),
         lanes,
         plan,
         after: epilogue.after,
@@ -88,7 +87,7 @@ pub fn conv_cmma<F: Float + CubeElement>(
     let y_lanes = [8, 4, 2].into_iter().find(|&lanes| c_out.is_multiple_of(lanes)).unwrap_or(1);
     let halo = tiles.halo();
     let address = address_of(&[x, &y]);
-    let cubes = Gpu::cubes(tiles.n_tiles * (plan.parts() * shape.blocks()) as usize, 1);
+    let cubes = Gpu::cubes(tiles.n_tiles * plan.parts() as usize * blocks, 1);
     let name = ("conv_cmma", std::any::type_name::<F>());
     let kernel = (name, [x_lanes, y_lanes], (epilogue.operands(), address), shape);
     gpu.launch(cubes, kernel, |client, cubes| {
@@ -112,6 +111,7 @@ pub fn conv_cmma<F: Float + CubeElement>(
                 halo.arg(1),
                 tiles.spans.arg(1),
                 tiles.n_out as u32,
+                SizesLaunch::new(c_in as u32, c_out as u32, tiles.taps, tiles.span_words, blocks as u32),
                 shape,
             );
         }
