@@ -285,11 +285,12 @@ pub(crate) enum PackedKernel {
 /// by `examples/packed_timing.rs` of `lattice-cpu`.
 const INT8_MIN_CHANNELS: usize = 48;
 
-/// Products, were every row to have every tap, up to which codes are unpacked in registers: from there on a launch more costs less than planes
-/// that unpack the same codes, and plans of floats have weights under way that codes leave no registers for. That launch takes 2.3 to 4 us, and
-/// registers a tenth of the kernel's time: found on the layers of `minkunet18` on an H200 (`benches/RESULTS.md`). Floats
-/// take such plans there from as many products on.
+/// Products, were every row to have every tap, up to which codes are unpacked in registers, those of the first [`PACKED_MMA_FREE_ROWS`] not counted: from there
+/// on a launch that unpacks them once costs less than planes that all unpack the same codes, and plans of floats have weights under way that codes leave no
+/// registers for. That launch takes 3 us and 0.8 us a million weights, and registers a sixth to an eighth of the kernel's time: found on the layers
+/// of `minkunet18` and the levels of a scan on an H200 (`benches/RESULTS.md`).
 const PACKED_MMA_MOST_PRODUCTS: u64 = 3_700_000_000;
+const PACKED_MMA_FREE_ROWS: usize = 500;
 
 /// All routes of `packed_conv`, those of a device best first.
 pub static PACKED_ROUTES: &[PackedRoute] = &[
@@ -333,7 +334,8 @@ pub static PACKED_ROUTES: &[PackedRoute] = &[
                 && matches!(p.conv.dtype, DType::F16 | DType::BF16)
         },
         pays: |p| {
-            let factors = [p.conv.rows, p.taps, p.row(), p.conv.shape.c_out];
+            let rows = p.conv.rows.saturating_sub(PACKED_MMA_FREE_ROWS);
+            let factors = [rows, p.taps, p.row(), p.conv.shape.c_out];
             factors.iter().fold(1u64, |product, &factor| product.saturating_mul(factor as u64))
                 <= PACKED_MMA_MOST_PRODUCTS
         },

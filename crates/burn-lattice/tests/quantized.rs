@@ -544,6 +544,8 @@ fn calibration_refuses_what_it_cannot_use() {
 #[rstest]
 #[case::few_rows(DType::F16, 300, 128, 1, false, "packed_mma")]
 #[case::few_rows_of_bf16(DType::BF16, 300, 128, 1, false, "packed_mma")]
+#[case::a_thousand_rows_of_many_weights(DType::F16, 988, 512, 1, false, "packed_mma")]
+#[case::more_rows_of_fewer_weights(DType::F16, 2691, 256, 1, false, "packed_expand_mma")]
 #[case::many_rows(DType::F16, 100_000, 128, 1, false, "packed_expand_mma")]
 #[case::bytes_are_no_faster_than_f16(DType::F16, 100_000, 128, 1, true, "packed_expand_mma")]
 #[case::bytes_are_faster_than_f32(DType::F32, 100_000, 32, 1, true, "packed_int8_mma")]
