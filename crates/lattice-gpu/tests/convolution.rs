@@ -424,6 +424,44 @@ fn many_rows_are_summed_in_segments() {
     }
 }
 
+/// Once a relation is used a second time its full tiles come first, where a launch has a few cubes a multiprocessor; bits stay as they are.
+#[test]
+fn full_tiles_that_come_first_change_no_bit() {
+    for (device, gpu) in devices() {
+        let multiprocessors = gpu.client().properties().hardware.num_streaming_multiprocessors;
+        let Some(n) = multiprocessors.filter(|_| has_matrix_units(&gpu)) else {
+            println!("{device}: left out, it has no matrix units, or does not say how many multiprocessors");
+            continue;
+        };
+        let rows = 3 * n as usize * 256;
+        let support = Numbers(8).support(rows, 40);
+        let coords = upload_support(&gpu, &support);
+        let index = BlockIndex::build(&gpu, &coords, rows);
+        let geometry = Geometry::new(lattice_core::RelationKind::Submanifold, &cube(3, 1));
+        let tiles = Tiles::build(&gpu, &index, &coords, rows, None, geometry).unwrap();
+        let mut numbers = Numbers(9);
+        let [x, w] = [rows * 64, 27 * 64 * 64].map(|n| gpu.upload(&numbers.values::<f16>(n)));
+        let plan = MmaPlan::fitted(&gpu, 64, 64, 27, tiles.n_tiles());
+        let run = || {
+            gpu.download::<u16>(&mma::<f16>(
+                &gpu,
+                [&x, &w],
+                &tiles,
+                [64; 2],
+                plan,
+                FORWARD,
+                &Epilogue::none(),
+            ))
+        };
+        let held = tiles.held_bytes();
+        let first = run();
+        assert_eq!(tiles.held_bytes(), held, "{device}: nothing is ordered that is used once");
+        let second = run();
+        assert_eq!(tiles.held_bytes(), held + 4 * tiles.n_tiles(), "{device}: the order is kept");
+        assert!(first == second && first == run(), "{device}: equal bits");
+    }
+}
+
 fn pointwise<T: Element>(device: &str, gpu: &Gpu, n: usize, shape: ConvShape) {
     if !T::runs_on(gpu) {
         return;

@@ -1,6 +1,8 @@
 //! The devices that tests walk: the CPU always, and the GPUs that the compiled backends find.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
+use std::sync::OnceLock;
+
 use burn::tensor::{DType, Device};
 use burn_lattice::DeviceInfo;
 
@@ -10,6 +12,12 @@ use burn_lattice::DeviceInfo;
 /// # Panics
 /// Where the named device is missing.
 pub fn gpus() -> Vec<(String, Device)> {
+    // Asked by sixteen threads at once, NVIDIA's Vulkan driver has said that there is no device, and stayed with it.
+    static FOUND: OnceLock<Vec<(String, Device)>> = OnceLock::new();
+    FOUND.get_or_init(found).clone()
+}
+
+fn found() -> Vec<(String, Device)> {
     // As programs of several threads do: tests are threads.
     burn_lattice::share_one_stream();
     #[allow(unused_mut, reason = "a build without GPU features has none")]
