@@ -28,7 +28,7 @@ fn kernels_of_a_card_are_translated() {
     let tiles = Tiles::build(&gpu, &index, &coords, n, None, geometry).unwrap();
     let before = translations().0;
     assert!(before > 8, "supports, levels and tiles have kernels: {before}");
-    for (c_in, c_out) in [(4, 16), (64, 64), (96, 128)] {
+    for (c_in, c_out) in [(4, 16), (64, 64), (128, 96)] {
         let x = gpu.upload(&vec![f16::ZERO; n * c_in]);
         let weights = gpu.upload(&vec![f16::ZERO; 27 * c_in * c_out]);
         let direction = (Direction::Forward, false);
