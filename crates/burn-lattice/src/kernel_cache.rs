@@ -49,7 +49,7 @@ pub fn keep_kernels() -> bool {
 }
 
 /// Does some work while only the threads of devices compile kernels. To be put around the recording of a graph (Burn's `capture`): where
-/// kernels are kept ([`keep_kernels`]), other threads compile ahead of a CUDA device's own, and CUDA drops a record while they do.
+/// kernels are kept ([`keep_kernels`]), other threads compile ahead of a CUDA or Vulkan device's own, and CUDA drops a record while they do.
 pub fn without_compilers<T>(work: impl FnOnce() -> T) -> T {
     #[cfg(any(feature = "cuda", feature = "vulkan"))]
     return lattice_gpu::without_compilers(work);
@@ -57,7 +57,7 @@ pub fn without_compilers<T>(work: impl FnOnce() -> T) -> T {
     work()
 }
 
-/// Kernels that other threads have compiled in this process before a CUDA device's own came to them.
+/// Kernels that other threads have compiled in this process before a CUDA or Vulkan device's own came to them.
 pub fn kernels_compiled_ahead() -> usize {
     #[cfg(any(feature = "cuda", feature = "vulkan"))]
     return lattice_gpu::compiled_ahead();
