@@ -6,7 +6,7 @@ mod harness;
 
 use half::{bf16, f16};
 use harness::{Element, Numbers, absolute, assert_close, cases, devices, is_software, upload_support, wide};
-use lattice_core::{KernelSpec, Relation, Support, SupportPolicy};
+use lattice_core::{KernelSpec, Relation, RelationKind, Support, SupportPolicy};
 use lattice_gpu::conv::cmma::{CmmaPlan, conv_cmma, has_fragments, pack_fragments};
 use lattice_gpu::conv::direct::{conv_direct, pointwise_direct};
 use lattice_gpu::conv::mma::{
@@ -437,7 +437,7 @@ fn full_tiles_that_come_first_change_no_bit() {
         let support = Numbers(8).support(rows, 40);
         let coords = upload_support(&gpu, &support);
         let index = BlockIndex::build(&gpu, &coords, rows);
-        let geometry = Geometry::new(lattice_core::RelationKind::Submanifold, &cube(3, 1));
+        let geometry = Geometry::new(RelationKind::Submanifold, &cube(3, 1));
         let tiles = Tiles::build(&gpu, &index, &coords, rows, None, geometry).unwrap();
         let mut numbers = Numbers(9);
         let [x, w] = [rows * 64, 27 * 64 * 64].map(|n| gpu.upload(&numbers.values::<f16>(n)));

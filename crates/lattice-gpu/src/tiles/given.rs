@@ -1,7 +1,6 @@
 //! Tiles of relations whose pairs were given, built on the host: no formula finds them again.
 
 use std::collections::HashMap;
-
 use std::sync::Arc;
 
 use lattice_core::{Error, Relation, Result};

@@ -141,8 +141,12 @@ impl Tiles {
 
     /// Bytes of all tables as they lie. Never waits.
     pub fn held_bytes(&self) -> usize {
-        let order = self.order.len();
-        4 * (self.rows.len + self.table.len + self.chunks.len + self.halos.0.room() + self.spans.len + order)
+        self.bytes_with(self.halos.0.room())
+    }
+
+    /// Bytes of all tables with so many words of halos.
+    fn bytes_with(&self, halo: usize) -> usize {
+        4 * (self.rows.len + self.table.len + self.chunks.len + halo + self.spans.len + self.order.len())
     }
 
     fn counts(&self) -> &TileCounts {
@@ -244,8 +248,7 @@ impl Tiles {
 impl Form for Tiles {
     /// Bytes of all tables. Waits for the device where halos lie in longer room than they need, and moves them.
     fn bytes(&self) -> usize {
-        let halo = self.halos.0.settled_len(&self.gpu, self.halos.1);
-        4 * (self.rows.len + self.table.len + self.chunks.len + halo + self.spans.len + self.order.len())
+        self.bytes_with(self.halos.0.settled_len(&self.gpu, self.halos.1))
     }
 }
 

@@ -86,18 +86,18 @@ impl Order {
 impl Tiles {
     /// The order in which full tiles come first; made when it is asked for a second time, since a relation that is used once would pay more than it
     /// gains.
-    pub(crate) fn order(&self) -> Option<Buffer> {
+    pub(crate) fn order(&self) -> Option<&Buffer> {
         if self.taps == 1 || self.n_tiles < 2 || !self.can_be_ordered() {
             return None;
         }
         if let Some(order) = self.order.order.get() {
-            return Some(order.clone());
+            return Some(order);
         }
         // What is launched while a graph is recorded runs when it is replayed.
         if !self.order.asked.swap(true, Ordering::Relaxed) || self.gpu.client().is_capturing() {
             return None;
         }
-        Some(self.order.order.get_or_init(|| self.by_falling_work()).clone())
+        Some(self.order.order.get_or_init(|| self.by_falling_work()))
     }
 
     fn can_be_ordered(&self) -> bool {

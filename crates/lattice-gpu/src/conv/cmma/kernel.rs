@@ -279,6 +279,7 @@ pub(super) fn conv_cmma_kernel<F: Float, N: Size, Y: Size>(
     }
 
     let first_word = tile * sizes.taps.div_ceil(2u32);
+    let first_bits = tile * sizes.taps;
     let first_span = tile * sizes.span_words;
     let n_phases = spans[first_span as usize];
     for phase in 0u32..n_phases {
@@ -298,16 +299,8 @@ pub(super) fn conv_cmma_kernel<F: Float, N: Size, Y: Size>(
             // A tap a lane at a time.
             for group in 0u32..sizes.taps.div_ceil(lanes) {
                 let first = group * lanes;
-                let mine = chunks_of_taps(
-                    chunk_bits,
-                    tile * sizes.taps,
-                    first,
-                    begin,
-                    end,
-                    first_place,
-                    lane,
-                    shape,
-                );
+                let mine =
+                    chunks_of_taps(chunk_bits, first_bits, first, begin, end, first_place, lane, shape);
                 sync_plane();
                 let mut tap = tap_from(mine, first, first, lane);
                 let mut next = NO_TAP.runtime();

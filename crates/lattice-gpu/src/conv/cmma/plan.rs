@@ -24,20 +24,16 @@ impl CmmaPlan {
     /// Planes that each have all fragments of their plan need no branch around a product. With one, 96 channels in fours took 4 to 14 times as long as 128 and 64 did
     /// in whole plans; the plans of 5 to 7 fragments that are chosen since have not been timed.
     pub fn choose(c_in: usize, c_out: usize) -> Self {
-        // Many output channels are done at once, so that rows are gathered once for all of them.
-        let even = |n: usize, sizes: std::ops::RangeInclusive<usize>| {
-            let most = *sizes.end();
-            if n <= most {
-                n.max(1)
-            } else {
-                sizes.rev().find(|&size| n.is_multiple_of(size)).unwrap_or(most)
-            }
+        let even = |n: usize, least: usize, most: usize| {
+            let divides = |&size: &usize| n.is_multiple_of(size);
+            if n <= most { n.max(1) } else { (least..=most).rev().find(divides).unwrap_or(most) }
         };
         Self {
             planes: 4,
             sides: 2,
-            columns: even(c_out.div_ceil(EDGE), 4..=8),
-            steps: even(c_in.div_ceil(EDGE), 2..=4),
+            // Many output channels are done at once, so that rows are gathered once for all of them.
+            columns: even(c_out.div_ceil(EDGE), 4, 8),
+            steps: even(c_in.div_ceil(EDGE), 2, 4),
         }
     }
 

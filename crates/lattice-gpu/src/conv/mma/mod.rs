@@ -253,7 +253,7 @@ fn launch<X: Float + CubeElement, F: Float + CubeElement, E: Float>(
     let counters = gpu.counters(if plan.splits() == 1 { 0 } else { n_blocks });
     let n_cubes = tiles.n_tiles * shape.cubes() as usize;
     let order = if plan.takes_full_tiles_first(gpu, n_cubes) { tiles.order() } else { None };
-    let order_or_none = order.as_ref().unwrap_or(&tiles.spans);
+    let order_or_none = order.unwrap_or(&tiles.spans);
     let n_cubes = Gpu::cubes(n_cubes, 1);
     let halo = tiles.halo();
     let address = address_of(&[source.x, &y]);
