@@ -6,7 +6,7 @@ mod harness;
 
 use half::{bf16, f16};
 use harness::{Element, Numbers, absolute, assert_close, cases, devices, is_software, upload_support, wide};
-use lattice_core::{KernelSpec, Relation, RelationKind, Support, SupportPolicy};
+use lattice_core::{Form, KernelSpec, Relation, RelationKind, Support, SupportPolicy};
 use lattice_gpu::conv::cmma::{CmmaPlan, conv_cmma, has_fragments, pack_fragments};
 use lattice_gpu::conv::direct::{conv_direct, pointwise_direct};
 use lattice_gpu::conv::mma::{
@@ -453,7 +453,10 @@ fn full_tiles_that_come_first_change_no_bit() {
                 &Epilogue::none(),
             ))
         };
+        // Asks for the counts of the halos, which are moved once they are counted.
+        let bytes = tiles.bytes();
         let held = tiles.held_bytes();
+        assert_eq!(held, bytes);
         let first = run();
         assert_eq!(tiles.held_bytes(), held, "{device}: nothing is ordered that is used once");
         let second = run();
