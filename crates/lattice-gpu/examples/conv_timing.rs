@@ -212,7 +212,6 @@ fn time_fragments(gpu: &Gpu, relation: &Relation, tiles: &Tiles, c: usize, plans
     let (x, w) = (ramp(tiles.n_in() * c), ramp(27 * c * c));
     let (dx, dw) = (upload(gpu, &x), upload(gpu, &w));
     let order = (Direction::Forward, false);
-    let weights = pack_fragments::<f16>(gpu, &dw, 27, [c, c], order, Life::Lasting);
     for words in plans {
         let plan = match words.as_str() {
             "chosen" => CmmaPlan::choose(c, c),
@@ -225,10 +224,11 @@ fn time_fragments(gpu: &Gpu, relation: &Relation, tiles: &Tiles, c: usize, plans
         if plan.columns.max(plan.steps) * 16 > c.max(16) {
             continue;
         }
-        let y = conv_cmma::<f16>(gpu, &dx, &weights, plan, tiles, &Epilogue::none());
+        let weights = pack_fragments::<f16>(gpu, &dw, 27, [c, c], plan, order, Life::Lasting);
+        let y = conv_cmma::<f16>(gpu, &dx, &weights, tiles, &Epilogue::none());
         let error = sampled_error(relation, &x, &w, &download(gpu, &y), c);
         let ms = time(gpu, &format!("fragments {c}: {plan:?}"), || {
-            conv_cmma::<f16>(gpu, &dx, &weights, plan, tiles, &Epilogue::none());
+            conv_cmma::<f16>(gpu, &dx, &weights, tiles, &Epilogue::none());
         });
         let products = 2.0 * relation.n_pairs() as f64 * (c * c) as f64;
         println!("    {:.1} TFLOP/s, error {error:.1e}", products / ms / 1e9);

@@ -120,22 +120,22 @@ impl Case {
             }
         }
         if shape.groups == 1 && size_of::<T>() == 2 && has_fragments(gpu, T::elem_type_native()) {
-            let fragments = |w: &Buffer, channels, direction, reversed| {
-                pack_fragments::<T>(gpu, w, taps as u32, channels, (direction, reversed), Life::Passing)
+            let fragments = |w: &Buffer, channels, plan, direction, reversed| {
+                pack_fragments::<T>(gpu, w, taps as u32, channels, plan, (direction, reversed), Life::Passing)
             };
-            let packed = fragments(&w, [shape.c_in, shape.c_out], FORWARD, false);
             for plan in fragment_plans(shape.c_in, shape.c_out) {
-                let found = conv_cmma::<T>(gpu, &x, &packed, plan, &self.tiles, &none);
+                let packed = fragments(&w, [shape.c_in, shape.c_out], plan, FORWARD, false);
+                let found = conv_cmma::<T>(gpu, &x, &packed, &self.tiles, &none);
                 assert_close(&what(&format!("cmma, {plan:?}")), &read(&found), &y, &y_size);
             }
             let back = [shape.c_out, shape.c_in];
             let plan = CmmaPlan::choose(shape.c_out, shape.c_in);
-            let packed = fragments(&w, back, BACKWARD, false);
-            let found = conv_cmma::<T>(gpu, &g, &packed, plan, &self.swapped, &none);
+            let packed = fragments(&w, back, plan, BACKWARD, false);
+            let found = conv_cmma::<T>(gpu, &g, &packed, &self.swapped, &none);
             assert_close(&what("input gradient, cmma"), &read(&found), &dx, &dx_size);
             if self.relation.is_symmetric() {
-                let packed = fragments(&w, back, BACKWARD, true);
-                let found = conv_cmma::<T>(gpu, &g, &packed, plan, &self.tiles, &none);
+                let packed = fragments(&w, back, plan, BACKWARD, true);
+                let found = conv_cmma::<T>(gpu, &g, &packed, &self.tiles, &none);
                 assert_close(&what("input gradient by mirrored fragments"), &read(&found), &dx, &dx_size);
             }
         }
@@ -613,9 +613,10 @@ fn epilogue<T: Element>(device: &str, gpu: &Gpu, case: &Case, c_in: usize, c_out
     assert_close(&what("plain"), &gpu.download::<T>(&found), &expected, &size);
     if size_of::<T>() == 2 && has_fragments(gpu, T::elem_type_native()) {
         let taps = case.tiles.taps();
-        let packed = pack_fragments::<T>(gpu, &w, taps, [c_in, c_out], (FORWARD, false), Life::Lasting);
         for plan in fragment_plans(c_in, c_out) {
-            let found = conv_cmma::<T>(gpu, &x, &packed, plan, &case.tiles, &epilogue);
+            let order = (FORWARD, false);
+            let packed = pack_fragments::<T>(gpu, &w, taps, [c_in, c_out], plan, order, Life::Lasting);
+            let found = conv_cmma::<T>(gpu, &x, &packed, &case.tiles, &epilogue);
             let what = what(&format!("cmma, {plan:?}"));
             assert_close(&what, &gpu.download::<T>(&found), &expected, &size);
         }

@@ -32,9 +32,10 @@ fn kernels_of_a_card_are_translated() {
         let x = gpu.upload(&vec![f16::ZERO; n * c_in]);
         let weights = gpu.upload(&vec![f16::ZERO; 27 * c_in * c_out]);
         let direction = (Direction::Forward, false);
-        let weights = pack_fragments::<f16>(&gpu, &weights, 27, [c_in, c_out], direction, Life::Passing);
         let plan = CmmaPlan::choose(c_in, c_out);
-        conv_cmma::<f16>(&gpu, &x, &weights, plan, &tiles, &Epilogue::none());
+        let weights =
+            pack_fragments::<f16>(&gpu, &weights, 27, [c_in, c_out], plan, direction, Life::Passing);
+        conv_cmma::<f16>(&gpu, &x, &weights, &tiles, &Epilogue::none());
         let g = gpu.upload(&vec![f16::ZERO; n * c_out]);
         let shape = ConvShape { c_in, c_out, groups: 1 };
         weight_grad::<f16, f16>(&gpu, &x, &g, &DevicePairs::from_tiles(&gpu, &tiles), shape);

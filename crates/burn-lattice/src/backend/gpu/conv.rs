@@ -133,12 +133,12 @@ impl OnMatrixUnits<'_> {
         let (gpu, taps) = (tiles.gpu(), tiles.taps());
         let (shape, life) = ([taps as usize, c_from, c_to], self.life(weight));
         if self.kernel == ConvKernel::GpuCmma {
-            let order = (direction, mirrored);
-            let pack =
-                || cmma::pack_fragments::<T>(gpu, &contiguous(weight), taps, [c_from, c_to], order, life);
-            let packed = self.packed(life, weight, shape, None, pack);
+            let (channels, order) = ([c_from, c_to], (direction, mirrored));
             let plan = cmma::CmmaPlan::choose(c_from, c_to);
-            return cmma::conv_cmma::<T>(gpu, x, &packed, plan, tiles, epilogue);
+            let pack =
+                || cmma::pack_fragments::<T>(gpu, &contiguous(weight), taps, channels, plan, order, life);
+            let packed = self.packed(life, weight, shape, None, pack);
+            return cmma::conv_cmma::<T>(gpu, x, &packed, tiles, epilogue);
         }
         let plan = MmaPlan::fitted(gpu, c_from * T::HALVES, c_to, taps, tiles.n_tiles());
         let pack = || match mirrored {

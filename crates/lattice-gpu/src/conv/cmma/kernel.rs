@@ -13,9 +13,6 @@ use crate::tiles::{CHUNK_ROWS, HALO_ROWS, NO_ROW, SPAN_WORDS, TILE_ROWS};
 /// What the kernel is compiled for: one kernel serves layers of all sizes, as a kernel takes a driver a second to compile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct CmmaShape {
-    /// Whether each plane has all fragments of its plan, along input and along output channels.
-    pub(super) even_steps: bool,
-    pub(super) even_columns: bool,
     /// Units of a plane.
     pub(super) lanes: u32,
     pub(super) plan: CmmaPlan,
@@ -171,50 +168,43 @@ fn multiply<F: Float>(
     sizes: &Sizes,
     #[comptime] shape: CmmaShape,
 ) {
-    let all_steps = sizes.c_in.div_ceil(EDGE as u32);
-    let all_columns = sizes.c_out.div_ceil(EDGE as u32);
     let columns = comptime!(shape.plan.columns);
     let row_vectors = comptime!(shape.plan.row_vectors());
+    // Weights have whole plans along both, so that no branch stands around a product.
+    let all_steps =
+        sizes.c_in.div_ceil(comptime!((EDGE * shape.plan.steps) as u32)) * comptime!(shape.plan.steps as u32);
+    let all_columns = sizes.blocks * columns as u32;
     #[unroll]
     for step in 0usize..comptime!(shape.plan.steps) {
-        let at_step = first_step + step as u32;
-        if comptime!(shape.even_steps) || at_step < all_steps {
-            let mut rows = Sequence::<Matrix<F>>::new();
+        let mut rows = Sequence::<Matrix<F>>::new();
+        #[unroll]
+        for side in 0usize..comptime!(shape.plan.sides) {
+            // SAFETY: loaded before it is read.
+            let mut a = unsafe {
+                Matrix::<F>::uninitialized(MatrixIdent::A, EDGE, EDGE, EDGE, MatrixLayout::RowMajor)
+            };
+            let from = (first_row as usize + comptime!(side * EDGE)) * row_vectors + comptime!(2 * step);
+            cmma::load(
+                &mut a,
+                &gathered[from..from + comptime!((EDGE - 1) * row_vectors + 2)],
+                comptime!(8 * row_vectors as u32).runtime(),
+            );
+            rows.push(a);
+        }
+        let at = (tap * all_steps + first_step + step as u32) * all_columns + first_column;
+        #[unroll]
+        for column in 0usize..columns {
+            // SAFETY: loaded before it is read.
+            let mut b = unsafe {
+                Matrix::<F>::uninitialized(MatrixIdent::B, EDGE, EDGE, EDGE, MatrixLayout::ColMajor)
+            };
+            let from = (at as usize + column) * FRAGMENT_VECTORS;
+            cmma::load(&mut b, &packed[from..from + FRAGMENT_VECTORS], comptime!(EDGE as u32).runtime());
             #[unroll]
             for side in 0usize..comptime!(shape.plan.sides) {
-                // SAFETY: loaded before it is read.
-                let mut a = unsafe {
-                    Matrix::<F>::uninitialized(MatrixIdent::A, EDGE, EDGE, EDGE, MatrixLayout::RowMajor)
-                };
-                let from = (first_row as usize + comptime!(side * EDGE)) * row_vectors + comptime!(2 * step);
-                cmma::load(
-                    &mut a,
-                    &gathered[from..from + comptime!((EDGE - 1) * row_vectors + 2)],
-                    comptime!(8 * row_vectors as u32).runtime(),
-                );
-                rows.push(a);
-            }
-            let at = (tap * all_steps + at_step) * all_columns + first_column;
-            #[unroll]
-            for column in 0usize..columns {
-                if comptime!(shape.even_columns) || first_column + (column as u32) < all_columns {
-                    // SAFETY: loaded before it is read.
-                    let mut b = unsafe {
-                        Matrix::<F>::uninitialized(MatrixIdent::B, EDGE, EDGE, EDGE, MatrixLayout::ColMajor)
-                    };
-                    let from = (at as usize + column) * FRAGMENT_VECTORS;
-                    cmma::load(
-                        &mut b,
-                        &packed[from..from + FRAGMENT_VECTORS],
-                        comptime!(EDGE as u32).runtime(),
-                    );
-                    #[unroll]
-                    for side in 0usize..comptime!(shape.plan.sides) {
-                        let sum = sums.index(comptime!(side * columns + column));
-                        if (bits >> comptime!(2 * side as u32)) & 3u32 != 0u32 {
-                            cmma::execute(rows.index(side), &b, sum, sum);
-                        }
-                    }
+                let sum = sums.index(comptime!(side * columns + column));
+                if (bits >> comptime!(2 * side as u32)) & 3u32 != 0u32 {
+                    cmma::execute(rows.index(side), &b, sum, sum);
                 }
             }
         }

@@ -58,12 +58,11 @@ pub fn conv_cmma<F: Float + CubeElement>(
     gpu: &Gpu,
     x: &Buffer,
     weights: &FragmentWeights,
-    plan: CmmaPlan,
     tiles: &Tiles,
     epilogue: &Epilogue,
 ) -> Buffer {
     const OP: &str = "conv_cmma";
-    let FragmentWeights { c_in, c_out, .. } = *weights;
+    let FragmentWeights { c_in, c_out, plan, .. } = *weights;
     assert_eq!(x.len, tiles.n_in() * c_in, "{OP}: length of the features");
     assert_eq!(weights.taps, tiles.taps(), "{OP}: taps of the weights");
     check_epilogue(OP, epilogue, tiles.n_out(), c_out);
@@ -72,17 +71,10 @@ pub fn conv_cmma<F: Float + CubeElement>(
     if tiles.n_tiles == 0 || c_out == 0 {
         return y;
     }
-    plan.check();
     let room = gpu.client().properties().hardware.max_shared_memory_size;
     assert!(plan.shared_bytes() <= room, "{OP}: a cube of {plan:?} takes more shared memory than there is");
     let blocks = c_out.div_ceil(EDGE * plan.columns);
-    let shape = CmmaShape {
-        even_steps: c_in.div_ceil(EDGE).is_multiple_of(plan.steps),
-        even_columns: c_out.div_ceil(EDGE).is_multiple_of(plan.columns),
-        lanes,
-        plan,
-        after: epilogue.after,
-    };
+    let shape = CmmaShape { lanes, plan, after: epilogue.after };
     let x_lanes = if c_in.is_multiple_of(8) { 8 } else { 1 };
     let y_lanes = [8, 4, 2].into_iter().find(|&lanes| c_out.is_multiple_of(lanes)).unwrap_or(1);
     let halo = tiles.halo();
@@ -92,7 +84,7 @@ pub fn conv_cmma<F: Float + CubeElement>(
     let kernel = (name, [x_lanes, y_lanes], (epilogue.operands(), address), shape);
     gpu.launch(cubes, kernel, |client, cubes| {
         // SAFETY: tiles hold rows of the source and the target, whose features `x` and `y` are; the operands have the shapes that
-        // the epilogue says; packed weights hold whole fragments of every tap.
+        // the epilogue says; packed weights hold whole plans of every tap.
         unsafe {
             conv_cmma_kernel::launch_unchecked::<F>(
                 client,

@@ -1,8 +1,9 @@
-//! Weights in whole fragments.
+//! Weights in the fragments of a plan.
 
 use cubecl::prelude::*;
 
 use super::EDGE;
+use super::plan::CmmaPlan;
 use crate::arena::Life;
 use crate::conv::mma::Direction;
 use crate::gpu::{Buffer, Gpu};
@@ -11,13 +12,14 @@ use crate::gpu::{Buffer, Gpu};
 pub(super) const FRAGMENT_VECTORS: usize = EDGE * EDGE / 8;
 
 /// Weights `[tap, c_in / 16, c_out / 16, 16, 16]`, rows of a fragment being output channels, so that two channels that are multiplied together lie
-/// in one word; missing channels zero.
+/// in one word. Along both there are as many fragments as fill whole plans; missing channels are zero.
 #[derive(Clone, Debug)]
 pub struct FragmentWeights {
     pub(super) buffer: Buffer,
     pub(super) taps: u32,
     pub(super) c_in: usize,
     pub(super) c_out: usize,
+    pub(super) plan: CmmaPlan,
 }
 
 /// One unit a vector of eight input channels.
@@ -65,20 +67,23 @@ fn pack_fragments_kernel<F: Float>(
 }
 
 /// Packs weights `[taps, c_in, c_out]`, or in the backward direction `[taps, c_out, c_in]`, the taps in reverse where the tiles are
-/// those of the other direction; one launch.
+/// those of the other direction, for convolutions by `plan`; one launch.
 ///
 /// # Panics
-/// When the weight does not have its length.
+/// When the weight does not have its length, or the planes of the plan do not share a tile evenly.
 pub fn pack_fragments<F: Float + CubeElement>(
     gpu: &Gpu,
     weight: &Buffer,
     taps: u32,
     [c_in, c_out]: [usize; 2],
+    plan: CmmaPlan,
     (direction, reversed): (Direction, bool),
     life: Life,
 ) -> FragmentWeights {
     assert_eq!(weight.len, taps as usize * c_in * c_out, "pack_fragments: length of the weight");
-    let (steps, columns) = (c_in.div_ceil(EDGE), c_out.div_ceil(EDGE));
+    plan.check();
+    let whole = |channels: usize, fragments| channels.div_ceil(EDGE).next_multiple_of(fragments);
+    let (steps, columns) = (whole(c_in, plan.steps), whole(c_out, plan.columns));
     let n_vectors = taps as usize * steps * columns * FRAGMENT_VECTORS;
     let buffer = gpu.room(8 * n_vectors, 2, life);
     let backward = direction == Direction::Backward;
@@ -103,5 +108,5 @@ pub fn pack_fragments<F: Float + CubeElement>(
             );
         }
     });
-    FragmentWeights { buffer, taps, c_in, c_out }
+    FragmentWeights { buffer, taps, c_in, c_out, plan }
 }

@@ -21,12 +21,15 @@ impl CmmaPlan {
     /// those of eight (128 channels: 0.38 and 0.43 ms on 95 k rows); planes of one fragment of rows, or of four, take 1.1 to 1.9 times as long, and
     /// room for the rows of two taps up to 2 times, as fewer cubes are at work at once then.
     ///
-    /// Planes that each have all fragments of their plan need no branch around a product. With one, 96 channels in fours took 4 to 14 times as long as 128 and 64 did
-    /// in whole plans; the plans of 5 to 7 fragments that are chosen since have not been timed.
+    /// Weights are filled up to whole plans, so fragments are shared as evenly as plans allow.
     pub fn choose(c_in: usize, c_out: usize) -> Self {
         let even = |n: usize, least: usize, most: usize| {
             let divides = |&size: &usize| n.is_multiple_of(size);
-            if n <= most { n.max(1) } else { (least..=most).rev().find(divides).unwrap_or(most) }
+            let fewest = n.div_ceil(most).max(1);
+            match n <= most {
+                true => n.max(1),
+                false => (least..=most).rev().find(divides).unwrap_or(n.div_ceil(fewest)),
+            }
         };
         Self {
             planes: 4,
@@ -87,6 +90,12 @@ mod tests {
             let plan = CmmaPlan::choose(c, c);
             plan.check();
             assert!(plan.columns <= 8 && plan.steps <= 4, "{plan:?}");
+            let (fragments, column_room) =
+                (c.div_ceil(EDGE), c.div_ceil(EDGE).next_multiple_of(plan.columns));
+            assert!(
+                column_room - fragments < fragments.div_ceil(8),
+                "{c} channels are filled up to {column_room}"
+            );
             assert!(
                 plan.shared_bytes() <= 32 << 10,
                 "every device with matrix units of Vulkan has room for {plan:?}"
