@@ -2,12 +2,13 @@
 
 use cubecl::prelude::*;
 
+use super::blocks::{self, FLAGS, NOT_FOUND, START_WORDS, needed_of_blocks};
 use super::chunks::count_taps;
 use super::geometry::Geometry;
 use super::job::{Job, job_of};
-use super::keys::rank_of_taps;
+use super::keys::{KEY_WORDS, rank_of_taps};
 use super::numbers::{number_rows, write_table};
-use super::phases::{end_of_phase, fewer_taps, taps_between};
+use super::phases::{claim, end_of_phase, fewer_taps, taps_between};
 use super::places::{PLANE, PLANE_KEY_BITS, place_by_counting, place_in_planes};
 use super::set::{SET, back_to_rows, gather_rows, mark_taps, rows_in_set, rows_under};
 use super::window::{LAST, input_row, near_row, near_rows, window_of};
@@ -45,6 +46,11 @@ pub(crate) struct BuildShape {
 }
 
 impl BuildShape {
+    /// Whether rows are found block by block, see [`blocks`].
+    fn by_blocks(&self) -> bool {
+        blocks::fits(&self.geometry, self.group_taps.min(self.geometry.taps()))
+    }
+
     /// Words of the spans of a tile: most phases are of two taps.
     pub(crate) fn span_words(&self) -> u32 {
         let taps = self.geometry.taps();
@@ -112,7 +118,6 @@ pub(crate) fn build_tiles_kernel(
     let first_slot = job.first_slot;
     let mask = job.mask;
     let first_halo = job.first_halo;
-    let halo_capacity = job.halo_capacity;
     let first_counter = job.first_counter;
     let same = job.same;
     let tile = cube - first_tile;
@@ -128,6 +133,7 @@ pub(crate) fn build_tiles_kernel(
     let span_words = comptime!(shape.span_words());
     let is_near = comptime!(geometry.is_near());
     let listed = comptime!(shape.listed);
+    let by_blocks = comptime!(shape.by_blocks());
     let units = comptime!(TILE_ROWS as u32);
     let unit = UNIT_POS;
     // Places within a plane and within a chunk.
@@ -144,9 +150,9 @@ pub(crate) fn build_tiles_kernel(
     let counts = Shared::<[Atomic<u32>]>::new_slice(comptime!(MAX_GROUP_TAPS as usize));
     let mut masks = Shared::<[u32]>::new_slice(TILE_ROWS);
     let chunk_masks = Shared::<[Atomic<u32>]>::new_slice(comptime!(TILE_ROWS / CHUNK_ROWS));
-    let mut bits = Shared::<[u32]>::new_slice(comptime!(MAX_GROUP_TAPS as usize));
-    let flags = Shared::<[Atomic<u32>]>::new_slice(2usize);
-    let mut start = Shared::<[u32]>::new_slice(2usize);
+    let mut bits = Shared::<[u32]>::new_slice(KEY_WORDS);
+    let flags = Shared::<[Atomic<u32>]>::new_slice(FLAGS);
+    let mut start = Shared::<[u32]>::new_slice(START_WORDS);
 
     // The row of this unit, in the order that tiles take rows.
     let position = tile * units + unit;
@@ -160,7 +166,15 @@ pub(crate) fn build_tiles_kernel(
     let has_row = row != NO_ROW;
     // Input rows that need no search: where source and target are one, those of the tile itself.
     let mut own = select(same == 1u32, min(n_out - tile * units, units), 0u32);
-    let c = targets[(first_target + select(has_row, row, 0u32)) as usize];
+    // Stands for rows that are none.
+    let mut first_row = 0u32;
+    if by_blocks {
+        first_row = tile * units;
+        if ordered == 1u32 {
+            first_row = order[first_row as usize];
+        }
+    }
+    let c = targets[(first_target + select(has_row, row, first_row)) as usize];
     let mut last = Array::<i32>::new(LAST);
     last[0] = 0i32;
 
@@ -171,8 +185,41 @@ pub(crate) fn build_tiles_kernel(
         counts[unit as usize].store(0u32);
     }
     sync_cube();
+    let mut needed = NOT_FOUND.runtime();
+    if by_blocks {
+        let origin = targets[(first_target + first_row) as usize];
+        let (taps, of_blocks) = needed_of_blocks(
+            c,
+            has_row,
+            origin,
+            source,
+            slots,
+            occupancy,
+            first,
+            first_source,
+            first_slot,
+            mask,
+            &set,
+            &mut numbers,
+            &mut neighbours,
+            &mut sums,
+            &flags,
+            &mut start,
+            cube,
+            geometry,
+            listed,
+            comptime!(shape.lanes),
+        );
+        taps_of_row = taps;
+        needed = of_blocks;
+        if unit == 0u32 && needed <= comptime!(HALO_ROWS as u32) {
+            // Long before somebody waits for it.
+            let span = small * span_words + SPAN_WORDS;
+            claim(counters, spans, &mut start, needed, 0u32, n_taps.runtime(), span, &job);
+        }
+    }
     if comptime!(n_taps <= MAX_GROUP_TAPS) {
-        if is_near {
+        if comptime!(is_near && !by_blocks) {
             let window = window_of(
                 c,
                 source,
@@ -194,7 +241,12 @@ pub(crate) fn build_tiles_kernel(
                 }
                 taps_of_row |= select(found != EMPTY, 1u32 << tap, 0u32);
             }
-        } else {
+        } else if needed == NOT_FOUND {
+            if by_blocks {
+                // Everybody has left the words that blocks took.
+                sync_cube();
+                taps_of_row = 0u32;
+            }
             for tap in 0u32..n_taps {
                 let found = input_row(
                     c,
@@ -297,6 +349,27 @@ pub(crate) fn build_tiles_kernel(
         // All taps of the group at once; where the set does not hold their rows, fewer of them, and so on. Two always fit.
         let mut span_taps = group_taps.runtime();
         let mut begin = group_begin;
+        if by_blocks && needed != NOT_FOUND {
+            n_phases = blocks::write_phases(
+                table,
+                halo,
+                spans,
+                counters,
+                rows,
+                &set,
+                &mut neighbours,
+                &mut sums,
+                &mut start,
+                &places,
+                &counts,
+                needed,
+                taps_of_row,
+                small * span_words,
+                &job,
+                shape,
+            );
+            begin = group_end;
+        }
         while begin < group_end {
             let end = min(begin + span_taps, group_end);
             for at in 0u32..per_unit {
@@ -341,16 +414,8 @@ pub(crate) fn build_tiles_kernel(
                 }
                 if holds_all {
                     if unit == 0u32 {
-                        let at = counters[first_counter as usize].fetch_add(total);
-                        let has_room = at + total <= halo_capacity;
-                        start[0] = at;
-                        start[1] = select(has_room, total, 0u32);
-                        counters[(first_counter + 1u32) as usize].fetch_add(1u32);
                         let span = small * span_words + (n_phases + 1u32) * SPAN_WORDS;
-                        spans[span as usize] = at;
-                        spans[(span + 1u32) as usize] = select(has_room, total, 0u32);
-                        spans[(span + 2u32) as usize] = sub;
-                        spans[(span + 3u32) as usize] = until;
+                        claim(counters, spans, &mut start, total, sub, until, span, &job);
                     }
                     sync_cube();
                     let at_halo = start[0];

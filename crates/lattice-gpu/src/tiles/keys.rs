@@ -2,7 +2,12 @@
 
 use cubecl::prelude::*;
 
-use super::kernel::BuildShape;
+use super::kernel::{BuildShape, MAX_GROUP_TAPS};
+
+/// Sets that there are of four taps.
+const SETS_OF_FOUR: u32 = 16;
+/// Words that keys are made with.
+pub(super) const KEY_WORDS: usize = (MAX_GROUP_TAPS + SETS_OF_FOUR * MAX_GROUP_TAPS / 4) as usize;
 
 /// The lowest tap of a set, which is taken out of it.
 #[cube]
@@ -13,7 +18,7 @@ pub(super) fn take_tap(taps: &mut u32) -> u32 {
 }
 
 /// A row's rank among the sets of taps: the rarest tap of the tile is the highest bit of a set, and neighbours in this order differ in few taps. `counts` are
-/// zero before; `bits` are the places of taps among the bits afterwards. For kernels of at most 32 taps.
+/// zero before; `bits` are [`KEY_WORDS`] words. For kernels of at most 32 taps.
 #[cube]
 pub(super) fn rank_of_taps(
     taps_of_row: u32,
@@ -62,10 +67,26 @@ pub(super) fn rank_of_taps(
         bits[unit as usize] = above;
     }
     sync_cube();
+    // What each set of four taps that follow each other has in a key.
+    let of_four = unit % SETS_OF_FOUR;
+    let first = 4u32 * (unit / SETS_OF_FOUR);
+    if first < n_taps {
+        let mut key = 0u32;
+        #[unroll]
+        for i in 0u32..4u32 {
+            // A tap past the last is in no set.
+            let tap = min(first + i, comptime!(n_taps - 1));
+            let bit = 1u32 << bits[tap as usize];
+            key |= select((of_four >> i) & 1u32 == 1u32, bit, 0u32);
+        }
+        bits[(MAX_GROUP_TAPS + unit) as usize] = key;
+    }
+    sync_cube();
     let mut key = 0u32;
-    let mut left = taps_of_row;
-    while left != 0u32 {
-        key |= 1u32 << bits[take_tap(&mut left) as usize];
+    #[unroll]
+    for four in 0u32..comptime!(n_taps.div_ceil(4)) {
+        let set = (taps_of_row >> (4u32 * four)) & 15u32;
+        key |= bits[(comptime!(MAX_GROUP_TAPS) + SETS_OF_FOUR * four + set) as usize];
     }
     // Rank of the set among Gray codes: neighbours in this order differ in few taps.
     key ^= key >> 1u32;

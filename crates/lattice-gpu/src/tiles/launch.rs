@@ -19,7 +19,7 @@ use crate::sort::plane_lanes;
 use crate::support::LEVELS;
 
 /// Shared memory of the builder, in bytes, besides a table of neighbours that grows with the taps of a group.
-const FIXED_BYTES: usize = 16_896;
+const FIXED_BYTES: usize = 17_408;
 
 /// Longest halo, in rows of all tiles, that room is made for without counting: 32 MB, until the counts are known.
 const UNCOUNTED_HALO: usize = 1 << 23;

@@ -6,6 +6,7 @@
 //!
 //! Where the halo of a tile passes [`HALO_ROWS`], its taps are split into phases, each with a halo of its own.
 
+mod blocks;
 mod chunks;
 mod geometry;
 mod given;

@@ -2,6 +2,7 @@
 
 use cubecl::prelude::*;
 
+use super::job::Job;
 use super::kernel::MAX_GROUP_TAPS;
 use super::set::SET;
 use super::{HALO_ROWS, TILE_ROWS};
@@ -26,6 +27,30 @@ pub(super) fn taps_between(first: u32, end: u32) -> u32 {
 pub(super) fn fewer_taps(taps: u32, total: u32) -> u32 {
     let share = taps * comptime!(HALO_ROWS as u32 * 9 / 10) / total;
     max(min(share, taps - 1u32) / 2u32 * 2u32, 2u32)
+}
+
+/// Claims room for the `length` rows of a phase's halo and describes it, for the taps from `begin` up to `end`; `start` then says where the halo begins, and
+/// how many of its rows there is room for. One unit of a tile.
+#[cube]
+pub(super) fn claim(
+    counters: &mut [Atomic<u32>],
+    spans: &mut [u32],
+    start: &mut Shared<[u32]>,
+    length: u32,
+    begin: u32,
+    end: u32,
+    span: u32,
+    job: &Job,
+) {
+    let at = counters[job.first_counter as usize].fetch_add(length);
+    let room = select(at + length <= job.halo_capacity, length, 0u32);
+    start[0] = at;
+    start[1] = room;
+    counters[(job.first_counter + 1u32) as usize].fetch_add(1u32);
+    spans[span as usize] = at;
+    spans[(span + 1u32) as usize] = room;
+    spans[(span + 2u32) as usize] = begin;
+    spans[(span + 3u32) as usize] = end;
 }
 
 /// The end of the phase that begins with a tap of a group: as many taps up to `end` as the halo holds beside `own` rows, and of two that share

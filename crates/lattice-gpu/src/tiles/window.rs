@@ -12,7 +12,7 @@ pub(super) const LAST: usize = 7;
 /// The row under the first cell of a block whose leader is known with the bit of its cell, less the first row of the support; or the first
 /// position of its rows, where those are listed.
 #[cube]
-fn first_of_block(
+pub(super) fn first_of_block(
     slot: u32,
     leader: u32,
     bit: u32,
