@@ -1,8 +1,8 @@
 //! The input rows of a tile block by block: each block that the windows of a tile touch is looked up once, whatever the number of rows that touch it, and
 //! its rows are numbered by the ranks of their cells among those that the tile needs.
 //!
-//! Units find the block that they look up, the rows that they list and the row that they number through shared memory, which takes far fewer loads and
-//! registers than the rows' own ways through the index: a tile of a scan touches a hundred blocks and its rows two thousand times as many.
+//! Units share what they find in shared memory, which takes far fewer loads and registers than the rows' own ways through the index: the 256 rows of a
+//! scan's tile touch some 130 blocks, two thousand times together.
 
 use cubecl::prelude::*;
 
@@ -33,24 +33,26 @@ const AXIS_BITS: u32 = 10;
 /// Most batch items of a tile, all bits of a key being those of no block.
 const BATCHES: u32 = (1 << (32 - 3 * AXIS_BITS)) - 1;
 
+/// Words of the set, with those of a block that does not exist.
+pub(super) const SET_WORDS: usize = SET + 2;
+/// Words of numbers: first the number of the block in each place, then that of the first needed row in each half of a block.
+pub(super) const NUMBER_WORDS: usize = PLACES + 2;
+
 /// Where things lie in the words that the blocks of a tile take.
 ///
 /// Two words of occupied cells a block, and of one that does not exist.
 const OCCUPIED: u32 = 0;
-/// Two words of needed cells a block, and of one that does not exist.
-const NEEDED: u32 = OCCUPIED + 2 * (BLOCKS as u32 + 1);
-/// The number of the first needed row of each half of a block.
-const NUMBERS: u32 = NEEDED + 2 * (BLOCKS as u32 + 1);
 /// The row under the first cell of a block, as [`first_of_block`] says it.
-const FIRST: u32 = NUMBERS + 2 * (BLOCKS as u32 + 1);
-/// The places of the set that are taken.
+const FIRST: u32 = OCCUPIED + 2 * (BLOCKS as u32 + 1);
+/// The places of the set that are taken, until blocks are looked up.
 const LIST: u32 = FIRST + BLOCKS as u32;
-/// What is known of each row: its touched blocks, two of 16 bits a word that lie side by side along z, and where its window begins in the first of them.
-const ROWS: u32 = LIST + PLACES as u32;
+/// What is known of each row then: its touched blocks, two of 16 bits a word that lie side by side along z, and where its window begins in the first of
+/// them.
+const ROWS: u32 = LIST;
 /// Words of a row.
 const ROW_WORDS: u32 = TOUCHED as u32 / 2 + 1;
 /// All of them.
-const WORDS: u32 = ROWS + ROW_WORDS * TILE_ROWS as u32;
+pub(super) const WORDS: usize = (ROWS + ROW_WORDS * TILE_ROWS as u32) as usize;
 
 /// Cells of half a block at position 0 of an axis.
 const SLABS: [u32; 3] = [0x0055_0055, 0x0000_3333, 0x0F0F_0F0F];
@@ -69,14 +71,12 @@ const FOUND: usize = 3;
 /// Flags and counters of a tile.
 pub(super) const FLAGS: usize = 4;
 
-/// Whether the rows of a tile can be found block by block: where windows touch eight blocks, and there is room for what is known of them in a table of so
-/// many neighbours a row.
-pub(super) fn fits(geometry: &Geometry, neighbours: u32) -> bool {
+/// Whether the rows of a tile can be found block by block: where windows of at most 32 taps touch eight blocks.
+pub(super) fn fits(geometry: &Geometry) -> bool {
     geometry.is_near()
         && geometry.stride == [1; 3]
         && geometry.blocks() == TOUCHED
-        && geometry.taps() <= neighbours
-        && neighbours * TILE_ROWS as u32 >= WORDS
+        && geometry.taps() <= MAX_GROUP_TAPS
 }
 
 /// The cell where a window begins.
@@ -231,8 +231,8 @@ fn layer(window: &Window, #[comptime] half: usize, #[comptime] geometry: Geometr
 /// Looks the blocks up that the windows of the tile's rows touch, marks the input rows that the tile needs and numbers them: the taps that the row of this
 /// unit has, and how many rows are needed. [`NOT_FOUND`] where nothing was done, as blocks are too many or too far apart.
 ///
-/// `origin` is the coordinate of the tile's first row, and `c` that of the unit's or, where it has none, the same; `number_of` has a word for each
-/// place of the set.
+/// `origin` is the coordinate of the tile's first row, and `c` that of the unit's or, where it has none, the same; `numbers` are [`NUMBER_WORDS`]
+/// words.
 #[cube]
 pub(super) fn needed_of_blocks(
     c: Vector<i32, Const<4>>,
@@ -246,7 +246,7 @@ pub(super) fn needed_of_blocks(
     first_slot: u32,
     mask: u32,
     set: &Shared<[Atomic<u32>]>,
-    number_of: &mut Shared<[u32]>,
+    numbers: &mut Shared<[u32]>,
     words: &mut Shared<[u32]>,
     sums: &mut Shared<[u32]>,
     flags: &Shared<[Atomic<u32>]>,
@@ -274,7 +274,7 @@ pub(super) fn needed_of_blocks(
     }
     if unit < 2u32 {
         words[(comptime!(OCCUPIED + 2 * NO_BLOCK) + unit) as usize] = 0u32;
-        words[(comptime!(NEEDED + 2 * NO_BLOCK) + unit) as usize] = 0u32;
+        set[(comptime!(PLACES as u32 + 2 * NO_BLOCK) + unit) as usize].store(0u32);
     }
     sync_cube();
     let places = touch(c, origin, set, flags, geometry);
@@ -295,7 +295,7 @@ pub(super) fn needed_of_blocks(
             first_slot,
             mask,
             set,
-            number_of,
+            numbers,
             words,
             flags,
             listed,
@@ -304,9 +304,9 @@ pub(super) fn needed_of_blocks(
         goes_on = flags[0].load() == 0u32;
     }
     if goes_on {
-        taps = mark_needed(c, has_row, &places, set, &*number_of, words, geometry);
+        taps = mark_needed(c, has_row, &places, set, &*numbers, words, geometry);
         sync_cube();
-        needed = number_needed(set, words, sums, lanes);
+        needed = number_needed(set, numbers, sums, lanes);
     }
     (taps, needed)
 }
@@ -411,7 +411,7 @@ fn look_up(
     first_slot: u32,
     mask: u32,
     set: &Shared<[Atomic<u32>]>,
-    number_of: &mut Shared<[u32]>,
+    numbers: &mut Shared<[u32]>,
     words: &mut Shared<[u32]>,
     flags: &Shared<[Atomic<u32>]>,
     #[comptime] listed: bool,
@@ -475,7 +475,7 @@ fn look_up(
                 }
             }
         }
-        number_of[place as usize] = number;
+        numbers[place as usize] = number;
     }
 }
 
@@ -486,7 +486,7 @@ fn mark_needed(
     has_row: bool,
     places: &Array<u32>,
     set: &Shared<[Atomic<u32>]>,
-    number_of: &Shared<[u32]>,
+    numbers: &Shared<[u32]>,
     words: &mut Shared<[u32]>,
     #[comptime] geometry: Geometry,
 ) -> u32 {
@@ -501,8 +501,8 @@ fn mark_needed(
     let mut pairs = Array::<u32>::new(comptime!(TOUCHED / 2));
     #[unroll]
     for xy in 0usize..comptime!(TOUCHED / 2) {
-        let near = number_of[places[xy] as usize];
-        let far = number_of[places[comptime!(xy + TOUCHED / 2)] as usize];
+        let near = numbers[places[xy] as usize];
+        let far = numbers[places[comptime!(xy + TOUCHED / 2)] as usize];
         pairs[xy] = select(has_row, near | (far << 16u32), comptime!(NO_BLOCK | NO_BLOCK << 16).runtime());
         words[(comptime!(ROWS + xy as u32 * TILE_ROWS as u32) + unit) as usize] = pairs[xy];
     }
@@ -549,7 +549,7 @@ fn mark_needed(
 #[cube]
 fn number_needed(
     set: &Shared<[Atomic<u32>]>,
-    words: &mut Shared<[u32]>,
+    numbers: &mut Shared<[u32]>,
     sums: &mut Shared<[u32]>,
     #[comptime] lanes: u32,
 ) -> u32 {
@@ -566,8 +566,7 @@ fn number_needed(
     let mut number = before;
     #[unroll]
     for half in 0usize..comptime!(2 * BLOCKS / TILE_ROWS) {
-        words[(first + comptime!(NEEDED + half as u32)) as usize] = cells[half];
-        words[(first + comptime!(NUMBERS + half as u32)) as usize] = number;
+        numbers[(first + half as u32) as usize] = number;
         number += u32::cast_from(cells[half].count_ones());
     }
     needed
@@ -579,7 +578,9 @@ fn write_halo(
     halo: &mut [u32],
     at_halo: u32,
     room: u32,
+    set: &Shared<[Atomic<u32>]>,
     words: &Shared<[u32]>,
+    numbers: &Shared<[u32]>,
     rows: &[u32],
     #[comptime] listed: bool,
 ) {
@@ -589,11 +590,11 @@ fn write_halo(
         #[unroll]
         for step in 0u32..comptime!((2 * BLOCKS as u32).ilog2()) {
             let next = half + comptime!(BLOCKS as u32) / (1u32 << step);
-            half = select(words[(NUMBERS + next) as usize] <= number, next, half);
+            half = select(numbers[next as usize] <= number, next, half);
         }
         // The cell of this rank among the needed ones of the half.
-        let mut cells = words[(NEEDED + half) as usize];
-        let mut left = number - words[(NUMBERS + half) as usize];
+        let mut cells = set[(comptime!(PLACES as u32) + half) as usize].load();
+        let mut left = number - numbers[half as usize];
         let mut cell = 0u32;
         #[unroll]
         for step in 0u32..5u32 {
@@ -701,7 +702,8 @@ pub(super) fn write_phases(
     counters: &mut [Atomic<u32>],
     rows: &[u32],
     set: &Shared<[Atomic<u32>]>,
-    words: &mut Shared<[u32]>,
+    words: &Shared<[u32]>,
+    numbers: &mut Shared<[u32]>,
     sums: &mut Shared<[u32]>,
     start: &mut Shared<[u32]>,
     places: &Shared<[u32]>,
@@ -724,19 +726,28 @@ pub(super) fn write_phases(
         if is_split {
             clear_marks(set);
             sync_cube();
-            let (until, length) = mark_phase(taps, begin, set, &*words, counts, comptime!(shape.geometry));
+            let (until, length) = mark_phase(taps, begin, set, words, counts, comptime!(shape.geometry));
             end = until;
-            number_needed(set, words, sums, comptime!(shape.lanes));
+            number_needed(set, numbers, sums, comptime!(shape.lanes));
             if UNIT_POS == 0u32 {
                 let span = first_span + (n_phases + 1u32) * SPAN_WORDS;
                 claim(counters, spans, start, length, begin, end, span, job);
             }
         }
         sync_cube();
-        write_halo(halo, job.first_halo + start[0], start[1], &*words, rows, comptime!(shape.listed));
+        write_halo(
+            halo,
+            job.first_halo + start[0],
+            start[1],
+            set,
+            words,
+            &*numbers,
+            rows,
+            comptime!(shape.listed),
+        );
         // Read anew for each phase: what is known before a loop is kept in registers, and these bound how many tiles a multiprocessor has at a time.
         let from = places[UNIT_POS as usize];
-        write_table(table, &*words, from, start[TILE], begin, end, comptime!(shape.geometry));
+        write_table(table, set, words, &*numbers, from, start[TILE], begin, end, comptime!(shape.geometry));
         n_phases += 1u32;
         begin = end;
         // Everybody has read the numbers.
@@ -749,7 +760,9 @@ pub(super) fn write_phases(
 #[cube]
 fn write_table(
     table: &mut [u32],
+    set: &Shared<[Atomic<u32>]>,
     words: &Shared<[u32]>,
+    numbers: &Shared<[u32]>,
     from: u32,
     cube: u32,
     begin: u32,
@@ -769,26 +782,26 @@ fn write_table(
         window_at(words[(comptime!(ROWS + (ROW_WORDS - 1) * TILE_ROWS as u32) + from) as usize], geometry);
     let at = halves_of(&pairs, &window, geometry);
     let mut cells = Array::<u32>::new(comptime!(4 * n));
-    let mut numbers = Array::<u32>::new(comptime!(4 * n));
+    let mut firsts = Array::<u32>::new(comptime!(4 * n));
     #[unroll]
     for half in 0usize..comptime!(4 * n) {
-        cells[half] = words[(NEEDED + at[half]) as usize];
-        numbers[half] = words[(NUMBERS + at[half]) as usize];
+        cells[half] = set[(comptime!(PLACES as u32) + at[half]) as usize].load();
+        firsts[half] = numbers[at[half] as usize];
     }
     let first_word = cube * comptime!(geometry.taps().div_ceil(2));
     let mut even = 0u32;
     #[unroll]
     for ix in 0usize..nx {
         let cells_x = under(window.x[ix], &cells, n, comptime!(2 * n));
-        let numbers_x = under(window.x[ix], &numbers, n, comptime!(2 * n));
+        let firsts_x = under(window.x[ix], &firsts, n, comptime!(2 * n));
         #[unroll]
         for iy in 0usize..ny {
             let cells_xy = under(window.y[iy], &cells_x, n, n);
-            let numbers_xy = under(window.y[iy], &numbers_x, n, n);
+            let firsts_xy = under(window.y[iy], &firsts_x, n, n);
             #[unroll]
             for iz in 0usize..nz {
                 let cells = under_tap(&cells_xy, window.is_odd, iz, geometry);
-                let number = under_tap(&numbers_xy, window.is_odd, iz, geometry);
+                let number = under_tap(&firsts_xy, window.is_odd, iz, geometry);
                 let bit = 1u32 << ((window.x[ix] | window.y[iy] | window.z[iz]) & 31u32);
                 let rank = u32::cast_from((cells & (bit - 1u32)).count_ones());
                 let local = select((cells & bit) != 0u32, number + rank, NO_LOCAL.runtime());
@@ -798,14 +811,13 @@ fn write_table(
                     even = local;
                 }
                 let word = first_word + comptime!(tap as u32 / 2);
-                let is_asked = comptime!(tap as u32) >= begin && comptime!(tap as u32) < end;
-                if comptime!(tap % 2 == 1) {
-                    if is_asked {
-                        table[(word * units + UNIT_POS) as usize] = even | (local << 16u32);
+                if comptime!(tap % 2 == 1 || tap + 1 == n_taps) {
+                    let mut odd = NO_LOCAL.runtime();
+                    if comptime!(tap % 2 == 1) {
+                        odd = local;
                     }
-                } else if comptime!(tap + 1 == n_taps) {
-                    if is_asked {
-                        table[(word * units + UNIT_POS) as usize] = even | comptime!(NO_LOCAL << 16);
+                    if comptime!(tap as u32) >= begin && comptime!(tap as u32) < end {
+                        table[(word * units + UNIT_POS) as usize] = even | (odd << 16u32);
                     }
                 }
             }
@@ -838,7 +850,7 @@ mod tests {
     #[test]
     fn taps_lie_in_the_halves_that_windows_touch() {
         for (size, dilation) in [(3, 1), (3, 2), (2, 1), (2, 4), (5, 1), (4, 1)] {
-            let spec = KernelSpec::try_new([size; 3], [1; 3], [0; 3], [dilation; 3]).unwrap();
+            let spec = KernelSpec::try_new([size; 3], [1; 3], [0; 3], [dilation; 3]).expect("a kernel");
             let geometry = Geometry::new(RelationKind::Submanifold, &spec);
             for begin in 0..4 {
                 for tap in 0..size as usize {

@@ -42,3 +42,16 @@ pub(super) fn count_taps(
         chunk_masks[(unit / comptime!(CHUNK_ROWS as u32)) as usize].fetch_or(here);
     }
 }
+
+/// Writes for each of so many taps, from `first` on, the chunks that have it; a unit a tap.
+#[cube]
+pub(super) fn write_chunks(chunks: &mut [u32], chunk_masks: &Shared<[Atomic<u32>]>, first: u32, taps: u32) {
+    let unit = UNIT_POS;
+    if unit < taps {
+        let mut word = 0u32;
+        for chunk in 0u32..comptime!((TILE_ROWS / CHUNK_ROWS) as u32) {
+            word |= ((chunk_masks[chunk as usize].load() >> unit) & 1u32) << chunk;
+        }
+        chunks[(first + unit) as usize] = word;
+    }
+}

@@ -2,8 +2,8 @@
 
 use cubecl::prelude::*;
 
-use super::blocks::{self, FLAGS, NOT_FOUND, START_WORDS, needed_of_blocks};
-use super::chunks::count_taps;
+use super::blocks::{self, FLAGS, NOT_FOUND, NUMBER_WORDS, SET_WORDS, START_WORDS, needed_of_blocks};
+use super::chunks::{count_taps, write_chunks};
 use super::geometry::Geometry;
 use super::job::{Job, job_of};
 use super::keys::{KEY_WORDS, rank_of_taps};
@@ -41,14 +41,17 @@ pub(crate) struct BuildShape {
     pub(crate) listed: bool,
     /// Units of a plane, 8 to 32; 0 where planes are of no use.
     pub(crate) lanes: u32,
+    /// Whether rows are found block by block, see [`blocks`].
+    pub(crate) by_blocks: bool,
     /// Whether there is memory to say of every row of the set which taps it stands under.
     pub(crate) shares: bool,
 }
 
 impl BuildShape {
-    /// Whether rows are found block by block, see [`blocks`].
-    fn by_blocks(&self) -> bool {
-        blocks::fits(&self.geometry, self.group_taps.min(self.geometry.taps()))
+    /// Words of shared memory for the neighbours of a group of taps, or what blocks take in their place.
+    fn neighbour_words(&self) -> usize {
+        let neighbours = self.group_taps.min(self.geometry.taps()) as usize * TILE_ROWS;
+        if self.by_blocks { neighbours.max(blocks::WORDS) } else { neighbours }
     }
 
     /// Words of the spans of a tile: most phases are of two taps.
@@ -133,16 +136,16 @@ pub(crate) fn build_tiles_kernel(
     let span_words = comptime!(shape.span_words());
     let is_near = comptime!(geometry.is_near());
     let listed = comptime!(shape.listed);
-    let by_blocks = comptime!(shape.by_blocks());
+    let by_blocks = comptime!(shape.by_blocks);
     let units = comptime!(TILE_ROWS as u32);
     let unit = UNIT_POS;
     // Places within a plane and within a chunk.
     let lane = unit % comptime!(shape.lanes.max(1));
     let per_unit = comptime!(SET as u32 / TILE_ROWS as u32);
 
-    let mut neighbours = Shared::<[u32]>::new_slice(comptime!(group_taps.min(n_taps) as usize * TILE_ROWS));
-    let set = Shared::<[Atomic<u32>]>::new_slice(SET);
-    let mut numbers = Shared::<[u32]>::new_slice(comptime!(SET / 2));
+    let mut neighbours = Shared::<[u32]>::new_slice(comptime!(shape.neighbour_words()));
+    let set = Shared::<[Atomic<u32>]>::new_slice(SET_WORDS);
+    let mut numbers = Shared::<[u32]>::new_slice(NUMBER_WORDS);
     let taps_of = Shared::<[Atomic<u32>]>::new_slice(comptime!(if shape.shares { SET } else { 1 }));
     let mut keys = Shared::<[u32]>::new_slice(TILE_ROWS);
     let mut sums = Shared::<[u32]>::new_slice(TILE_ROWS);
@@ -292,7 +295,36 @@ pub(crate) fn build_tiles_kernel(
     if unit == 0u32 {
         flags[1].store(0u32);
     }
-    for group in 0u32..n_groups {
+    let mut groups = n_groups.runtime();
+    if by_blocks {
+        masks[unit as usize] = taps_of_row;
+        if needed != NOT_FOUND {
+            sync_cube();
+            count_taps(&chunk_masks, &flags, masks[from as usize], n_taps.runtime(), shape);
+            n_phases = blocks::write_phases(
+                table,
+                halo,
+                spans,
+                counters,
+                rows,
+                &set,
+                &neighbours,
+                &mut numbers,
+                &mut sums,
+                &mut start,
+                &places,
+                &counts,
+                needed,
+                taps_of_row,
+                small * span_words,
+                &job,
+                shape,
+            );
+            write_chunks(chunks, &chunk_masks, small * n_taps, n_taps.runtime());
+            groups = 0u32;
+        }
+    }
+    for group in 0u32..groups {
         let group_begin = group * group_taps;
         let group_end = min(group_begin + group_taps, n_taps);
         if comptime!(!one_group) {
@@ -349,27 +381,6 @@ pub(crate) fn build_tiles_kernel(
         // All taps of the group at once; where the set does not hold their rows, fewer of them, and so on. Two always fit.
         let mut span_taps = group_taps.runtime();
         let mut begin = group_begin;
-        if by_blocks && needed != NOT_FOUND {
-            n_phases = blocks::write_phases(
-                table,
-                halo,
-                spans,
-                counters,
-                rows,
-                &set,
-                &mut neighbours,
-                &mut sums,
-                &mut start,
-                &places,
-                &counts,
-                needed,
-                taps_of_row,
-                small * span_words,
-                &job,
-                shape,
-            );
-            begin = group_end;
-        }
         while begin < group_end {
             let end = min(begin + span_taps, group_end);
             for at in 0u32..per_unit {
@@ -473,13 +484,7 @@ pub(crate) fn build_tiles_kernel(
             }
             begin = sub;
         }
-        if unit < group_end - group_begin {
-            let mut word = 0u32;
-            for chunk in 0u32..comptime!((TILE_ROWS / CHUNK_ROWS) as u32) {
-                word |= ((chunk_masks[chunk as usize].load() >> unit) & 1u32) << chunk;
-            }
-            chunks[(small * n_taps + group_begin + unit) as usize] = word;
-        }
+        write_chunks(chunks, &chunk_masks, small * n_taps + group_begin, group_end - group_begin);
     }
     if unit == 0u32 {
         spans[(small * span_words) as usize] = n_phases;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use cubecl::prelude::*;
 use lattice_core::{Error, Form, Result};
 
+use super::blocks;
 use super::geometry::Geometry;
 use super::halo::{ALIGNMENT, Halos, TileCounts};
 use super::job::Job;
@@ -59,11 +60,13 @@ impl Tiles {
         order: Option<&Buffer>,
         geometry: Geometry,
     ) -> Result<Self> {
-        Self::build_in_groups(gpu, source, targets, n_out, order, geometry, group_taps(gpu))
+        check_table(n_out, geometry.taps())?;
+        let shape = shape_of(gpu, geometry, !source.is_canonical);
+        Ok(Self::build_in_shape(gpu, source, targets, n_out, order, shape))
     }
 
-    /// [`Tiles::build`] on a device whose shared memory holds the neighbours of so many taps, an even number up to 32: what others do there,
-    /// for tests.
+    /// [`Tiles::build`] on a device whose shared memory holds the neighbours of so many taps, an even number up to 32, and no blocks: what others do
+    /// there, for tests.
     ///
     /// # Errors
     /// As [`Tiles::build`].
@@ -84,7 +87,20 @@ impl Tiles {
             "tiles: expected an even number of taps up to {MAX_GROUP_TAPS}, found {group_taps}"
         );
         check_table(n_out, geometry.taps())?;
-        let shape = shape_of(gpu, geometry, group_taps, !source.is_canonical);
+        let shape =
+            BuildShape { group_taps, by_blocks: false, ..shape_of(gpu, geometry, !source.is_canonical) };
+        Ok(Self::build_in_shape(gpu, source, targets, n_out, order, shape))
+    }
+
+    fn build_in_shape(
+        gpu: &Gpu,
+        source: &BlockIndex,
+        targets: &Buffer,
+        n_out: usize,
+        order: Option<&Buffer>,
+        shape: BuildShape,
+    ) -> Self {
+        let geometry = shape.geometry;
         let in_place = || match order {
             None => source.is_canonical,
             Some(order) => source.order(gpu).is_some_and(|listed| listed.same_as(order)),
@@ -98,11 +114,11 @@ impl Tiles {
             let tiles = build(gpu, &[part], &[capacity], (targets, order), shape, None).remove(0);
             if bound.is_some() || n_out == 0 {
                 tiles.halos.0.ask_for_counts(gpu);
-                return Ok(tiles);
+                return tiles;
             }
             let halo_rows = tiles.counts().halo_rows;
             if halo_rows <= capacity {
-                return Ok(tiles);
+                return tiles;
             }
             capacity = halo_rows;
         }
@@ -123,7 +139,7 @@ impl Tiles {
             true => (None, index.clone().in_canonical_order()),
             false => (Some(index.known_order()?.clone()), index.clone()),
         };
-        let shape = shape_of(gpu, geometry, group_taps(gpu), !canonical);
+        let shape = shape_of(gpu, geometry, !canonical);
         let part =
             Part { source: &source, first_target: 0, n_out: index.n_rows, same: geometry.is_centred() };
         let capacity = part.halo_bound(&geometry)?.max(HALO_ROWS);
@@ -318,7 +334,7 @@ pub(crate) fn build_together(
     let Some(&(source, _)) = relations.first().filter(|_| !bounded.is_empty()) else {
         return Ok(vec![None; relations.len()]);
     };
-    let shape = shape_of(gpu, geometry, group_taps(gpu), false);
+    let shape = shape_of(gpu, geometry, false);
     let tiles = build(gpu, &bounded, &capacities, (&source.all, None), shape, None);
     // One for all.
     tiles[0].halos.0.ask_for_counts(gpu);
@@ -470,13 +486,23 @@ pub fn check_table(n_out: usize, taps: u32) -> Result<()> {
 const SHARING_BYTES: usize = 65_536;
 
 /// What the builder is compiled for on a device.
-fn shape_of(gpu: &Gpu, geometry: Geometry, group_taps: u32, listed: bool) -> BuildShape {
-    let shares = gpu.client().properties().hardware.max_shared_memory_size >= SHARING_BYTES;
-    BuildShape { geometry, group_taps, listed, lanes: plane_lanes(gpu), shares }
-}
-
-/// Taps whose neighbours a device can hold in shared memory beside the rest of the builder's tables.
-fn group_taps(gpu: &Gpu) -> u32 {
-    let room = gpu.client().properties().hardware.max_shared_memory_size.saturating_sub(FIXED_BYTES);
-    ((room / (4 * TILE_ROWS)) as u32 / 8 * 8).clamp(8, MAX_GROUP_TAPS)
+fn shape_of(gpu: &Gpu, geometry: Geometry, listed: bool) -> BuildShape {
+    let most = gpu.client().properties().hardware.max_shared_memory_size;
+    let room = most.saturating_sub(FIXED_BYTES) / 4;
+    // The neighbours of all taps of a window together, or of so many at a time.
+    let held = (room / TILE_ROWS) as u32;
+    let group_taps = match geometry.taps() <= held {
+        true => MAX_GROUP_TAPS,
+        false => (held / 8 * 8).clamp(8, MAX_GROUP_TAPS),
+    };
+    let by_blocks = blocks::fits(&geometry) && blocks::WORDS <= room;
+    BuildShape {
+        geometry,
+        group_taps,
+        listed,
+        lanes: plane_lanes(gpu),
+        by_blocks,
+        // Rows that are found block by block need no set for phases but where that fails.
+        shares: most >= SHARING_BYTES && !by_blocks,
+    }
 }
