@@ -6,10 +6,11 @@ mod harness;
 
 use std::collections::BTreeSet;
 
-use harness::{cases, devices, upload_support};
+use harness::{Numbers, cases, devices, upload_support};
 use lattice_core::{Coord, KernelSpec, Relation, Support};
+use lattice_gpu::Gpu;
 use lattice_gpu::index::BlockIndex;
-use lattice_gpu::tiles::{Geometry, TILE_ROWS, Tiles};
+use lattice_gpu::tiles::{Geometry, Tiles};
 
 /// All cells of a box.
 fn cells(size: [i32; 3]) -> impl Iterator<Item = [i32; 3]> {
@@ -51,37 +52,63 @@ fn scenes() -> Vec<(&'static str, Support, Support)> {
     ]
 }
 
+/// The tiles of a relation of rows of `target` with those of `source`, which hold the pairs of the host.
+fn checked_tiles(what: &str, gpu: &Gpu, [source, target]: [&Support; 2], spec: &KernelSpec) -> Tiles {
+    let relation = Relation::onto(source, target, spec).unwrap();
+    let mut expected: Vec<_> =
+        relation.edges().iter().map(|e| (e.in_row, e.out_row, u32::from(e.tap))).collect();
+    expected.sort_unstable();
+    let coords = upload_support(gpu, source);
+    let index = match source.is_canonical() {
+        true => BlockIndex::of_canonical(gpu, &coords, source.n_rows()),
+        false => BlockIndex::build(gpu, &coords, source.n_rows()),
+    };
+    let targets = upload_support(gpu, target);
+    let geometry = Geometry::of(&relation);
+    let tiles = Tiles::build(gpu, &index, &targets, target.n_rows(), None, geometry).unwrap();
+    let mut found = tiles.pairs_to_host(gpu);
+    found.sort_unstable();
+    assert_eq!(found.len(), expected.len(), "{what}");
+    assert_eq!(found, expected, "{what}");
+    assert_eq!(tiles.n_pairs(), expected.len(), "{what}");
+    tiles
+}
+
 #[test]
 fn tiles_of_rows_that_lie_in_unusual_ways_hold_all_pairs() {
     let spec = KernelSpec::cube(3, 1).unwrap();
     for (device, gpu) in devices() {
         for (name, source, target) in cases(&gpu, "ways that rows lie", scenes(), 6) {
-            let relation = Relation::onto(&source, &target, &spec).unwrap();
-            let mut expected: Vec<_> =
-                relation.edges().iter().map(|e| (e.in_row, e.out_row, u32::from(e.tap))).collect();
-            expected.sort_unstable();
-            let coords = upload_support(&gpu, &source);
-            let index = match source.is_canonical() {
-                true => BlockIndex::of_canonical(&gpu, &coords, source.n_rows()),
-                false => BlockIndex::build(&gpu, &coords, source.n_rows()),
-            };
-            let targets = upload_support(&gpu, &target);
-            let n = target.n_rows();
-            let tiles = Tiles::build(&gpu, &index, &targets, n, None, Geometry::of(&relation)).unwrap();
-            let mut found = tiles.pairs_to_host(&gpu);
-            found.sort_unstable();
-            assert_eq!(found.len(), expected.len(), "{name} on {device}");
-            assert_eq!(found, expected, "{name} on {device}");
-            assert_eq!(tiles.n_pairs(), expected.len(), "{name} on {device}");
+            let what = format!("{name} on {device}");
+            let tiles = checked_tiles(&what, &gpu, [&source, &target], &spec);
             if name == "a halo that fits" {
                 // Devices that held too few taps at a time had two phases a tile, and four.
-                assert_eq!(tiles.phases(), tiles.n_tiles(), "{name} on {device}");
+                assert_eq!(tiles.phases(), tiles.n_tiles(), "{what}");
             }
             if name == "a halo of two taps" {
                 // 256 rows of 27 input rows each, of which no two meet the same: 512 fit, and two taps share a word.
-                assert_eq!((n / TILE_ROWS, tiles.phases()), (2, 2 * 14), "{name} on {device}");
-                assert_eq!(tiles.halo_rows(), expected.len(), "{name} on {device}");
+                assert_eq!((tiles.n_tiles(), tiles.phases()), (2, 2 * 14), "{what}");
+                assert_eq!(tiles.halo_rows(), 27 * target.n_rows(), "{what}");
             }
+        }
+    }
+}
+
+#[test]
+fn windows_of_all_sizes_that_touch_eight_blocks_are_found() {
+    let rows = Numbers(12).support(2000, 9);
+    let rows = Support::canonical(rows.coords().to_vec()).unwrap();
+    let sizes = [
+        ([2, 3, 5], [1; 3]),
+        ([3; 3], [2, 1, 2]),
+        ([2; 3], [4, 3, 1]),
+        ([2; 3], [1; 3]),
+        ([4, 2, 3], [1, 1, 2]),
+    ];
+    for (device, gpu) in devices() {
+        for (size, dilation) in cases(&gpu, "sizes of windows", sizes, 2) {
+            let spec = KernelSpec::try_new(size, [1; 3], [0; 3], dilation).unwrap();
+            checked_tiles(&format!("{size:?}, {dilation:?} apart, on {device}"), &gpu, [&rows, &rows], &spec);
         }
     }
 }
