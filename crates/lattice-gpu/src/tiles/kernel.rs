@@ -199,9 +199,6 @@ pub(crate) fn build_tiles_kernel(
             slots,
             occupancy,
             first,
-            first_source,
-            first_slot,
-            mask,
             &set,
             &mut numbers,
             &mut neighbours,
@@ -209,9 +206,8 @@ pub(crate) fn build_tiles_kernel(
             &flags,
             &mut start,
             cube,
-            geometry,
-            listed,
-            comptime!(shape.lanes),
+            &job,
+            shape,
         );
         taps_of_row = taps;
         needed = of_blocks;

@@ -17,10 +17,10 @@ pub(super) const NUMBERED: u32 = 1 << 31;
 /// Says of a pair that it holds the place of its row in the set; an index has rows below it only.
 const PLACED: u32 = 1 << 30;
 
-/// Where the search for a row begins in the set.
+/// Where the search for a row, or whatever else has a number, begins in a set of so many places, a power of two.
 #[cube]
-fn place_of(id: u32) -> u32 {
-    (id * 0x9E37_79B1u32) >> 21u32
+pub(super) fn place_of(id: u32, #[comptime] places: usize) -> u32 {
+    (id * 0x9E37_79B1u32) >> comptime!(32 - places.ilog2())
 }
 
 /// Gathers the input rows that the row at place `from` has under the taps `here`; a pair then knows the place of its row in the set, or its number, where it
@@ -43,7 +43,7 @@ pub(super) fn gather_rows(
         if own > 0u32 && id / units == tile {
             neighbours[cell] = NUMBERED | (id % units);
         } else {
-            let mut at = place_of(id);
+            let mut at = place_of(id, SET);
             let mut steps = 0u32;
             let mut searching = true;
             while searching {

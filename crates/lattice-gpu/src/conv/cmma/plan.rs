@@ -24,12 +24,9 @@ impl CmmaPlan {
     /// Weights are filled up to whole plans, so fragments are shared as evenly as plans allow.
     pub fn choose(c_in: usize, c_out: usize) -> Self {
         let even = |n: usize, least: usize, most: usize| {
+            let n = n.max(1);
             let divides = |&size: &usize| n.is_multiple_of(size);
-            let fewest = n.div_ceil(most).max(1);
-            match n <= most {
-                true => n.max(1),
-                false => (least..=most).rev().find(divides).unwrap_or(n.div_ceil(fewest)),
-            }
+            (least..=most).rev().find(divides).unwrap_or(n.div_ceil(n.div_ceil(most)))
         };
         Self {
             planes: 4,

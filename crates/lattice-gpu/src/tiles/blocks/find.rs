@@ -6,6 +6,8 @@ use super::{FIRST, FOUND, LIST, NO_BLOCK, OCCUPIED, PLACES, TAKEN, TOUCHED, begi
 use crate::index::{EMPTY, cell_bit, hash_block, is_in_block};
 use crate::tiles::TILE_ROWS;
 use crate::tiles::geometry::Geometry;
+use crate::tiles::job::Job;
+use crate::tiles::set::place_of;
 use crate::tiles::window::first_of_block;
 
 /// Places looked at before a set counts as full.
@@ -52,7 +54,7 @@ pub(super) fn touch(
             | parts[comptime!(b & 1)]
             | parts[comptime!(2 + (b >> 1 & 1))]
             | parts[comptime!(4 + (b >> 2))];
-        places[b] = (keys[b] * 0x9E37_79B1u32) >> comptime!(32 - (PLACES as u32).ilog2());
+        places[b] = place_of(keys[b], PLACES);
     }
     // All go on from place to place together, as what one of them waits for, the others wait for too.
     let mut steps = 0u32;
@@ -117,15 +119,16 @@ pub(super) fn look_up(
     slots: &[u32],
     occupancy: &[u32],
     first: &[u32],
-    first_source: u32,
-    first_slot: u32,
-    mask: u32,
     set: &Shared<[Atomic<u32>]>,
     numbers: &mut Shared<[u32]>,
     words: &mut Shared<[u32]>,
     flags: &Shared<[Atomic<u32>]>,
+    job: &Job,
     #[comptime] listed: bool,
 ) {
+    let first_source = job.first_source;
+    let first_slot = job.first_slot;
+    let mask = job.mask;
     let axis = comptime!((1u32 << AXIS_BITS) - 1);
     let middle = comptime!(1i32 << (AXIS_BITS - 1));
     for item in range_stepped(UNIT_POS, flags[TAKEN].load(), comptime!(TILE_ROWS as u32)) {

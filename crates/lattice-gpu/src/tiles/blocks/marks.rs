@@ -3,7 +3,7 @@
 use cubecl::prelude::*;
 
 use super::window::{halves, halves_of, layer, slab, under, under_tap, window_at};
-use super::{NO_BLOCK, OCCUPIED, PLACES, ROW_WORDS, ROWS, TOUCHED, begin_of};
+use super::{BEGIN, NO_BLOCK, OCCUPIED, PLACES, TOUCHED, begin_of, word_of_row};
 use crate::index::cell_bit;
 use crate::tiles::geometry::Geometry;
 use crate::tiles::kernel::MAX_GROUP_TAPS;
@@ -28,14 +28,14 @@ pub(super) fn mark_needed(
         begin[axis] = u32::cast_from(begin_of(c, axis, geometry)) & 3u32;
     }
     let cell = begin[0] | (begin[1] << 2u32) | (begin[2] << 4u32);
-    words[(comptime!(ROWS + (ROW_WORDS - 1) * TILE_ROWS as u32) + unit) as usize] = cell;
+    words[word_of_row(BEGIN, unit)] = cell;
     let mut pairs = Array::<u32>::new(comptime!(TOUCHED / 2));
     #[unroll]
     for xy in 0usize..comptime!(TOUCHED / 2) {
         let near = numbers[places[xy] as usize];
         let far = numbers[places[comptime!(xy + TOUCHED / 2)] as usize];
         pairs[xy] = select(has_row, near | (far << 16u32), comptime!(NO_BLOCK | NO_BLOCK << 16).runtime());
-        words[(comptime!(ROWS + xy as u32 * TILE_ROWS as u32) + unit) as usize] = pairs[xy];
+        words[word_of_row(xy as u32, unit)] = pairs[xy];
     }
     let n = comptime!(halves(&geometry));
     let window = window_at(cell, geometry);
@@ -90,18 +90,18 @@ pub(super) fn clear_marks(set: &Shared<[Atomic<u32>]>) {
 fn mark_of(tap: u32, words: &Shared<[u32]>, #[comptime] geometry: Geometry) -> (u32, u32) {
     let [_, ny, nz] = comptime!(geometry.size);
     let dilation = comptime!(geometry.dilation.map(|d| d as u32));
-    let begin = words[(comptime!(ROWS + (ROW_WORDS - 1) * TILE_ROWS as u32) + UNIT_POS) as usize];
+    let begin = words[word_of_row(BEGIN, UNIT_POS)];
     let x = (begin & 3u32) + tap / comptime!(ny * nz) * comptime!(dilation[0]);
     let y = ((begin >> 2u32) & 3u32) + (tap / nz) % ny * comptime!(dilation[1]);
     let z = (begin >> 4u32) + tap % nz * comptime!(dilation[2]);
-    let pair = words[(ROWS + (x / 4u32 + y / 4u32 * 2u32) * comptime!(TILE_ROWS as u32) + UNIT_POS) as usize];
+    let pair = words[word_of_row(x / 4u32 + y / 4u32 * 2u32, UNIT_POS)];
     let block = (pair >> (z / 4u32 * 16u32)) & 0xFFFFu32;
     let cell = cell_bit(i32::cast_from(x), i32::cast_from(y), i32::cast_from(z));
     (comptime!(PLACES as u32) + 2u32 * block + cell / 32u32, 1u32 << (cell % 32u32))
 }
 
 /// Marks the input rows of one tap after the other from `first` on, of two that share a word together, as long as the halo holds them; the first tap that
-/// is left, and how many rows are marked. `taps` are those of the row of this unit; `counts` has a zero for each two taps, and another one for those
+/// is left. `taps` are those of the row of this unit; `counts` has a zero for each two taps, and another one for those
 /// that a phase begins with.
 #[cube]
 pub(super) fn mark_phase(
@@ -111,7 +111,7 @@ pub(super) fn mark_phase(
     words: &Shared<[u32]>,
     counts: &Shared<[Atomic<u32>]>,
     #[comptime] geometry: Geometry,
-) -> (u32, u32) {
+) -> u32 {
     let n_taps = comptime!(geometry.taps());
     let mut tap = first;
     let mut length = 0u32;
@@ -152,5 +152,5 @@ pub(super) fn mark_phase(
         }
     }
     sync_cube();
-    (min(tap, n_taps), length)
+    min(tap, n_taps)
 }

@@ -47,8 +47,10 @@ const LIST: u32 = FIRST + BLOCKS as u32;
 /// What is known of each row then: its touched blocks, two of 16 bits a word that lie side by side along z, and where its window begins in the first of
 /// them.
 const ROWS: u32 = LIST;
+/// The word of a row that says where its window begins, behind those of its blocks.
+const BEGIN: u32 = TOUCHED as u32 / 2;
 /// Words of a row.
-const ROW_WORDS: u32 = TOUCHED as u32 / 2 + 1;
+const ROW_WORDS: u32 = BEGIN + 1;
 /// All of them.
 pub(super) const WORDS: usize = (ROWS + ROW_WORDS * TILE_ROWS as u32) as usize;
 
@@ -74,6 +76,12 @@ pub(super) fn fits(geometry: &Geometry) -> bool {
         && geometry.taps() <= MAX_GROUP_TAPS
 }
 
+/// Where a word of what is known of a unit's row lies.
+#[cube]
+fn word_of_row(word: u32, unit: u32) -> usize {
+    (ROWS + word * comptime!(TILE_ROWS as u32) + unit) as usize
+}
+
 /// The cell where a window begins.
 #[cube]
 fn begin_of(c: Vector<i32, Const<4>>, #[comptime] axis: usize, #[comptime] geometry: Geometry) -> i32 {
@@ -94,9 +102,6 @@ pub(super) fn needed_of_blocks(
     slots: &[u32],
     occupancy: &[u32],
     first: &[u32],
-    first_source: u32,
-    first_slot: u32,
-    mask: u32,
     set: &Shared<[Atomic<u32>]>,
     numbers: &mut Shared<[u32]>,
     words: &mut Shared<[u32]>,
@@ -104,20 +109,17 @@ pub(super) fn needed_of_blocks(
     flags: &Shared<[Atomic<u32>]>,
     start: &mut Shared<[u32]>,
     cube: u32,
-    #[comptime] geometry: Geometry,
-    #[comptime] listed: bool,
-    #[comptime] lanes: u32,
+    job: &Job,
+    #[comptime] shape: BuildShape,
 ) -> (u32, u32) {
+    let geometry = comptime!(shape.geometry);
     let units = comptime!(TILE_ROWS as u32);
     let unit = UNIT_POS;
     #[unroll]
     for at in 0u32..comptime!((PLACES / TILE_ROWS) as u32) {
         set[(at * units + unit) as usize].store(EMPTY);
     }
-    #[unroll]
-    for at in comptime!((PLACES / TILE_ROWS) as u32)..comptime!((SET / TILE_ROWS) as u32) {
-        set[(at * units + unit) as usize].store(0u32);
-    }
+    clear_marks(set);
     if unit < comptime!(FLAGS as u32) {
         flags[unit as usize].store(0u32);
     }
@@ -143,14 +145,12 @@ pub(super) fn needed_of_blocks(
             slots,
             occupancy,
             first,
-            first_source,
-            first_slot,
-            mask,
             set,
             numbers,
             words,
             flags,
-            listed,
+            job,
+            comptime!(shape.listed),
         );
         sync_cube();
         goes_on = flags[0].load() == 0u32;
@@ -158,7 +158,7 @@ pub(super) fn needed_of_blocks(
     if goes_on {
         taps = mark_needed(c, has_row, &places, set, &*numbers, words, geometry);
         sync_cube();
-        needed = number_needed(set, numbers, sums, lanes);
+        needed = number_needed(set, numbers, sums, comptime!(shape.lanes));
     }
     (taps, needed)
 }
@@ -197,9 +197,8 @@ pub(super) fn write_phases(
         if is_split {
             clear_marks(set);
             sync_cube();
-            let (until, length) = mark_phase(taps, begin, set, words, counts, comptime!(shape.geometry));
-            end = until;
-            number_needed(set, numbers, sums, comptime!(shape.lanes));
+            end = mark_phase(taps, begin, set, words, counts, comptime!(shape.geometry));
+            let length = number_needed(set, numbers, sums, comptime!(shape.lanes));
             if UNIT_POS == 0u32 {
                 let span = first_span + (n_phases + 1u32) * SPAN_WORDS;
                 claim(counters, spans, start, length, begin, end, span, job);

@@ -3,7 +3,7 @@
 use cubecl::prelude::*;
 
 use super::window::{halves, halves_of, under, under_tap, window_at};
-use super::{BLOCKS, FIRST, OCCUPIED, PLACES, ROW_WORDS, ROWS, TOUCHED};
+use super::{BEGIN, BLOCKS, FIRST, OCCUPIED, PLACES, TOUCHED, word_of_row};
 use crate::index::rank;
 use crate::sort::cube_exclusive_sum;
 use crate::tiles::TILE_ROWS;
@@ -98,10 +98,9 @@ pub(super) fn write_table(
     let mut pairs = Array::<u32>::new(comptime!(TOUCHED / 2));
     #[unroll]
     for xy in 0usize..comptime!(TOUCHED / 2) {
-        pairs[xy] = words[(comptime!(ROWS + xy as u32 * TILE_ROWS as u32) + from) as usize];
+        pairs[xy] = words[word_of_row(xy as u32, from)];
     }
-    let window =
-        window_at(words[(comptime!(ROWS + (ROW_WORDS - 1) * TILE_ROWS as u32) + from) as usize], geometry);
+    let window = window_at(words[word_of_row(BEGIN, from)], geometry);
     let at = halves_of(&pairs, &window, geometry);
     let mut cells = Array::<u32>::new(comptime!(4 * n));
     let mut firsts = Array::<u32>::new(comptime!(4 * n));
